@@ -1,0 +1,133 @@
+"""The audit trail: entries in a hash chain, and their verification. Runs as a script, without Home Assistant.
+
+A line is one JSON object that ends with its own hash, SHA-256 over the previous line's hash and the bytes of this line
+before that member. Editing, removing, inserting or reordering lines breaks the chain; a cut-off end is found with a
+checkpoint, the number of entries and the last hash. Whoever can write the file and every checkpoint can also make a new
+chain: keep a checkpoint elsewhere.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+GENESIS: Final = "0" * 64
+_HASH_MEMBER: Final = b',"hash":"'
+_TAIL_BYTES: Final = len(_HASH_MEMBER) + 64 + len(b'"}')
+
+
+class Result(IntEnum):
+    """What a verification found; also the exit code of the script."""
+
+    GOOD = 0
+    ALTERED = 1
+    CUT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The number of entries in a chain, and the hash of the last one."""
+
+    count: int = 0
+    head: str = GENESIS
+
+    @classmethod
+    def from_json(cls, text: str) -> Checkpoint:
+        """Return the checkpoint that `to_json` wrote; raise ValueError when the text is none."""
+        data = json.loads(text)
+        try:
+            return cls(int(data["count"]), str(data["head"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(text) from error
+
+    def to_json(self) -> str:
+        """Return the checkpoint as JSON."""
+        return json.dumps({"count": self.count, "head": self.head})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a verification. `end` is the chain up to the last good line, `line` the first bad one."""
+
+    result: Result
+    end: Checkpoint
+    line: int | None = None
+    reason: str = ""
+
+
+def append(end: Checkpoint, entry: Mapping[str, Any]) -> tuple[bytes, Checkpoint]:
+    """Return the line for an entry after `end`, and the new end. The entry has no member `n` or `hash`."""
+    count = end.count + 1
+    text = json.dumps({"n": count, **entry}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    body = text.encode()[:-1]
+    head = _hash(end.head, body)
+    return b"".join((body, _HASH_MEMBER, head.encode(), b'"}\n')), Checkpoint(count, head)
+
+
+def verify(lines: Iterable[bytes], checkpoint: Checkpoint | None = None) -> Report:
+    """Check every line of a chain, and that it goes as far as a checkpoint."""
+    end = Checkpoint()
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            return Report(Result.CUT, end, number, "the last line is incomplete")
+        head = _head_of(line, end)
+        if head is None:
+            return Report(Result.ALTERED, end, number, "the line does not follow from the one before it")
+        end = Checkpoint(number, head)
+        if checkpoint is not None and number == checkpoint.count and head != checkpoint.head:
+            return Report(Result.ALTERED, end, number, "the line is not the one of the checkpoint")
+    if checkpoint is not None and end.count < checkpoint.count:
+        return Report(Result.CUT, end, end.count + 1, f"the checkpoint counts {checkpoint.count} entries")
+    return Report(Result.GOOD, end)
+
+
+def end_of(line: bytes) -> Checkpoint | None:
+    """Return the end of the chain that a complete last line states, or None when it is no line of a chain."""
+    tail = line[:-1]
+    if not line.endswith(b'"}\n') or tail[-_TAIL_BYTES : -_TAIL_BYTES + len(_HASH_MEMBER)] != _HASH_MEMBER:
+        return None
+    try:
+        entry = json.loads(tail)
+    except ValueError:
+        return None
+    return Checkpoint(entry["n"], entry["hash"]) if isinstance(entry.get("n"), int) else None
+
+
+def _head_of(line: bytes, previous: Checkpoint) -> str | None:
+    body, tail = line[: -_TAIL_BYTES - 1], line[-_TAIL_BYTES - 1 :]
+    head = _hash(previous.head, body)
+    if tail != b"".join((_HASH_MEMBER, head.encode(), b'"}\n')):
+        return None
+    return head if body.startswith(b'{"n":%d,' % (previous.count + 1)) else None
+
+
+def _hash(previous: str, body: bytes) -> str:
+    return hashlib.sha256(previous.encode() + body).hexdigest()
+
+
+def main(arguments: list[str] | None = None) -> Result:
+    """Verify a file; print what was found."""
+    parser = argparse.ArgumentParser(description="Verify an audit trail. Exit codes: 0 good, 1 altered, 2 cut.")
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("verify", help="check a file and, where there is one, its checkpoint")
+    command.add_argument("file", type=Path)
+    command.add_argument("--checkpoint", type=Path, help="a checkpoint kept elsewhere; default: FILE.checkpoint")
+    options = parser.parse_args(arguments)
+    kept: Path = options.checkpoint or options.file.with_name(options.file.name + ".checkpoint")
+    checkpoint = Checkpoint.from_json(kept.read_text()) if options.checkpoint or kept.exists() else None
+    with options.file.open("rb") as lines:
+        report = verify(lines, checkpoint)
+    against = "its checkpoint" if checkpoint else "no checkpoint, so a cut end would not be found"
+    print(f"{report.result.name.lower()}: {report.end.count} good entries, compared with {against}")  # noqa: T201 - a script
+    if report.line is not None:
+        print(f"line {report.line}: {report.reason}")  # noqa: T201 - a script
+    return report.result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Climate quantities that follow from measured ones."""
+
+from collections.abc import Mapping
+from math import exp
+from typing import Final
+
+from .catalog import VPD
+from .models import Value
+
+AIR: Final = ("temp_c", "temp_f")
+LEAF: Final = ("leaf_temp_c", "leaf_temp_f")
+HUMIDITY: Final = "humidity_percent"
+
+
+def saturation_vapour_pressure(temperature_c: float) -> float:
+    """Return the saturation vapour pressure over water in kPa.
+
+    Tetens' formula, as in FAO Irrigation and Drainage Paper 56, equation 11: 0.6108 · exp(17.27 · T / (T + 237.3)).
+    """
+    return 0.6108 * exp(17.27 * temperature_c / (temperature_c + 237.3))
+
+
+def vapour_pressure_deficit(air_c: float, humidity_percent: float, leaf_c: float | None = None) -> float:
+    """Return the vapour pressure deficit in kPa, of the leaf where its temperature is known, else of the air.
+
+    Saturation pressure at the leaf's temperature less the vapour pressure of the air (FAO-56, equations 11 and 17).
+    Below zero when the leaf is colder than the dew point.
+    """
+    vapour_pressure = saturation_vapour_pressure(air_c) * humidity_percent / 100.0
+    return saturation_vapour_pressure(air_c if leaf_c is None else leaf_c) - vapour_pressure
+
+
+def derives_vpd(metrics: frozenset[str]) -> bool:
+    """Tell whether the deficit follows from these metrics and is not among them."""
+    return VPD not in metrics and HUMIDITY in metrics and not metrics.isdisjoint(AIR)
+
+
+def vpd_of(values: Mapping[str, Value]) -> float | None:
+    """Return the deficit that follows from one reading in kPa, or None where air temperature or humidity is absent."""
+    humidity = values.get(HUMIDITY)
+    air = _celsius(values, *AIR)
+    if humidity is None or air is None:
+        return None
+    return vapour_pressure_deficit(air, humidity, _celsius(values, *LEAF))
+
+
+def _celsius(values: Mapping[str, Value], celsius: str, fahrenheit: str) -> float | None:
+    if (value := values.get(celsius)) is not None:
+        return value
+    if (value := values.get(fahrenheit)) is not None:
+        return (value - 32.0) / 1.8
+    return None

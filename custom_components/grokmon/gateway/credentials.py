@@ -1,0 +1,87 @@
+"""Credentials of devices: issue, derive, load."""
+
+import hmac
+from secrets import token_bytes, token_hex
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from .errors import Code, RegistryError
+from .models import Algorithm, Credential, PrivateKey, PublicKey, SigningKey, VerifyingKey
+
+ROOT_KEY_BYTES: Final = 32
+_UP: Final = b"grokmon/v1/up"
+_DOWN: Final = b"grokmon/v1/down"
+
+
+def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
+    """Return a new credential: with a fresh root key for HS256, with the device's public key (PEM) otherwise.
+
+    Raises RegistryError when the public key is not one of that algorithm.
+    """
+    if algorithm is Algorithm.HS256:
+        return Credential(key_id=token_hex(4), algorithm=algorithm, created=now, secret=token_bytes(ROOT_KEY_BYTES))
+    key = _load_public_key(algorithm, public_key)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return Credential(key_id=token_hex(4), algorithm=algorithm, created=now, public_key=pem)
+
+
+def verifying_key(credential: Credential, headers: frozenset[bytes]) -> VerifyingKey:
+    """Return the key that verifies a device's messages. `headers` are the encoded headers known to be right for it."""
+    if credential.algorithm is Algorithm.HS256:
+        key: bytes | PublicKey = hmac.digest(credential.secret, _UP, "sha256")
+    else:
+        key = _load_public_key(credential.algorithm, credential.public_key)
+    return VerifyingKey(key_id=credential.key_id, algorithm=credential.algorithm, headers=headers, key=key)
+
+
+def signing_key(credential: Credential, site_key: PrivateKey | None) -> SigningKey:
+    """Return the key that signs messages to a device: derived from its root key, or the site's key of its algorithm."""
+    if credential.algorithm is Algorithm.HS256:
+        return SigningKey(algorithm=credential.algorithm, key=hmac.digest(credential.secret, _DOWN, "sha256"))
+    if site_key is None:
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, "the site has no key of this algorithm")
+    return SigningKey(algorithm=credential.algorithm, key=site_key)
+
+
+def new_site_key(algorithm: Algorithm) -> PrivateKey:
+    """Return a new private key for messages to devices of this algorithm."""
+    return generate_private_key(SECP256R1()) if algorithm is Algorithm.ES256 else Ed25519PrivateKey.generate()
+
+
+def private_pem(key: PrivateKey) -> str:
+    """Return a private key in PEM, not encrypted."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def public_pem(key: PrivateKey) -> str:
+    """Return the public half of a private key in PEM."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def load_site_key(pem: str) -> PrivateKey:
+    """Return a private key that `private_pem` wrote."""
+    key: PrivateKey = load_pem_private_key(pem.encode(), password=None)  # type: ignore[assignment] # made by new_site_key
+    return key
+
+
+def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, "not a public key in PEM") from error
+    if algorithm is Algorithm.ES256 and isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return key
+    if algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey):
+        return key
+    raise RegistryError(Code.PUBLIC_KEY_INVALID, f"not a key for {algorithm}")

@@ -1,0 +1,177 @@
+"""Records that pass between the modules of the gateway."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+type Value = float | bool
+type PublicKey = EllipticCurvePublicKey | Ed25519PublicKey
+type PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+
+
+class Algorithm(StrEnum):
+    """JWS algorithms that a device may sign with (RFC 7518, RFC 8037)."""
+
+    HS256 = "HS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+
+
+class Channel(StrEnum):
+    """What a message from a device is about: the last level of its topic."""
+
+    HELLO = "hello"
+    TELEMETRY = "telemetry"
+    STATE = "state"
+    ACK = "ack"
+    STATUS = "status"
+
+
+class Downlink(StrEnum):
+    """What a message to a device is about: the last level of its topic."""
+
+    SESSION = "session"
+    COMMAND = "command"
+
+
+class DeviceStatus(StrEnum):
+    """Whether the registry lets a device in."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An interval of values, both ends included."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What proves that a message is a device's own.
+
+    `secret` is the 32-byte root key of an HS256 device, `public_key` the PEM of any other; the one not used is empty.
+    """
+
+    key_id: str
+    algorithm: Algorithm
+    created: float
+    secret: bytes = field(default=b"", repr=False)
+    public_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyingKey:
+    """A credential in the form that verifies messages: one algorithm, and the one key that goes with it.
+
+    `key` is bytes for HS256 and a public key otherwise; `headers` are the encoded headers known to be right.
+    """
+
+    key_id: str
+    algorithm: Algorithm
+    headers: frozenset[bytes]
+    key: bytes | PublicKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """What messages to a device are signed with."""
+
+    algorithm: Algorithm
+    key: bytes | PrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device as the registry knows it."""
+
+    device_id: str
+    name: str
+    metrics: frozenset[str]
+    credential: Credential
+    zone: str | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    rate_limit: int = 100
+    status: DeviceStatus = DeviceStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a transport hands in. `channel` and `device_id` are what the topic says and are not trusted."""
+
+    device_id: str
+    channel: str
+    payload: bytes
+    retained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """A message for the hub to publish."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a device says of itself when it starts. `boot` is the random value of that start."""
+
+    boot: str
+    firmware: str | None = None
+    model: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """The body of a telemetry message, of the right form but not yet judged."""
+
+    metrics: Mapping[str, Value]
+    ts: float | None
+    meta: Mapping[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """Values that a device has proved to be its own, fresh and possible.
+
+    `flags` names the metrics outside their plausible range, `late` says that `measured_at` is more than 300 s off the
+    clock, and `hello` is what the device said of itself when this reading is the first of a new session.
+    """
+
+    device_id: str
+    received_at: float
+    measured_at: float
+    values: dict[str, Value]
+    flags: tuple[str, ...]
+    late: bool
+    meta: Mapping[str, str]
+    hello: Hello | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """A hello that was understood, and the answer to publish."""
+
+    device_id: str
+    hello: Hello
+    answer: Outbound
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineHint:
+    """The broker's word that a device went away; nobody signed it."""
+
+    device_id: str
+
+
+type Claims = dict[str, Any]

@@ -1,0 +1,152 @@
+"""Freshness: sessions with counters, or the clock.
+
+A hello opens a pending session. It becomes the device's session, and what the hello said takes effect, only when a
+message under it has verified, so that a replayed hello changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from secrets import token_urlsafe
+from typing import Any, Final
+
+from .errors import Code, FreshnessError, SessionUnknownError
+from .models import Channel, Claims, Hello
+
+CLOCK_WINDOW: Final = 300.0
+SID_LENGTH: Final = 16
+_SID_BYTES: Final = 12
+_MAX_PENDING: Final = 4
+_MAX_RETIRED: Final = 16
+_MAX_SEQ: Final = 2**53
+
+
+@dataclass(slots=True)
+class Session:
+    """A run of a device: its boot value and the last counter accepted on each channel."""
+
+    sid: str
+    hello: Hello
+    counters: dict[Channel, int] = field(default_factory=dict)
+    last: dict[Channel, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _DeviceSessions:
+    active: Session | None = None
+    pending: dict[str, Session] = field(default_factory=dict)
+    retired: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_RETIRED))
+    last_iat: dict[Channel, float] = field(default_factory=dict)
+    last_raw: dict[Channel, bytes] = field(default_factory=dict)
+
+
+class Sessions:
+    """The sessions of all devices. `started_at` is when this gateway started; older clock messages are refused."""
+
+    def __init__(self, started_at: float, new_sid: Callable[[], str] = lambda: token_urlsafe(_SID_BYTES)) -> None:
+        self._started_at = started_at
+        self._new_sid = new_sid
+        self._devices: dict[str, _DeviceSessions] = {}
+
+    def greet(self, device_id: str, hello: Hello) -> str:
+        """Return the identifier of the session for a hello: the same again for the same boot value.
+
+        Raises FreshnessError when that boot value belongs to a session that has been replaced.
+        """
+        state = self._devices.setdefault(device_id, _DeviceSessions())
+        if hello.boot in state.retired:
+            raise FreshnessError(Code.REPLAYED, "hello of an earlier start")
+        if state.active is not None and state.active.hello.boot == hello.boot:
+            return state.active.sid
+        for session in state.pending.values():
+            if session.hello.boot == hello.boot:
+                return session.sid
+        if len(state.pending) == _MAX_PENDING:
+            del state.pending[next(iter(state.pending))]
+        sid = self._new_sid()
+        state.pending[sid] = Session(sid, hello)
+        return sid
+
+    def check(
+        self, device_id: str, channel: Channel, claims: Claims, raw: bytes, now: float, *, clock_allowed: bool
+    ) -> Hello | None:
+        """Use up the freshness of a verified message, or raise FreshnessError.
+
+        Returns the hello that takes effect when this message is the first of its session. `raw` is the whole message:
+        a byte-identical repeat of the last one accepted is a duplicate, which a transport may make.
+        """
+        state = self._devices.setdefault(device_id, _DeviceSessions())
+        if "sid" in claims:
+            return _check_counter(state, channel, claims, raw)
+        if not clock_allowed or "seq" in claims:
+            raise FreshnessError(Code.SESSION_REQUIRED)
+        self._check_clock(state, channel, claims, raw, now)
+        return None
+
+    def active_sid(self, device_id: str) -> str | None:
+        """Return the identifier of a device's session."""
+        state = self._devices.get(device_id)
+        return state.active.sid if state is not None and state.active is not None else None
+
+    def forget(self, device_id: str) -> None:
+        """Drop all that is known of a device's freshness."""
+        self._devices.pop(device_id, None)
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Return the established sessions as plain data."""
+        return {
+            device_id: {
+                "sid": state.active.sid,
+                "boot": state.active.hello.boot,
+                "counters": {channel.value: seq for channel, seq in state.active.counters.items()},
+                "retired": list(state.retired),
+            }
+            for device_id, state in self._devices.items()
+            if state.active is not None
+        }
+
+    def restore(self, snapshot: Mapping[str, Mapping[str, Any]], device_ids: Iterable[str]) -> None:
+        """Take up the sessions of these devices from a snapshot."""
+        for device_id in device_ids:
+            if (data := snapshot.get(device_id)) is None:
+                continue
+            counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
+            active = Session(data["sid"], Hello(boot=data["boot"]), counters)
+            self._devices[device_id] = _DeviceSessions(active, retired=deque(data["retired"], _MAX_RETIRED))
+
+    def _check_clock(self, state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes, now: float) -> None:
+        issued = claims.get("iat")
+        if type(issued) is not int and type(issued) is not float:
+            raise FreshnessError(Code.SESSION_REQUIRED)
+        if state.last_raw.get(channel) == raw:
+            raise FreshnessError(Code.DUPLICATE)
+        if issued <= state.last_iat.get(channel, 0.0):
+            raise FreshnessError(Code.REPLAYED)
+        if abs(issued - now) > CLOCK_WINDOW or issued < self._started_at:
+            raise FreshnessError(Code.CLOCK_SKEW)
+        state.last_iat[channel] = issued
+        state.last_raw[channel] = raw
+
+
+def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> Hello | None:
+    sid = claims["sid"]
+    seq = claims.get("seq")
+    if type(sid) is not str or len(sid) != SID_LENGTH or type(seq) is not int or not 0 < seq <= _MAX_SEQ:
+        raise FreshnessError(Code.SESSION_REQUIRED, "sid and seq")
+    session = state.active
+    if session is None or session.sid != sid:
+        session = state.pending.get(sid)
+        if session is None:
+            raise SessionUnknownError(sid)
+        if state.active is not None:
+            state.retired.append(state.active.hello.boot)
+        state.active = session
+        state.pending.clear()
+        session.counters[channel] = seq
+        session.last[channel] = raw
+        return session.hello
+    if seq <= session.counters.get(channel, 0):
+        raise FreshnessError(Code.DUPLICATE if session.last.get(channel) == raw else Code.REPLAYED)
+    session.counters[channel] = seq
+    session.last[channel] = raw
+    return None

@@ -7,13 +7,13 @@ chain: keep a checkpoint elsewhere.
 """
 
 import argparse
-import hashlib
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+import hashlib
+import json
 from pathlib import Path
+import sys
 from typing import Any, Final
 
 GENESIS: Final = "0" * 64

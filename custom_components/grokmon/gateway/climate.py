@@ -10,6 +10,9 @@ from .models import Value
 AIR: Final = ("temp_c", "temp_f")
 LEAF: Final = ("leaf_temp_c", "leaf_temp_f")
 HUMIDITY: Final = "humidity_percent"
+# What a sensor can output. Far below it the formula has its pole, and it overflows beside that.
+_COLDEST: Final = -40.0
+_HOTTEST: Final = 85.0
 
 
 def saturation_vapour_pressure(temperature_c: float) -> float:
@@ -36,7 +39,7 @@ def derives_vpd(metrics: frozenset[str]) -> bool:
 
 
 def vpd_of(values: Mapping[str, Value]) -> float | None:
-    """Return the deficit that follows from one reading in kPa, or None where air temperature or humidity is absent."""
+    """Return the deficit that follows from one reading in kPa, or None where it takes an absent or impossible value."""
     humidity = values.get(HUMIDITY)
     air = _celsius(values, *AIR)
     if humidity is None or air is None:
@@ -45,8 +48,9 @@ def vpd_of(values: Mapping[str, Value]) -> float | None:
 
 
 def _celsius(values: Mapping[str, Value], celsius: str, fahrenheit: str) -> float | None:
-    if (value := values.get(celsius)) is not None:
-        return value
-    if (value := values.get(fahrenheit)) is not None:
-        return (value - 32.0) / 1.8
-    return None
+    """Return a temperature in °C; None where it is absent, or impossible, which the range policy refuses."""
+    if (value := values.get(celsius)) is None:
+        if (value := values.get(fahrenheit)) is None:
+            return None
+        value = (value - 32.0) / 1.8
+    return value if _COLDEST <= value <= _HOTTEST else None

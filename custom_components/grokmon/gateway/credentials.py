@@ -1,5 +1,6 @@
 """Credentials of devices: issue, derive, load."""
 
+from dataclasses import replace
 import hmac
 from secrets import token_bytes, token_hex
 from typing import Final
@@ -34,6 +35,11 @@ def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
     key = _load_public_key(algorithm, public_key)
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return Credential(key_id=token_hex(4), algorithm=algorithm, created=now, public_key=pem)
+
+
+def destroy(credential: Credential) -> Credential:
+    """Return a credential that nobody holds the secret of, in place of one that must never verify again."""
+    return replace(credential, secret=token_bytes(ROOT_KEY_BYTES)) if credential.secret else credential
 
 
 def verifying_key(credential: Credential, headers: frozenset[bytes]) -> VerifyingKey:

@@ -5,11 +5,10 @@ one expected text, which also rules out every other encoding of the same bytes; 
 PyJWT with exactly one algorithm.
 """
 
+from base64 import urlsafe_b64encode
+from binascii import Error as BinasciiError, a2b_base64, b2a_base64
 import hmac
 import json
-from base64 import urlsafe_b64encode
-from binascii import Error as BinasciiError
-from binascii import a2b_base64, b2a_base64
 from math import isinf
 from typing import Any, Final, Never
 

@@ -58,7 +58,7 @@ class Code(StrEnum):
 
 
 # A repeat that the transport is allowed to make, and a counter that nobody but the device can have used up.
-_ORDINARY: Final = frozenset({Code.DUPLICATE, Code.SESSION_UNKNOWN, Code.CLOCK_SKEW})
+ORDINARY_CODES: Final = frozenset({Code.DUPLICATE, Code.SESSION_UNKNOWN, Code.CLOCK_SKEW})
 
 
 class GatewayError(Exception):
@@ -75,7 +75,7 @@ class GatewayError(Exception):
     @property
     def is_security_event(self) -> bool:
         """Tell whether somebody should be told, beyond the count and the audit entry."""
-        return self.code not in _ORDINARY
+        return self.code not in ORDINARY_CODES
 
 
 class TransportError(GatewayError):

@@ -1,0 +1,79 @@
+"""The security gateway of a grow room."""
+
+from homeassistant.components import mqtt
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
+from homeassistant.helpers import config_validation as cv, device_registry as dr, issue_registry as ir
+from homeassistant.helpers.typing import ConfigType
+
+from .audit_log import AuditLog
+from .const import DOMAIN, PLATFORMS
+from .entity import hub_device_info
+from .hub import GrokmonConfigEntry, GrokmonHub
+from .services import async_setup_services
+from .store import SecurityStore, SessionStore
+
+CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
+ISSUE_MQTT_MISSING = "mqtt_missing"
+
+
+async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
+    """Set up the services."""
+    async_setup_services(hass)
+    return True
+
+
+async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> bool:
+    """Set up the hub."""
+    if not await mqtt.async_wait_for_mqtt_client(hass):
+        ir.async_create_issue(
+            hass,
+            DOMAIN,
+            ISSUE_MQTT_MISSING,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_MQTT_MISSING,
+        )
+        raise ConfigEntryNotReady(translation_domain=DOMAIN, translation_key="mqtt_missing")
+    ir.async_delete_issue(hass, DOMAIN, ISSUE_MQTT_MISSING)
+    audit = AuditLog(hass)
+    try:
+        await audit.async_open()
+    except (OSError, ValueError) as error:
+        raise ConfigEntryError(
+            translation_domain=DOMAIN,
+            translation_key="audit_not_opened",
+            translation_placeholders={"error": str(error)},
+        ) from error
+    store = SecurityStore(hass)
+    await store.async_load()
+    hub = GrokmonHub(hass, entry, store, audit)
+    hub.device_id = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info()).id
+    entry.runtime_data = hub
+    await hub.async_start()
+    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    settings = (entry.data, entry.options)
+
+    async def follow(hass: HomeAssistant, changed: GrokmonConfigEntry) -> None:
+        # Only what concerns the hub as a whole is worth a new start; a device that is added, changed or removed is not.
+        if (changed.data, changed.options) == settings:
+            await hub.enrolment.async_follow()
+        else:
+            hass.config_entries.async_schedule_reload(changed.entry_id)
+
+    entry.async_on_unload(entry.add_update_listener(follow))
+    return True
+
+
+async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> bool:
+    """Unload the hub."""
+    unloaded = await hass.config_entries.async_unload_platforms(entry, PLATFORMS)
+    if unloaded:
+        await entry.runtime_data.async_stop()
+    return unloaded
+
+
+async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) -> None:
+    """Delete the credentials. The audit trail stays."""
+    await SecurityStore(hass).async_remove()
+    await SessionStore(hass).async_remove()

@@ -1,0 +1,81 @@
+"""Binary sensors: the booleans of devices, and whether a device is heard."""
+
+from dataclasses import dataclass
+from typing import Final, override
+
+from homeassistant.components.binary_sensor import BinarySensorEntity, BinarySensorEntityDescription
+from homeassistant.components.binary_sensor.const import BinarySensorDeviceClass
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import CONNECTIVITY, DeviceCoordinator
+from .entity import DeviceEntity
+from .gateway.catalog import CATALOG, Metric
+from .hub import GrokmonConfigEntry
+
+PARALLEL_UPDATES = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrokmonBinarySensorDescription(BinarySensorEntityDescription):
+    """Describe a binary sensor. A measured value is known only while its device is heard."""
+
+    measured: bool = True
+
+
+def _describe(metric: Metric) -> GrokmonBinarySensorDescription:
+    return GrokmonBinarySensorDescription(
+        key=metric.name,
+        translation_key=metric.name,
+        device_class=BinarySensorDeviceClass(metric.device_class) if metric.device_class else None,
+    )
+
+
+DEVICE_SENSORS: Final = {metric.name: _describe(metric) for metric in CATALOG.values() if metric.is_boolean} | {
+    CONNECTIVITY: GrokmonBinarySensorDescription(
+        key=CONNECTIVITY,
+        device_class=BinarySensorDeviceClass.CONNECTIVITY,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        measured=False,
+    )
+}
+
+
+async def async_setup_entry(
+    _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the binary sensors of every device as it is enrolled."""
+
+    @callback
+    def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
+        async_add_entities(
+            [
+                DeviceBinarySensor(entry, coordinator, DEVICE_SENSORS[key])
+                for key in sorted(keys)
+                if key in DEVICE_SENSORS
+            ],
+            config_subentry_id=coordinator.subentry_id,
+        )
+
+    entry.runtime_data.enrolment.async_add_platform(add)
+
+
+class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):
+    """A boolean of a device, or whether it is heard."""
+
+    entity_description: GrokmonBinarySensorDescription
+
+    def __init__(
+        self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, description: GrokmonBinarySensorDescription
+    ) -> None:
+        super().__init__(entry, coordinator, description.key)
+        self.entity_description = description
+
+    @callback
+    @override
+    def _take(self) -> None:
+        value = self._coordinator.values.get(self._key)
+        self._attr_is_on = None if value is None else bool(value)
+        if self.entity_description.measured:
+            self._attr_available = self._coordinator.online

@@ -1,0 +1,31 @@
+"""Constants of the integration."""
+
+from typing import Final
+
+from homeassistant.const import Platform
+
+DOMAIN: Final = "grokmon"
+MANUFACTURER: Final = "Grok & Mon"
+
+PLATFORMS: Final = (Platform.BINARY_SENSOR, Platform.EVENT, Platform.SENSOR)
+
+SUBENTRY_DEVICE: Final = "device"
+SUBENTRY_ZONE: Final = "zone"
+
+CONF_TOPIC_PREFIX: Final = "topic_prefix"
+CONF_STALE_AFTER: Final = "stale_after"
+CONF_DEVICE_ID: Final = "device_id"
+CONF_ZONE: Final = "zone"
+CONF_METRICS: Final = "metrics"
+CONF_RANGES: Final = "ranges"
+CONF_RATE_LIMIT: Final = "rate_limit"
+CONF_AUTH: Final = "auth"
+CONF_PUBLIC_KEY: Final = "public_key"
+CONF_STAGE: Final = "stage"
+
+DEFAULT_TOPIC_PREFIX: Final = "grokmon"
+DEFAULT_STALE_AFTER: Final = 300
+
+STAGES: Final = ("seedling", "vegetative", "transition", "flowering", "late_flower", "harvest")
+
+EVENT_SECURITY: Final = "grokmon_security_event"

@@ -1,0 +1,149 @@
+"""The device coordinator: what one device last said, and which entities want to know."""
+
+from collections.abc import Callable
+from typing import Final
+
+from homeassistant.core import CALLBACK_TYPE, Context, callback
+
+from .gateway.catalog import VPD
+from .gateway.climate import derives_vpd
+from .gateway.models import Device, Reading, Value
+
+type Refresh = Callable[[Context | None], None]
+
+CONNECTIVITY: Final = "connectivity"
+LAST_SEEN: Final = "last_seen"
+REJECTED: Final = "rejected"
+ACCEPTED: Final = "accepted"
+AUDIT: Final = "audit"
+KEY_AGE: Final = "key_age"
+DIAGNOSTICS: Final = frozenset({CONNECTIVITY, LAST_SEEN, REJECTED, KEY_AGE})
+
+_DAY: Final = 86_400
+# "Last seen" is for people; writing it for every reading would cost more than the reading.
+_LAST_SEEN_STEP: Final = 60.0
+# How long a device may stay silent after the broker said that it went away. Anybody may say so: a hint only shortens
+# the patience with a device, it never overrides a reading.
+_HINT_PATIENCE: Final = 30.0
+
+
+def entity_keys(device: Device) -> frozenset[str]:
+    """Return the keys of all entities of a device: its metrics, what follows from them, and the diagnostics."""
+    metrics = device.metrics | {VPD} if derives_vpd(device.metrics) else device.metrics
+    return metrics | DIAGNOSTICS
+
+
+class Coordinator:
+    """Hold values by the key of their entity, and wake only the entities whose value changed."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Value] = {}
+        self._listeners: dict[str, Refresh] = {}
+
+    @callback
+    def async_listen(self, key: str, refresh: Refresh) -> CALLBACK_TYPE:
+        """Call `refresh` when the value of a key changes; return how to stop that."""
+        self._listeners[key] = refresh
+        return lambda: self._listeners.pop(key, None) and None
+
+    @callback
+    def async_set(self, key: str, value: Value, context: Context | None = None) -> None:
+        """Take over one value."""
+        if self.values.get(key) == value:
+            return
+        self.values[key] = value
+        if (refresh := self._listeners.get(key)) is not None:
+            refresh(context)
+
+    @callback
+    def _refresh_all(self, context: Context | None) -> None:
+        for refresh in list(self._listeners.values()):
+            refresh(context)
+
+
+class HubCoordinator(Coordinator):
+    """The totals of the hub."""
+
+    @callback
+    def async_tick(self, accepted: int, rejected: int, *, audit_healthy: bool) -> None:
+        """Bring the totals up to date."""
+        self.async_set(ACCEPTED, accepted)
+        self.async_set(REJECTED, rejected)
+        self.async_set(AUDIT, audit_healthy)
+
+
+class DeviceCoordinator(Coordinator):
+    """What one device last said: its metrics, and the diagnostics about it."""
+
+    def __init__(self, subentry_id: str, device: Device, stale_after: float) -> None:
+        super().__init__()
+        self.subentry_id = subentry_id
+        self.device = device
+        self.stale_after = stale_after
+        self.values.update({CONNECTIVITY: False, REJECTED: 0})
+        self._last_heard = 0.0
+        self._deadline = 0.0
+
+    @property
+    def online(self) -> bool:
+        """Tell whether the device's values are current."""
+        return bool(self.values[CONNECTIVITY])
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Return the keys of all entities that this device has."""
+        return entity_keys(self.device)
+
+    @callback
+    def async_take(self, reading: Reading) -> None:
+        """Take over a reading."""
+        self._last_heard = reading.received_at
+        self._deadline = reading.received_at + self.stale_after
+        context = Context()
+        if not self.values[CONNECTIVITY]:
+            self.values.update(reading.values)
+            self.values[LAST_SEEN] = reading.received_at
+            self._set_connectivity(True, context)
+            return
+        values = self.values
+        listeners = self._listeners
+        for name, value in reading.values.items():
+            if values.get(name) == value:
+                continue
+            values[name] = value
+            if (refresh := listeners.get(name)) is not None:
+                refresh(context)
+
+    @callback
+    def async_hint_offline(self, now: float) -> None:
+        """Lose patience sooner: the broker says that the device went away."""
+        self._deadline = min(self._deadline, now + _HINT_PATIENCE)
+
+    @callback
+    def async_tick(self, now: float, rejected: int) -> bool:
+        """Bring what depends on time up to date; True when the device has just become stale."""
+        self.async_set(REJECTED, rejected)
+        self.async_set(KEY_AGE, int(max(0.0, now - self.device.credential.created) // _DAY))
+        if self._last_heard - self.values.get(LAST_SEEN, self._last_heard) >= _LAST_SEEN_STEP:
+            self.async_set(LAST_SEEN, self._last_heard)
+        if not self.online or now < self._deadline:
+            return False
+        self.async_set_offline()
+        return True
+
+    @callback
+    def async_set_offline(self) -> None:
+        """Make the device's readings unavailable."""
+        if self.online:
+            self._set_connectivity(False, None)
+
+    @callback
+    def async_update_device(self, device: Device) -> None:
+        """Take over what the registry says of the device."""
+        self.device = device
+        self.values = {name: value for name, value in self.values.items() if name in self.keys}
+
+    @callback
+    def _set_connectivity(self, online: bool, context: Context | None) -> None:
+        self.values[CONNECTIVITY] = online
+        self._refresh_all(context)

@@ -1,0 +1,308 @@
+"""Enrolment: the device registry in step with the subentries and the security store."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import time
+from types import MappingProxyType
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry, ConfigSubentry
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
+
+from .audit_log import AuditLog
+from .const import (
+    CONF_DEVICE_ID,
+    CONF_METRICS,
+    CONF_RANGES,
+    CONF_RATE_LIMIT,
+    CONF_STALE_AFTER,
+    CONF_ZONE,
+    DEFAULT_STALE_AFTER,
+    DOMAIN,
+    SUBENTRY_DEVICE,
+    SUBENTRY_ZONE,
+)
+from .coordinator import DeviceCoordinator
+from .gateway import credentials
+from .gateway.errors import Code, RegistryError
+from .gateway.models import Algorithm, Credential, Device, DeviceStatus, Range
+from .gateway.pipeline import Gateway
+from .gateway.registry import DEFAULT_RATE_LIMIT, check
+from .store import SecurityRecord, SecurityStore
+
+_STATUS_EVENTS: Final = {
+    DeviceStatus.ACTIVE: "enabled",
+    DeviceStatus.DISABLED: "disabled",
+    DeviceStatus.REVOKED: "revoked",
+}
+
+type AddEntities = Callable[[DeviceCoordinator, frozenset[str]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user chose for a device: the content of its subentry."""
+
+    device_id: str
+    name: str
+    zone: str | None
+    metrics: frozenset[str]
+    ranges: Mapping[str, Range]
+    rate_limit: int = DEFAULT_RATE_LIMIT
+
+    @classmethod
+    def from_subentry(cls, subentry: ConfigSubentry) -> Choices:
+        """Return the choices that a subentry holds."""
+        data = subentry.data
+        return cls(
+            device_id=data[CONF_DEVICE_ID],
+            name=subentry.title,
+            zone=data.get(CONF_ZONE),
+            metrics=frozenset(data[CONF_METRICS]),
+            ranges={name: Range(low, high) for name, (low, high) in data.get(CONF_RANGES, {}).items()},
+            rate_limit=data.get(CONF_RATE_LIMIT, DEFAULT_RATE_LIMIT),
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the data of a subentry with these choices; its title is the name."""
+        return {
+            CONF_DEVICE_ID: self.device_id,
+            CONF_ZONE: self.zone,
+            CONF_METRICS: sorted(self.metrics),
+            CONF_RANGES: {name: [chosen.low, chosen.high] for name, chosen in self.ranges.items()},
+            CONF_RATE_LIMIT: self.rate_limit,
+        }
+
+    def device(self, record: SecurityRecord) -> Device:
+        """Return the device that these choices and a security record make."""
+        return Device(
+            device_id=self.device_id,
+            name=self.name,
+            zone=self.zone,
+            metrics=self.metrics,
+            ranges=self.ranges,
+            rate_limit=self.rate_limit,
+            credential=record.credential,
+            status=record.status,
+        )
+
+
+class Enrolment:
+    """Enrol, change, rotate, disable, revoke and remove devices.
+
+    Subentries hold what the user chose, the store what is secret or decided; the registry is made from both.
+    """
+
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry[Any], gateway: Gateway, store: SecurityStore, audit: AuditLog
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._gateway = gateway
+        self._store = store
+        self._audit = audit
+        self._adders: list[AddEntities] = []
+        self.coordinators: dict[str, DeviceCoordinator] = {}
+
+    @callback
+    def async_add_platform(self, add: AddEntities) -> None:
+        """Let a platform add its entities for every device, now and later, by their keys."""
+        for coordinator in self.coordinators.values():
+            add(coordinator, coordinator.keys)
+        self._adders.append(add)
+
+    def zone_name(self, zone: str | None) -> str | None:
+        """Return the name of a zone by the identifier of its subentry."""
+        subentry = self._entry.subentries.get(zone) if zone is not None else None
+        return subentry.title if subentry is not None else None
+
+    def zone_named(self, name: str) -> str | None:
+        """Return the identifier of the zone with this name."""
+        for subentry in self._entry.subentries.values():
+            if subentry.subentry_type == SUBENTRY_ZONE and subentry.title.casefold() == name.casefold():
+                return subentry.subentry_id
+        return None
+
+    def check(self, choices: Choices) -> None:
+        """Refuse choices that the registry would not take. Raises RegistryError."""
+        check(choices.device(self._store.state.devices[choices.device_id]))
+
+    def prepare(self, choices: Choices, algorithm: Algorithm, public_key: str = "") -> SecurityRecord:
+        """Return the security record for a new device, not yet kept. Raises RegistryError."""
+        if choices.device_id in self._gateway.registry or choices.device_id in self._store.state.devices:
+            raise RegistryError(Code.DEVICE_EXISTS, choices.device_id)
+        record = SecurityRecord(self._issue(algorithm, public_key))
+        check(choices.device(record))
+        return record
+
+    async def async_admit(self, choices: Choices, record: SecurityRecord, actor: str) -> None:
+        """Keep the record of a new device; its subentry follows."""
+        await self._async_keep(choices.device_id, record)
+        self._audit.record(
+            "enrolled",
+            device=choices.device_id,
+            algorithm=record.credential.algorithm.value,
+            key_id=record.credential.key_id,
+            actor=actor,
+        )
+
+    async def async_enrol(self, choices: Choices, algorithm: Algorithm, public_key: str, actor: str) -> Device:
+        """Enrol a device, with its subentry."""
+        record = self.prepare(choices, algorithm, public_key)
+        await self.async_admit(choices, record, actor)
+        subentry = ConfigSubentry(
+            data=MappingProxyType(choices.as_data()),
+            subentry_type=SUBENTRY_DEVICE,
+            title=choices.name,
+            unique_id=choices.device_id,
+        )
+        self._hass.config_entries.async_add_subentry(self._entry, subentry)
+        self.async_sync()
+        return self._gateway.registry[choices.device_id]
+
+    async def async_rotate(self, device_id: str, public_key: str, actor: str) -> Device:
+        """Give a device a new credential; the old one ends at once."""
+        device = self._gateway.registry[device_id]
+        if device.status is DeviceStatus.REVOKED:
+            raise RegistryError(Code.DEVICE_REVOKED, device_id)
+        credential = self._issue(device.credential.algorithm, public_key)
+        await self._async_keep(device_id, SecurityRecord(credential, device.status))
+        changed = self._apply(self._gateway.registry.set_credential(device_id, credential))
+        self._audit.record("rotated", device=device_id, key_id=credential.key_id, actor=actor)
+        return changed
+
+    async def async_set_status(self, device_id: str, status: DeviceStatus, actor: str) -> Device:
+        """Enable, disable or revoke a device. The key of a revoked device is destroyed."""
+        registry = self._gateway.registry
+        key_id = registry[device_id].credential.key_id
+        if status is DeviceStatus.REVOKED:
+            registry.set_credential(device_id, credentials.destroy(registry[device_id].credential))
+        changed = self._apply(registry.set_status(device_id, status))
+        if status is not DeviceStatus.ACTIVE:
+            self.coordinators[device_id].async_set_offline()
+        self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
+        # The gateway refuses the device from here on, even when the disk fails.
+        await self._async_keep(device_id, SecurityRecord(changed.credential, changed.status))
+        return changed
+
+    async def async_start(self) -> None:
+        """Take up every enrolled device, and forget the credentials of those that are no more."""
+        self.async_sync()
+        if orphans := self._store.state.devices.keys() - self._subentries().keys():
+            await self._async_forget(orphans, "system")
+
+    @callback
+    def async_sync(self) -> frozenset[str]:
+        """Bring registry, coordinators and entities in step with the subentries; return the devices that are gone."""
+        wanted = self._subentries()
+        for subentry in wanted.values():
+            self._sync_device(subentry)
+        gone = frozenset(self.coordinators.keys() - wanted.keys())
+        for device_id in gone:
+            del self.coordinators[device_id]
+            self._gateway.registry.remove(device_id)
+            self._gateway.dismiss(device_id)
+        return gone
+
+    async def async_follow(self) -> None:
+        """Follow a change of the subentries: what the user added, changed or removed."""
+        if gone := self.async_sync():
+            await self._async_forget(gone, "user")
+
+    def _subentries(self) -> dict[str, ConfigSubentry]:
+        return {
+            subentry.data[CONF_DEVICE_ID]: subentry
+            for subentry in self._entry.subentries.values()
+            if subentry.subentry_type == SUBENTRY_DEVICE
+        }
+
+    async def _async_forget(self, device_ids: Iterable[str], actor: str) -> None:
+        for device_id in device_ids:
+            self._store.state.devices.pop(device_id, None)
+            self._audit.record("removed", device=device_id, actor=actor)
+        await self._store.async_save()
+
+    async def _async_keep(self, device_id: str, record: SecurityRecord) -> None:
+        """Keep the security record of a device; the disk has it when this returns."""
+        before = self._store.state.devices.get(device_id)
+        self._store.state.devices[device_id] = record
+        try:
+            await self._store.async_save()
+        except BaseException:
+            if before is None:
+                del self._store.state.devices[device_id]
+            else:
+                self._store.state.devices[device_id] = before
+            raise
+
+    def _sync_device(self, subentry: ConfigSubentry) -> None:
+        choices = Choices.from_subentry(subentry)
+        issue_id = f"credential_missing_{choices.device_id}"
+        record = self._store.state.devices.get(choices.device_id)
+        if record is None:
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                issue_id,
+                is_fixable=False,
+                severity=ir.IssueSeverity.ERROR,
+                translation_key="credential_missing",
+                translation_placeholders={"name": choices.name},
+            )
+            return
+        ir.async_delete_issue(self._hass, DOMAIN, issue_id)
+        device = choices.device(record)
+        coordinator = self.coordinators.get(choices.device_id)
+        if coordinator is None:
+            self._add(subentry.subentry_id, device)
+        elif coordinator.device != device:
+            self._change(coordinator, choices)
+
+    def _add(self, subentry_id: str, device: Device) -> None:
+        self._gateway.admit(self._gateway.registry.enrol(device))
+        stale_after = self._entry.options.get(CONF_STALE_AFTER, DEFAULT_STALE_AFTER)
+        coordinator = DeviceCoordinator(subentry_id, device, stale_after)
+        self.coordinators[device.device_id] = coordinator
+        for add in self._adders:
+            add(coordinator, coordinator.keys)
+
+    def _change(self, coordinator: DeviceCoordinator, choices: Choices) -> None:
+        before = coordinator.keys
+        device = self._apply(
+            self._gateway.registry.update(
+                choices.device_id,
+                name=choices.name,
+                zone=choices.zone,
+                metrics=choices.metrics,
+                ranges=choices.ranges,
+                rate_limit=choices.rate_limit,
+            )
+        )
+        self._audit.record("changed", device=device.device_id, actor="user")
+        self._remove_entities(device.device_id, before - coordinator.keys)
+        if fresh := coordinator.keys - before:
+            for add in self._adders:
+                add(coordinator, fresh)
+        devices = dr.async_get(self._hass)
+        entry = devices.async_get_device_by_identifier((DOMAIN, device.device_id), self._entry.entry_id)
+        if entry is not None:
+            devices.async_update_device(entry.id, name=device.name)
+
+    def _remove_entities(self, device_id: str, keys: frozenset[str]) -> None:
+        entities = er.async_get(self._hass)
+        unique_ids = {f"{device_id}_{key}" for key in keys}
+        for entity in er.async_entries_for_config_entry(entities, self._entry.entry_id):
+            if entity.unique_id in unique_ids:
+                entities.async_remove(entity.entity_id)
+
+    def _apply(self, device: Device) -> Device:
+        self._gateway.admit(device)
+        self.coordinators[device.device_id].async_update_device(device)
+        return device
+
+    def _issue(self, algorithm: Algorithm, public_key: str) -> Credential:
+        credential = credentials.issue(algorithm, time(), public_key)
+        if algorithm is not Algorithm.HS256 and algorithm not in self._store.state.site_keys:
+            self._store.state.site_keys[algorithm] = credentials.new_site_key(algorithm)
+        return credential

@@ -1,0 +1,78 @@
+"""Base entities: one coordinator, one key."""
+
+from typing import override
+
+from homeassistant.core import Context, callback
+from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
+from homeassistant.helpers.entity import Entity
+
+from .const import DOMAIN, MANUFACTURER
+from .coordinator import Coordinator, DeviceCoordinator
+from .hub import GrokmonConfigEntry
+
+
+class GrokmonEntity(Entity):
+    """An entity that shows one value of a coordinator."""
+
+    _attr_has_entity_name = True
+    _attr_should_poll = False
+
+    def __init__(self, coordinator: Coordinator, key: str) -> None:
+        self._coordinator = coordinator
+        self._key = key
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Follow the value."""
+        self.async_on_remove(self._coordinator.async_listen(self._key, self._refresh))
+        self._take()
+
+    @callback
+    def _take(self) -> None:
+        """Take over the value of the key."""
+        raise NotImplementedError
+
+    @callback
+    def _refresh(self, context: Context | None) -> None:
+        self._take()
+        if context is not None:
+            self.async_set_context(context)
+        self.async_write_ha_state()
+
+
+class DeviceEntity(GrokmonEntity):
+    """An entity of a device of the room."""
+
+    _coordinator: DeviceCoordinator
+
+    def __init__(self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, key: str) -> None:
+        super().__init__(coordinator, key)
+        device = coordinator.device
+        self._attr_unique_id = f"{device.device_id}_{key}"
+        self._attr_device_info = DeviceInfo(
+            identifiers={(DOMAIN, device.device_id)},
+            manufacturer=MANUFACTURER,
+            name=device.name,
+            serial_number=device.device_id,
+            suggested_area=entry.runtime_data.enrolment.zone_name(device.zone),
+            via_device_id=entry.runtime_data.device_id,
+        )
+
+
+class HubEntity(GrokmonEntity):
+    """An entity of the hub itself."""
+
+    def __init__(self, entry: GrokmonConfigEntry, key: str) -> None:
+        super().__init__(entry.runtime_data.coordinator, key)
+        self._attr_unique_id = f"hub_{key}"
+        self._attr_device_info = hub_device_info()
+
+
+def hub_device_info() -> DeviceInfo:
+    """Return the device of the hub."""
+    return DeviceInfo(
+        identifiers={(DOMAIN, DOMAIN)},
+        entry_type=DeviceEntryType.SERVICE,
+        manufacturer=MANUFACTURER,
+        translation_key="hub",
+    )

@@ -1,0 +1,61 @@
+"""What a person or a program needs to set up a device: shown once, to an administrator."""
+
+from collections.abc import Mapping
+import json
+from typing import Any, Final
+
+from .gateway import credentials, topics
+from .gateway.envelope import encode_base64url
+from .gateway.models import Algorithm, Device, PrivateKey
+
+_PYTHON: Final = """\
+import json
+from grokmon_device import GrokmonDevice  # examples/devices/python
+
+device = GrokmonDevice(json.load(open("settings.json")))
+while True:
+    device.report({"METRIC": 21.5})
+    device.run(10)"""
+
+_MICROPYTHON: Final = """\
+import json
+from grokmon_device import GrokmonDevice  # examples/devices/micropython
+
+device = GrokmonDevice(json.load(open("settings.json")))
+while True:
+    device.report({"METRIC": 21.5})
+    device.run(10)"""
+
+
+def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, PrivateKey]) -> dict[str, Any]:
+    """Return the identity, the topics and the key material of a device, its secret included."""
+    algorithm = device.credential.algorithm
+    settings: dict[str, Any] = {
+        "device_id": device.device_id,
+        "auth": algorithm.name.lower(),
+        "prefix": prefix,
+        "topics": topics.all_topics(prefix, device.device_id),
+    }
+    if algorithm is Algorithm.HS256:
+        return settings | {"key": encode_base64url(device.credential.secret).decode()}
+    return settings | {"site_public_key": credentials.public_pem(site_keys[algorithm])}
+
+
+def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of the page that shows the credentials: settings file, topics, and the two examples."""
+    metric = min(device.metrics)
+    return {
+        "name": device.name,
+        "device_id": device.device_id,
+        "settings": _settings_file(settings),
+        "topics": "\n".join(f"{channel}: {topic}" for channel, topic in settings["topics"].items()),
+        "python": _PYTHON.replace("METRIC", metric),
+        "micropython": _MICROPYTHON.replace("METRIC", metric),
+    }
+
+
+def _settings_file(settings: Mapping[str, Any]) -> str:
+    """Return the settings file of the example devices, with places for what only the user knows."""
+    chosen = {name: settings[name] for name in ("device_id", "prefix", "key", "site_public_key") if name in settings}
+    broker = {"host": "BROKER", "port": 8883, "username": "USER", "password": "PASSWORD", "ca_file": "ca.crt"}
+    return json.dumps(chosen | broker, indent=2)

@@ -14,6 +14,7 @@ from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.util import dt as dt_util
 
 from .audit_log import AuditLog
 from .const import CONF_TOPIC_PREFIX, DOMAIN
@@ -71,6 +72,7 @@ class GrokmonHub:
             and (request := self.gateway.hello_request(device.device_id, now)) is not None
         ]
         self._publish(*requests)
+        self._tick(dt_util.utcnow())
 
     async def async_stop(self) -> None:
         """Take no more messages, keep the sessions for the next start, and close the audit trail."""

@@ -88,8 +88,10 @@ _METRICS: Final = (
     _percent("soil_moisture_percent", "moisture", Range(0.0, 100.0)),
     Metric(name="ec_ms_cm", unit="mS/cm", hard=Range(0.0, 20.0), device_class="conductivity", precision=2),
     Metric(name="ph", hard=Range(0.0, 14.0), device_class="ph", precision=2),
-    # Quantum sensors read slightly below zero in the dark.
-    Metric(name="ppfd_umol", unit="µmol/m²/s", hard=Range(-10.0, 4000.0), plausible=Range(0.0, 2500.0), precision=0),
+    # The Greek letter, as in Home Assistant's own units. Quantum sensors read slightly below zero in the dark.
+    Metric(
+        name="ppfd_umol", unit="\u03bcmol/m²/s", hard=Range(-10.0, 4000.0), plausible=Range(0.0, 2500.0), precision=0
+    ),
     Metric(name="dli_mol", unit="mol/m²", hard=Range(0.0, 100.0), plausible=Range(0.0, 70.0), precision=1),
     Metric(name="lux", unit="lx", hard=Range(0.0, 200_000.0), device_class="illuminance", precision=0),
     _percent("tank_level_percent", None, None),

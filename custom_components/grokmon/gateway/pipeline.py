@@ -39,7 +39,18 @@ _OFFLINE: Final = b"offline"
 _DEW: Final = -0.5
 
 
-@dataclass(slots=True)
+class _Budgets:
+    """The token buckets of one device."""
+
+    def __init__(self, rate_limit: int) -> None:
+        self.flood = TokenBucket(_FLOOD_CAPACITY, _PERIOD)
+        self.messages = TokenBucket(rate_limit, _PERIOD)
+        self.hellos = TokenBucket(_HELLOS, _PERIOD)
+        self.repeats = TokenBucket(_HELLOS, _PERIOD)
+        self.requests = TokenBucket(_REQUESTS, _PERIOD)
+
+
+@dataclass(frozen=True, slots=True)
 class _Admission:
     """What the gateway keeps ready for one device."""
 
@@ -50,10 +61,7 @@ class _Admission:
     granted: dict[str, bool]
     limits: dict[str, ranges.Limits]
     derives_vpd: bool
-    flood: TokenBucket
-    messages: TokenBucket
-    hellos: TokenBucket
-    requests: TokenBucket
+    budgets: _Budgets
 
 
 class Gateway:
@@ -80,21 +88,22 @@ class Gateway:
         known = self._admissions.get(device.device_id)
         if known is not None and known.device.credential.key_id != device.credential.key_id:
             self.sessions.forget(device.device_id)
-        headers = envelope.headers_of(device.credential.algorithm, device.credential.key_id)
-        limited = known is not None and known.device.rate_limit == device.rate_limit
+        credential = device.credential
         derives_vpd = climate.derives_vpd(device.metrics)
+        budgets = known.budgets if known is not None else _Budgets(device.rate_limit)
+        if budgets.messages.capacity != device.rate_limit:
+            budgets.messages = TokenBucket(device.rate_limit, _PERIOD)
         self._admissions[device.device_id] = _Admission(
             device=device,
-            verifying_key=credentials.verifying_key(device.credential, headers),
-            signing_key=credentials.signing_key(device.credential, self.site_keys.get(device.credential.algorithm)),
+            verifying_key=credentials.verifying_key(
+                credential, envelope.headers_of(credential.algorithm, credential.key_id)
+            ),
+            signing_key=credentials.signing_key(credential, self.site_keys.get(credential.algorithm)),
             topics=topics.all_topics(self.prefix, device.device_id),
             granted={name: CATALOG[name].is_boolean for name in device.metrics},
             limits=ranges.limits_of(device, device.metrics | {VPD} if derives_vpd else device.metrics),
             derives_vpd=derives_vpd,
-            flood=known.flood if known is not None else TokenBucket(_FLOOD_CAPACITY, _PERIOD),
-            messages=known.messages if known is not None and limited else TokenBucket(device.rate_limit, _PERIOD),
-            hellos=known.hellos if known is not None else TokenBucket(_HELLOS, _PERIOD),
-            requests=known.requests if known is not None else TokenBucket(_REQUESTS, _PERIOD),
+            budgets=budgets,
         )
 
     def dismiss(self, device_id: str) -> None:
@@ -117,7 +126,7 @@ class Gateway:
         `sid` is the unknown session that the device used; without it the request is for any session.
         """
         admission = self._admissions[device_id]
-        if not admission.requests.take(now):
+        if not admission.budgets.requests.take(now):
             return None
         claims: Claims = {"hello": True, "time": int(now)}
         if sid is not None:
@@ -152,15 +161,15 @@ class Gateway:
         if admission.device.status is not DeviceStatus.ACTIVE:
             revoked = admission.device.status is DeviceStatus.REVOKED
             raise TransportError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED)
-        if not admission.flood.take(now):
+        if not admission.budgets.flood.take(now):
             raise TransportError(Code.FLOOD)
         return admission
 
     def _telemetry(self, admission: _Admission, payload: bytes, now: float) -> Reading:
         device = admission.device
         claims = _open(admission, Channel.TELEMETRY, payload, now)
-        hello = self.sessions.check(device.device_id, Channel.TELEMETRY, claims, payload, now, clock_allowed=True)
-        if not admission.messages.take(now):
+        self.sessions.check(device.device_id, Channel.TELEMETRY, claims, payload, now, clock_allowed=True)
+        if not admission.budgets.messages.take(now):
             raise RateError(Code.RATE_LIMITED, f"{device.rate_limit} messages per minute")
         body = schema.telemetry(claims, admission.granted)
         values: dict[str, Value] = dict(body.metrics)
@@ -179,16 +188,19 @@ class Gateway:
             flags=flags,
             late=abs(measured_at - now) > LATE_AFTER,
             meta=body.meta,
-            hello=hello,
+            hello=self.sessions.take_hello(device.device_id),
         )
 
     def _hello(self, admission: _Admission, payload: bytes, now: float) -> Greeting:
         device_id = admission.device.device_id
         hello = schema.hello(_open(admission, Channel.HELLO, payload, now))
-        sid = self.sessions.greet(device_id, hello)
-        # A hello proves who made it, not when: its own small budget keeps repeats from costing readings.
-        if not admission.hellos.take(now):
+        sid = self.sessions.known(device_id, hello.boot)
+        # A hello proves who made it, not when: repeats have a budget of their own, so that they cost neither readings
+        # nor the start of the device.
+        if not (admission.budgets.hellos if sid is None else admission.budgets.repeats).take(now):
             raise RateError(Code.RATE_LIMITED, f"{_HELLOS:.0f} hellos per minute")
+        if sid is None:
+            sid = self.sessions.greet(device_id, hello)
         answer = _outbound(admission, Downlink.SESSION, {"boot": hello.boot, "sid": sid, "time": int(now)})
         return Greeting(device_id=device_id, hello=hello, answer=answer)
 

@@ -23,10 +23,14 @@ _MAX_SEQ: Final = 2**53
 
 @dataclass(slots=True)
 class Session:
-    """A run of a device: its boot value and the last counter accepted on each channel."""
+    """A run of a device: its boot value and the last counter accepted on each channel.
+
+    `hello` is what the device said at its start, until somebody has taken note of it.
+    """
 
     sid: str
-    hello: Hello
+    boot: str
+    hello: Hello | None = None
     counters: dict[Channel, int] = field(default_factory=dict)
     last: dict[Channel, bytes] = field(default_factory=dict)
 
@@ -35,7 +39,7 @@ class Session:
 class _DeviceSessions:
     active: Session | None = None
     pending: dict[str, Session] = field(default_factory=dict)
-    retired: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_RETIRED))
+    retired: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_MAX_RETIRED))
     last_iat: dict[Channel, float] = field(default_factory=dict)
     last_raw: dict[Channel, bytes] = field(default_factory=dict)
 
@@ -49,39 +53,51 @@ class Sessions:
         self._devices: dict[str, _DeviceSessions] = {}
 
     def greet(self, device_id: str, hello: Hello) -> str:
-        """Return the identifier of the session for a hello: the same again for the same boot value.
-
-        Raises FreshnessError when that boot value belongs to a session that has been replaced.
-        """
+        """Return the identifier of the session for a hello, which the caller has found not to be `known`."""
         state = self._devices.setdefault(device_id, _DeviceSessions())
-        if hello.boot in state.retired:
-            raise FreshnessError(Code.REPLAYED, "hello of an earlier start")
-        if state.active is not None and state.active.hello.boot == hello.boot:
-            return state.active.sid
-        for session in state.pending.values():
-            if session.hello.boot == hello.boot:
-                return session.sid
         if len(state.pending) == _MAX_PENDING:
             del state.pending[next(iter(state.pending))]
         sid = self._new_sid()
-        state.pending[sid] = Session(sid, hello)
+        state.pending[sid] = Session(sid, hello.boot, hello)
         return sid
+
+    def known(self, device_id: str, boot: str) -> str | None:
+        """Return the identifier of the session that a boot value already has, or None.
+
+        Raises FreshnessError when the boot value belongs to a session that has been replaced.
+        """
+        state = self._devices.get(device_id)
+        if state is None:
+            return None
+        if any(boot == retired for retired, _ in state.retired):
+            raise FreshnessError(Code.REPLAYED, "hello of an earlier start")
+        if state.active is not None and state.active.boot == boot:
+            return state.active.sid
+        return next((session.sid for session in state.pending.values() if session.boot == boot), None)
 
     def check(
         self, device_id: str, channel: Channel, claims: Claims, raw: bytes, now: float, *, clock_allowed: bool
-    ) -> Hello | None:
+    ) -> None:
         """Use up the freshness of a verified message, or raise FreshnessError.
 
-        Returns the hello that takes effect when this message is the first of its session. `raw` is the whole message:
-        a byte-identical repeat of the last one accepted is a duplicate, which a transport may make.
+        `raw` is the whole message: a byte-identical repeat of the last one accepted is a duplicate, which a transport
+        may make.
         """
         state = self._devices.setdefault(device_id, _DeviceSessions())
         if "sid" in claims:
-            return _check_counter(state, channel, claims, raw)
+            _check_counter(state, channel, claims, raw)
+            return
         if not clock_allowed or "seq" in claims:
             raise FreshnessError(Code.SESSION_REQUIRED)
         self._check_clock(state, channel, claims, raw, now)
-        return None
+
+    def take_hello(self, device_id: str) -> Hello | None:
+        """Return what the device said at the start of its session, the first time that this is asked."""
+        session = self._devices[device_id].active
+        if session is None or session.hello is None:
+            return None
+        hello, session.hello = session.hello, None
+        return hello
 
     def active_sid(self, device_id: str) -> str | None:
         """Return the identifier of a device's session."""
@@ -97,9 +113,9 @@ class Sessions:
         return {
             device_id: {
                 "sid": state.active.sid,
-                "boot": state.active.hello.boot,
+                "boot": state.active.boot,
                 "counters": {channel.value: seq for channel, seq in state.active.counters.items()},
-                "retired": list(state.retired),
+                "retired": [list(pair) for pair in state.retired],
             }
             for device_id, state in self._devices.items()
             if state.active is not None
@@ -111,8 +127,9 @@ class Sessions:
             if (data := snapshot.get(device_id)) is None:
                 continue
             counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
-            active = Session(data["sid"], Hello(boot=data["boot"]), counters)
-            self._devices[device_id] = _DeviceSessions(active, retired=deque(data["retired"], _MAX_RETIRED))
+            active = Session(data["sid"], data["boot"], counters=counters)
+            retired = deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED)
+            self._devices[device_id] = _DeviceSessions(active, retired=retired)
 
     def _check_clock(self, state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes, now: float) -> None:
         issued = claims.get("iat")
@@ -128,25 +145,28 @@ class Sessions:
         state.last_raw[channel] = raw
 
 
-def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> Hello | None:
+def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> None:
     sid = claims["sid"]
     seq = claims.get("seq")
     if type(sid) is not str or len(sid) != SID_LENGTH or type(seq) is not int or not 0 < seq <= _MAX_SEQ:
         raise FreshnessError(Code.SESSION_REQUIRED, "sid and seq")
     session = state.active
     if session is None or session.sid != sid:
-        session = state.pending.get(sid)
-        if session is None:
-            raise SessionUnknownError(sid)
-        if state.active is not None:
-            state.retired.append(state.active.hello.boot)
-        state.active = session
-        state.pending.clear()
-        session.counters[channel] = seq
-        session.last[channel] = raw
-        return session.hello
-    if seq <= session.counters.get(channel, 0):
+        session = _activate(state, sid)
+    elif seq <= session.counters.get(channel, 0):
         raise FreshnessError(Code.DUPLICATE if session.last.get(channel) == raw else Code.REPLAYED)
     session.counters[channel] = seq
     session.last[channel] = raw
-    return None
+
+
+def _activate(state: _DeviceSessions, sid: str) -> Session:
+    session = state.pending.get(sid)
+    if session is None:
+        if any(sid == retired for _, retired in state.retired):
+            raise FreshnessError(Code.REPLAYED, "a session that has been replaced")
+        raise SessionUnknownError(sid)
+    if state.active is not None:
+        state.retired.append((state.active.boot, state.active.sid))
+    state.active = session
+    state.pending.clear()
+    return session

@@ -1,0 +1,209 @@
+"""A grokmon device in Python: signed readings over MQTT. Needs paho-mqtt 2 and nothing else.
+
+Take the class GrokmonDevice into your own program, or run this file: python grokmon_device.py settings.json
+"""
+
+import argparse
+import base64
+from collections import deque
+from dataclasses import dataclass
+import hmac
+import json
+import math
+import os
+from pathlib import Path
+import random
+import ssl
+import time
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+FIRMWARE = "v1.0.0"
+KEPT_READINGS, KEPT_SECONDS = 32, 300
+HELLO_EVERY = 5
+HEADER = b'{"alg":"HS256","typ":"JWT"}'
+
+
+def encode(data: bytes) -> bytes:
+    """Encode as base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def decode(text: bytes) -> bytes:
+    """Decode base64url without padding."""
+    return base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+
+
+def sign(claims: dict[str, Any], key: bytes) -> bytes:
+    """Make a JSON Web Token with HMAC-SHA256."""
+    signed = encode(HEADER) + b"." + encode(json.dumps(claims, allow_nan=False).encode())
+    return signed + b"." + encode(hmac.digest(key, signed, "sha256"))
+
+
+def verify(token: bytes, key: bytes, topic: str) -> dict[str, Any] | None:
+    """Give the claims of a message from Home Assistant for this topic; None if it is not genuine."""
+    # The algorithm is this one, whatever the header of the token says.
+    signed, _, signature = token.rpartition(b".")
+    if not hmac.compare_digest(signature, encode(hmac.digest(key, signed, "sha256"))):
+        return None
+    claims: dict[str, Any] = json.loads(decode(signed.partition(b".")[2]))
+    return claims if (claims.get("iss"), claims.get("aud")) == ("grokmon", topic) else None
+
+
+@dataclass
+class Reading:
+    """Keep what was measured until it is delivered, and a while longer."""
+
+    taken: float
+    metrics: dict[str, float | bool]
+    ts: int | None = None
+    delivered: bool = False
+
+
+class GrokmonDevice:
+    """Speak the protocol: hello, session, signed telemetry, resend. Works while `run` is called."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.ready = False
+        self._settings = settings
+        root = decode(settings["key"].encode())
+        self._key_up = hmac.digest(root, b"grokmon/v1/up", "sha256")
+        self._key_down = hmac.digest(root, b"grokmon/v1/down", "sha256")
+        self._topic = f"{settings.get('prefix', 'grokmon')}/v1/{settings['device_id']}/"
+        self._boot = encode(os.urandom(16)).decode()
+        self._sid, self._seq = "", 0
+        self._kept: deque[Reading] = deque(maxlen=KEPT_READINGS)
+        self._in_flight: tuple[int, Reading] | None = None
+        self._hello_at, self._last_hello = math.inf, -math.inf
+        self._last_heard, self._clock_offset = 0, 0.0
+        self._connect_at, self._delay = 0.0, 1
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, settings["device_id"])
+        self._client.username_pw_set(settings["username"], settings["password"])
+        self._client.tls_set_context(ssl.create_default_context(cafile=settings["ca_file"]))
+        self._client.will_set(self._topic + "up/status", "offline", qos=1)
+        self._client.on_connect = self._connected
+        self._client.on_disconnect = self._disconnected
+        self._client.on_message = self._received
+        self._client.on_publish = self._published
+
+    def report(self, metrics: dict[str, float | bool]) -> None:
+        """Queue a reading; a sensor that failed gives NaN and is left out."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        if finite:
+            self._kept.append(Reading(time.monotonic(), finite))
+
+    def run(self, seconds: float) -> None:
+        """Do for some time whatever the connection asks for; call this instead of time.sleep."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._work()
+            if self._client.loop(min(left, 0.2)) != mqtt.MQTT_ERR_SUCCESS:
+                self._connect(left)
+
+    @property
+    def pending(self) -> int:
+        """Count the readings that are not delivered."""
+        return sum(not reading.delivered for reading in self._kept)
+
+    def _connect(self, patience: float) -> None:
+        now = time.monotonic()
+        if now < self._connect_at:
+            time.sleep(min(patience, self._connect_at - now))
+            return
+        self._connect_at, self._delay = now + self._delay, min(self._delay * 2, 60)
+        try:
+            self._client.connect(self._settings["host"], self._settings.get("port", 8883))
+        except OSError as error:
+            print("no connection:", error)
+
+    def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            print("the broker refuses the connection:", reason)
+            return
+        self._delay = 1
+        client.subscribe(self._topic + "down/session", qos=1)
+        self._hello_at = time.monotonic()
+
+    def _disconnected(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        print("disconnected:", reason)
+        self.ready, self._hello_at, self._in_flight = False, math.inf, None
+
+    def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        claims = verify(message.payload, self._key_down, self._topic + "down/session")
+        if claims is None:
+            print("ignored a message that is not Home Assistant's")
+        elif claims.get("hello"):
+            self._asked_for_hello(claims)
+        elif claims.get("boot") == self._boot and not self.ready:
+            self._start_session(claims)
+
+    def _asked_for_hello(self, claims: dict[str, Any]) -> None:
+        # With a session: only about the present one. Without: only if newer than all heard, or it could be replayed.
+        if claims["sid"] != self._sid if "sid" in claims else claims["time"] <= self._last_heard:
+            return
+        self._last_heard = max(self._last_heard, claims["time"])
+        self._forget_session()
+        self._hello_at = max(time.monotonic(), self._last_hello + HELLO_EVERY)
+
+    def _start_session(self, claims: dict[str, Any]) -> None:
+        if claims["sid"] != self._sid:
+            self._forget_session()
+            self._sid, self._seq = claims["sid"], 0
+        self._last_heard = max(self._last_heard, claims["time"])
+        self._clock_offset = claims["time"] - time.monotonic()
+        self.ready, self._hello_at = True, math.inf
+        print("session", self._sid)
+
+    def _forget_session(self) -> None:
+        # Nobody knows since when Home Assistant has not listened: all that is kept goes out again.
+        self.ready = False
+        for reading in self._kept:
+            reading.delivered = False
+
+    def _published(self, _client: mqtt.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        if self._in_flight is not None and self._in_flight[0] == mid:
+            self._in_flight[1].delivered = self.ready
+            self._in_flight = None
+
+    def _work(self) -> None:
+        now = time.monotonic()
+        while self._kept and now - self._kept[0].taken > KEPT_SECONDS:
+            self._kept.popleft()
+        if now >= self._hello_at:
+            print("hello")
+            self._last_hello, self._hello_at = now, now + HELLO_EVERY
+            self._publish("hello", {"boot": self._boot, "firmware": FIRMWARE, "model": "Python example"})
+        # One message in flight: then a repeat by the transport is always one of the last message.
+        elif self.ready and self._in_flight is None:
+            reading = next((reading for reading in self._kept if not reading.delivered), None)
+            if reading is not None:
+                reading.ts = reading.ts or int(self._clock_offset + reading.taken)
+                self._seq += 1
+                body = {"sid": self._sid, "seq": self._seq, "ts": reading.ts, "metrics": reading.metrics}
+                self._in_flight = self._publish("telemetry", body), reading
+
+    def _publish(self, channel: str, body: dict[str, Any]) -> int:
+        topic = f"{self._topic}up/{channel}"
+        claims = {"iss": self._settings["device_id"], "aud": topic} | body
+        return self._client.publish(topic, sign(claims, self._key_up), qos=1).mid
+
+
+def main() -> None:
+    """Send made-up readings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("--interval", type=float, default=10, help="seconds between readings")
+    parser.add_argument("--count", type=int, default=10**9, help="stop when so many readings are delivered")
+    arguments = parser.parse_args()
+    device = GrokmonDevice(json.loads(arguments.settings.read_text()))
+    for _ in range(arguments.count):
+        device.report({"temp_c": round(random.gauss(24, 0.2), 2), "humidity_percent": round(random.gauss(60, 1), 1)})
+        device.run(arguments.interval)
+    while device.pending:
+        device.run(0.1)
+
+
+if __name__ == "__main__":
+    main()

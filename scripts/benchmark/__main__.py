@@ -1,0 +1,166 @@
+"""Run the bench and print its ratios."""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import platform
+from statistics import median
+import sys
+
+from homeassistant.const import __version__ as home_assistant_version
+
+from tests.stack.brokers import MosquittoBroker
+
+from .measure import Stand
+from .modes import Forged, Grokmon, MqttDiscovery, MqttSensors
+from .payloads import Metrics, changed_share, changing, recorded
+
+_RECORDING = Path("tests/data/agc2022_reference_climate.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    runs: int
+    devices: int
+    messages: int
+    rate: float
+    start_devices: int
+
+
+FULL = Size(runs=3, devices=200, messages=8000, rate=700.0, start_devices=1000)
+SHORT = Size(runs=1, devices=50, messages=2000, rate=700.0, start_devices=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The figures of one comparison, run by run, and the ratio that is wanted at most."""
+
+    title: str
+    unit: str
+    ours: Sequence[float]
+    theirs: Sequence[float]
+    wanted: float
+
+    @property
+    def ratio(self) -> float:
+        """Return the ratio of the medians."""
+        return median(self.ours) / median(self.theirs)
+
+    def line(self) -> str:
+        """Return the comparison as a line of a table."""
+        verdict = "holds" if self.ratio <= self.wanted else f"missed by {self.ratio / self.wanted - 1:.0%}"
+        return (
+            f"| {self.title} | {_spread(self.ours)} {self.unit} | {_spread(self.theirs)} {self.unit} "
+            f"| **{self.ratio:.2f}** | {self.wanted:.2f} | {verdict} |"
+        )
+
+
+async def per_message(title: str, ours: type[Grokmon], reports: Sequence[Metrics], size: Size, wanted: float) -> Result:
+    """Compare the processor time per message, run by run in turn."""
+    results: dict[str, list[float]] = {"ours": [], "theirs": []}
+    async with Stand.open(ours(size.devices)) as own, Stand.open(MqttSensors(size.devices)) as peer:
+        for _ in range(size.runs):
+            results["ours"].append(await own.cost_per_message(reports, size.rate))
+            results["theirs"].append(await peer.cost_per_message(reports, size.rate))
+            _say(f"{title}: {results['ours'][-1]:.0f} against {results['theirs'][-1]:.0f} µs")
+    return Result(title, "µs", results["ours"], results["theirs"], wanted)
+
+
+async def starts(size: Size) -> list[Result]:
+    """Compare what a start with many devices costs beyond a start with none."""
+    cpu: dict[str, list[float]] = {"ours": [], "theirs": []}
+    memory: dict[str, list[float]] = {"ours": [], "theirs": []}
+    devices = size.start_devices
+    async with (
+        Stand.open(MqttSensors(0)) as empty,
+        Stand.open(Grokmon(devices)) as own,
+        Stand.open(MqttDiscovery(devices)) as peer,
+    ):
+        await peer.announce()
+        # The first start fills the registries and the caches of compiled code.
+        for stand in (empty, own, peer):
+            await stand.start()
+        for _ in range(size.runs):
+            nothing = await empty.start()
+            for key, stand in (("ours", own), ("theirs", peer)):
+                start = await stand.start()
+                cpu[key].append(start.cpu - nothing.cpu)
+                memory[key].append((start.memory - nothing.memory) / (start.states - nothing.states) / 1024)
+                _say(
+                    f"start, {stand.mode.name}: {cpu[key][-1]:.2f} s, {memory[key][-1]:.1f} KiB, {start.states} states"
+                )
+    return [
+        Result(f"start of {devices} devices × 6 metrics, processor time", "s", cpu["ours"], cpu["theirs"], 0.40),
+        Result("memory per entity", "KiB", memory["ours"], memory["theirs"], 0.50),
+    ]
+
+
+async def run(size: Size) -> list[Result]:
+    """Run every comparison."""
+    changes = [changing(index // size.devices) for index in range(size.messages)]
+    results = [
+        await per_message("per message, all six values change", Grokmon, changes, size, 0.62),
+        await per_message("per forged message, refused", Forged, changes, size, 0.20),
+    ]
+    for every, reports_per_row in (("minute", 5), ("row", 1)):
+        rows = recorded(_RECORDING, reports_per_row=reports_per_row)
+        title = f"per message, greenhouse rows, one report a {every} ({changed_share(rows):.0%} of the values change)"
+        results.append(await per_message(title, Grokmon, _dealt(rows, size), size, 0.35))
+    return results + await starts(size)
+
+
+def _dealt(rows: Sequence[Metrics], size: Size) -> list[Metrics]:
+    """Return the reports in the order of sending: every device plays the recording from a place of its own."""
+    return [
+        rows[(index % size.devices * len(rows) // size.devices + index // size.devices) % len(rows)]
+        for index in range(size.messages)
+    ]
+
+
+def _spread(figures: Sequence[float]) -> str:
+    return f"{median(figures):.3g} ({min(figures):.3g} to {max(figures):.3g})"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, Home Assistant {home_assistant_version}"
+
+
+def main() -> int:
+    """Print the table; the exit code says whether every ratio holds, unless only a short run was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--short", action="store_true", help="a small run that shows that the bench works, not the ratios"
+    )
+    arguments = parser.parse_args()
+    if MosquittoBroker.find() is None:
+        _say("the bench needs Mosquitto")
+        return 1
+    size = SHORT if arguments.short else FULL
+    results = asyncio.run(run(size))
+    print(f"Machine: {_machine()}. Medians (lowest to highest) of {size.runs}.\n")
+    print("| what | grokmon | Home Assistant's MQTT | ratio | at most | |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for result in results:
+        print(result.line())
+    return 0 if arguments.short or all(result.ratio <= result.wanted for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

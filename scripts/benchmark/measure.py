@@ -1,0 +1,104 @@
+"""The measurements: cost per message, cost of a start, memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+import tempfile
+import time
+
+from tests.device_simulator.connection import BrokerAddress, Connection
+from tests.stack.brokers import MosquittoBroker
+from tests.stack.home_assistant import HomeAssistant
+
+from .modes import Grokmon, Mode, Wire
+from .payloads import Metrics
+from .process import cpu_seconds, resident_bytes, until_quiet
+
+_WARM_UP = 200
+# Everything that is not about MQTT is left out, on both sides.
+_BARE: dict[str, None] = {"recorder": None, "history": None, "logbook": None, "frontend": None, "config": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a start cost: processor seconds and bytes, for so many states."""
+
+    cpu: float
+    memory: int
+    states: int
+
+
+class Stand:
+    """A Home Assistant and a broker, set up for one mode, to be measured again and again."""
+
+    def __init__(self, mode: Mode, hass: HomeAssistant, broker: MosquittoBroker) -> None:
+        self.mode = mode
+        self._hass = hass
+        self._broker = broker
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, mode: Mode) -> AsyncIterator[Stand]:
+        """Set up a mode, and stop Home Assistant again."""
+        with tempfile.TemporaryDirectory(prefix="grokmon-bench-") as folder:
+            broker = MosquittoBroker(Path(folder) / "broker", None, accounts=["bench"])
+            hass = HomeAssistant(Path(folder) / "hass", configuration={**_BARE, **mode.configuration()})
+            async with broker:
+                async with hass:
+                    await hass.add_mqtt(broker)
+                    await mode.configure(hass)
+                yield cls(mode, hass, broker)
+
+    async def cost_per_message(self, reports: Sequence[Metrics], rate: float) -> float:
+        """Return the processor time of one message in µs, over all reports, dealt to the devices in turn."""
+        async with self._hass, self._connected() as connection:
+            await self._hass.wait_for_mqtt()
+            await self.mode.connect(connection)
+            await self._send(connection, self._wires(reports[:_WARM_UP]), rate)
+            wires = self._wires(reports)
+            await until_quiet(self._hass.process.pid)
+            before = cpu_seconds(self._hass.process.pid)
+            await self._send(connection, wires, rate)
+            await until_quiet(self._hass.process.pid)
+            return (cpu_seconds(self._hass.process.pid) - before) / len(wires) * 1e6
+
+    async def start(self) -> Start:
+        """Return what a start costs, until Home Assistant has nothing left to do."""
+        async with self._hass:
+            await until_quiet(self._hass.process.pid)
+            used = cpu_seconds(self._hass.process.pid)
+            memory = resident_bytes(self._hass.process.pid)
+            states = len(await self._hass.rest.states())
+        return Start(used, memory, states)
+
+    async def announce(self) -> None:
+        """Let the devices say before a start what they say at theirs."""
+        async with self._connected() as connection:
+            await self.mode.connect(connection)
+
+    def _wires(self, reports: Sequence[Metrics]) -> list[Wire]:
+        return [self.mode.report(index % self.mode.devices, metrics) for index, metrics in enumerate(reports)]
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        account = self._broker.accounts["bench"]
+        address = BrokerAddress(self._broker.host, self._broker.port, None, account.username, account.password)
+        take = self.mode.take_downlink if isinstance(self.mode, Grokmon) else _ignore
+        async with Connection(
+            address, "bench", on_message=lambda topic, payload, _: take(topic, payload)
+        ) as connection:
+            yield connection
+
+    async def _send(self, connection: Connection, wires: Sequence[Wire], rate: float) -> None:
+        start = time.perf_counter()
+        for index, (topic, payload) in enumerate(wires):
+            connection.send(topic, payload)
+            ahead = start + (index + 1) / rate - time.perf_counter()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+
+
+def _ignore(_topic: str, _payload: bytes) -> None:
+    """Take no notice: these devices hear nothing."""

@@ -1,0 +1,192 @@
+"""The device's side of the wire protocol, without a network and without a clock of its own."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import token_bytes
+from typing import Any
+
+from .credentials import DeviceIdentity, DownlinkRefusedError
+from .signing import b64encode
+
+KEPT_READINGS = 32
+KEPT_SECONDS = 300.0
+
+type Metrics = Mapping[str, float | bool]
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """Hold one set of values until the device may forget it."""
+
+    taken: float
+    """Seconds on the device's own clock, which need not be the time of day."""
+    metrics: Metrics
+    meta: Mapping[str, str] | None = None
+    ts: float | None = None
+    delivered: bool = False
+    dropped: bool = False
+    times_sent: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Count what a device did."""
+
+    taken: int = 0
+    sent: int = 0
+    acked: int = 0
+    resent: int = 0
+    dropped: int = 0
+    hellos: int = 0
+    sessions: int = 0
+    downlinks_refused: int = 0
+
+
+@dataclass(slots=True)
+class DeviceProtocol:
+    """Decide what a device says next; the caller carries the bytes and tells the time."""
+
+    identity: DeviceIdentity
+    firmware: str | None = None
+    model: str | None = None
+    capabilities: Sequence[str] = ()
+    hello_interval: float = 5.0
+    counts: Counts = field(default_factory=Counts)
+    boot: str = field(default_factory=lambda: b64encode(token_bytes(16)).decode())
+    sid: str | None = None
+    seq: int = 0
+    ready: bool = False
+    """Whether the hub is believed to know the session."""
+    hello_at: float | None = None
+    """When the next hello is due."""
+    _asked: bool = False
+    _last_obeyed: float = float("-inf")
+    _last_heard: int = 0
+    _clock_offset: float | None = None
+    _kept: deque[Reading] = field(default_factory=deque)
+
+    def connected(self, now: float) -> None:
+        """Ask for the session again: only its answer shows that the hub listens, too."""
+        self.ready = False
+        self.hello_at = now
+
+    def disconnected(self) -> None:
+        """Hold everything back until there is a connection."""
+        self.ready = False
+        self.hello_at = None
+
+    def hello(self, now: float) -> bytes:
+        """Give the start announcement, and be due again unless it is answered."""
+        self.counts.hellos += 1
+        if self._asked:
+            self._asked, self._last_obeyed = False, now
+        self.hello_at = now + self.hello_interval
+        claims: dict[str, Any] = {"iss": self.identity.device_id, "aud": self.identity.up("hello"), "boot": self.boot}
+        if self._clock_offset is not None:
+            claims["iat"] = int(self._clock_offset + now)
+        if self.firmware is not None:
+            claims["firmware"] = self.firmware
+        if self.model is not None:
+            claims["model"] = self.model
+        if self.capabilities:
+            claims["capabilities"] = list(self.capabilities)
+        return self.identity.sign(claims)
+
+    def take(
+        self, metrics: Metrics, now: float, *, ts: float | None = None, meta: Mapping[str, str] | None = None
+    ) -> Reading:
+        """Put a reading in the queue; the oldest goes when the queue is full."""
+        reading = Reading(now, metrics, meta, ts)
+        self.counts.taken += 1
+        self._kept.append(reading)
+        self._forget(now)
+        return reading
+
+    def next_message(self, now: float) -> tuple[Reading, bytes] | None:
+        """Sign the oldest reading that is not delivered under the current session."""
+        self._forget(now)
+        reading = next(self._undelivered(), None)
+        if reading is None or not self.ready or self._clock_offset is None:
+            return None
+        if reading.ts is None:
+            reading.ts = int(self._clock_offset + reading.taken)
+        self.counts.sent += 1
+        self.counts.resent += reading.times_sent > 0
+        reading.times_sent += 1
+        body: dict[str, Any] = {"ts": reading.ts, "metrics": dict(reading.metrics)}
+        if reading.meta:
+            body["meta"] = dict(reading.meta)
+        return reading, self.identity.sign(self.telemetry_claims() | body)
+
+    def telemetry_claims(self) -> dict[str, Any]:
+        """Give the claims that make the next telemetry message fresh, and spend a counter on them."""
+        self.seq += 1
+        return {
+            "iss": self.identity.device_id,
+            "aud": self.identity.up("telemetry"),
+            "sid": self.sid,
+            "seq": self.seq,
+        }
+
+    def acknowledged(self, reading: Reading) -> None:
+        """Note that the broker took a reading; that counts as delivered only while the session is believed valid."""
+        self.counts.acked += 1
+        reading.delivered = self.ready
+        if reading.dropped and reading.delivered:
+            # It was on its way when the queue let go of it.
+            reading.dropped = False
+            self.counts.dropped -= 1
+
+    def receive(self, payload: bytes, now: float) -> None:
+        """Take a message on the session topic: an answer to the hello, or a request to say hello again."""
+        try:
+            claims = self.identity.verify_down(payload)
+        except DownlinkRefusedError:
+            self.counts.downlinks_refused += 1
+            return
+        if claims.get("hello") is True:
+            self._asked_for_hello(claims, now)
+        elif claims.get("boot") == self.boot and not self.ready:
+            self._start_session(claims, now)
+
+    @property
+    def pending(self) -> int:
+        """Count the readings that still have to go out."""
+        return sum(1 for _ in self._undelivered())
+
+    def _asked_for_hello(self, claims: Mapping[str, Any], now: float) -> None:
+        # A request without a session is fresh only by its time; replayed, it would make the device resend for ever.
+        fresh = claims["sid"] == self.sid if "sid" in claims else claims["time"] > self._last_heard
+        if not fresh:
+            return
+        self._last_heard = max(self._last_heard, claims["time"])
+        self._session_lost()
+        self._asked = True
+        self.hello_at = max(now, self._last_obeyed + self.hello_interval)
+
+    def _start_session(self, claims: Mapping[str, Any], now: float) -> None:
+        if claims["sid"] != self.sid:
+            self._session_lost()
+            self.sid, self.seq = claims["sid"], 0
+            self.counts.sessions += 1
+        self._last_heard = max(self._last_heard, claims["time"])
+        self._clock_offset = claims["time"] - now
+        self.ready = True
+        self.hello_at = None
+
+    def _session_lost(self) -> None:
+        # Nobody knows since when the hub has not listened: what is still kept goes out again.
+        self.ready = False
+        for reading in self._kept:
+            reading.delivered = False
+
+    def _undelivered(self) -> Iterator[Reading]:
+        return (reading for reading in self._kept if not reading.delivered)
+
+    def _forget(self, now: float) -> None:
+        while self._kept and (len(self._kept) > KEPT_READINGS or now - self._kept[0].taken > KEPT_SECONDS):
+            reading = self._kept.popleft()
+            if not reading.delivered:
+                reading.dropped = True
+                self.counts.dropped += 1

@@ -1,0 +1,1 @@
+"""Start the real components of an installation on loopback: brokers, Home Assistant, a browser."""

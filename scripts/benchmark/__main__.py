@@ -95,7 +95,7 @@ async def starts(size: Size) -> list[Result]:
                     f"start, {stand.mode.name}: {cpu[key][-1]:.2f} s, {memory[key][-1]:.1f} KiB, {start.states} states"
                 )
     return [
-        Result(f"start of {devices} devices × 6 metrics, processor time", "s", cpu["ours"], cpu["theirs"], 0.40),
+        Result(f"start of {devices} devices with 6 metrics, processor time", "s", cpu["ours"], cpu["theirs"], 0.40),
         Result("memory per entity", "KiB", memory["ours"], memory["theirs"], 0.50),
     ]
 
@@ -139,14 +139,15 @@ def _machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, Home Assistant {home_assistant_version}"
+    versions = f"Python {platform.python_version()}, Home Assistant {home_assistant_version}"
+    return f"{os.cpu_count()} processors, {model}, {versions}"
 
 
 def main() -> int:
     """Print the table; the exit code says whether every ratio holds, unless only a short run was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--short", action="store_true", help="a small run that shows that the bench works, not the ratios"
+        "--short", action="store_true", help="a small run: it shows that the bench works, not the ratios"
     )
     arguments = parser.parse_args()
     if MosquittoBroker.find() is None:

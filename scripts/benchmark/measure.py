@@ -12,9 +12,9 @@ from tests.device_simulator.connection import BrokerAddress, Connection
 from tests.stack.brokers import MosquittoBroker
 from tests.stack.home_assistant import HomeAssistant
 
-from .modes import Grokmon, Mode, Wire
+from .modes import Mode, Wire
 from .payloads import Metrics
-from .process import cpu_seconds, resident_bytes, until_quiet
+from .process import cpu_seconds, idle_share, resident_bytes, until_quiet
 
 _WARM_UP = 200
 # Everything that is not about MQTT is left out, on both sides.
@@ -58,11 +58,14 @@ class Stand:
             await self.mode.connect(connection)
             await self._send(connection, self._wires(reports[:_WARM_UP]), rate)
             wires = self._wires(reports)
-            await until_quiet(self._hass.process.pid)
-            before = cpu_seconds(self._hass.process.pid)
+            pid = self._hass.process.pid
+            await until_quiet(pid)
+            idle = await idle_share(pid)
+            began, before = time.perf_counter(), cpu_seconds(pid)
             await self._send(connection, wires, rate)
-            await until_quiet(self._hass.process.pid)
-            return (cpu_seconds(self._hass.process.pid) - before) / len(wires) * 1e6
+            await until_quiet(pid)
+            used = cpu_seconds(pid) - before - idle * (time.perf_counter() - began)
+            return used / len(wires) * 1e6
 
     async def start(self) -> Start:
         """Return what a start costs, until Home Assistant has nothing left to do."""
@@ -85,10 +88,7 @@ class Stand:
     async def _connected(self) -> AsyncIterator[Connection]:
         account = self._broker.accounts["bench"]
         address = BrokerAddress(self._broker.host, self._broker.port, None, account.username, account.password)
-        take = self.mode.take_downlink if isinstance(self.mode, Grokmon) else _ignore
-        async with Connection(
-            address, "bench", on_message=lambda topic, payload, _: take(topic, payload)
-        ) as connection:
+        async with Connection(address, "bench", on_message=self.mode.take) as connection:
             yield connection
 
     async def _send(self, connection: Connection, wires: Sequence[Wire], rate: float) -> None:
@@ -98,7 +98,3 @@ class Stand:
             ahead = start + (index + 1) / rate - time.perf_counter()
             if ahead > 0:
                 await asyncio.sleep(ahead)
-
-
-def _ignore(_topic: str, _payload: bytes) -> None:
-    """Take no notice: these devices hear nothing."""

@@ -43,11 +43,14 @@ class Mode(ABC):
         """Return what belongs into Home Assistant's YAML."""
         return {}
 
-    async def configure(self, hass: HomeAssistant) -> None:
+    async def configure(self, hass: HomeAssistant) -> None:  # noqa: B027 - most have nothing to do
         """Do once what a user does in the user interface."""
 
-    async def connect(self, connection: Connection) -> None:
+    async def connect(self, connection: Connection) -> None:  # noqa: B027 - as above
         """Do what devices do before their first reading."""
+
+    def take(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: B027 - as above
+        """Give a device what Home Assistant says to it."""
 
     @abstractmethod
     def report(self, number: int, metrics: Metrics) -> Wire:
@@ -124,6 +127,7 @@ class Grokmon(Mode):
     def __init__(self, devices: int) -> None:
         super().__init__(devices)
         self._protocols: list[DeviceProtocol] = []
+        self._ready = asyncio.Event()
 
     @override
     async def configure(self, hass: HomeAssistant) -> None:
@@ -149,13 +153,14 @@ class Grokmon(Mode):
             protocol.connected(time.monotonic())
             await connection.publish(protocol.identity.up("hello"), protocol.hello(time.monotonic()))
         async with asyncio.timeout(_HELLO_SECONDS):
-            while not all(protocol.ready for protocol in self._protocols):
-                await asyncio.sleep(0.1)
+            await self._ready.wait()
 
-    def take_downlink(self, topic: str, payload: bytes) -> None:
-        """Give a device what Home Assistant says to it."""
+    @override
+    def take(self, topic: str, payload: bytes, retained: bool) -> None:
         number = int(topic.split("/")[2].removeprefix("node-"))
         self._protocols[number].receive(payload, time.monotonic())
+        if all(protocol.ready for protocol in self._protocols):
+            self._ready.set()
 
     @override
     def report(self, number: int, metrics: Metrics) -> Wire:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_QUIET_SECONDS = 3.0
-_QUIET_CPU = 0.15
+_LOOK_SECONDS = 2.0
+_QUIET_SHARE = 0.05
+_IDLE_SECONDS = 5.0
 
 
 def cpu_seconds(pid: int) -> float:
@@ -25,8 +26,15 @@ async def until_quiet(pid: int) -> None:
     """Return when a process has nothing left to do."""
     before = cpu_seconds(pid)
     while True:
-        await asyncio.sleep(_QUIET_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS)
         now = cpu_seconds(pid)
-        if now - before < _QUIET_CPU:
+        if now - before < _QUIET_SHARE * _LOOK_SECONDS:
             return
         before = now
+
+
+async def idle_share(pid: int) -> float:
+    """Return the share of a processor that a process takes with nothing to do."""
+    before = cpu_seconds(pid)
+    await asyncio.sleep(_IDLE_SECONDS)
+    return (cpu_seconds(pid) - before) / _IDLE_SECONDS

@@ -50,8 +50,12 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
     hub = GrokmonHub(hass, entry, store, audit)
     hub.device_id = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info()).id
     entry.runtime_data = hub
-    await hub.async_start()
-    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    try:
+        await hub.async_start()
+        await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    except BaseException:
+        await hub.async_stop()
+        raise
     settings = (entry.data, entry.options)
 
     async def follow(hass: HomeAssistant, changed: GrokmonConfigEntry) -> None:

@@ -69,7 +69,7 @@ class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):
     def __init__(
         self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, description: GrokmonBinarySensorDescription
     ) -> None:
-        super().__init__(entry, coordinator, description.key)
+        super().__init__(entry, coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
     @callback
@@ -77,5 +77,3 @@ class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):
     def _take(self) -> None:
         value = self._coordinator.values.get(self._key)
         self._attr_is_on = None if value is None else bool(value)
-        if self.entity_description.measured:
-            self._attr_available = self._coordinator.online

@@ -80,14 +80,10 @@ class DeviceCoordinator(Coordinator):
         self.subentry_id = subentry_id
         self.device = device
         self.stale_after = stale_after
+        self.online = False
         self.values.update({CONNECTIVITY: False, REJECTED: 0})
         self._last_heard = 0.0
         self._deadline = 0.0
-
-    @property
-    def online(self) -> bool:
-        """Tell whether the device's values are current."""
-        return bool(self.values[CONNECTIVITY])
 
     @property
     def keys(self) -> frozenset[str]:
@@ -100,7 +96,7 @@ class DeviceCoordinator(Coordinator):
         self._last_heard = reading.received_at
         self._deadline = reading.received_at + self.stale_after
         context = Context()
-        if not self.values[CONNECTIVITY]:
+        if not self.online:
             self.values.update(reading.values)
             self.values[LAST_SEEN] = reading.received_at
             self._set_connectivity(True, context)
@@ -145,5 +141,5 @@ class DeviceCoordinator(Coordinator):
 
     @callback
     def _set_connectivity(self, online: bool, context: Context | None) -> None:
-        self.values[CONNECTIVITY] = online
+        self.online = self.values[CONNECTIVITY] = online
         self._refresh_all(context)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntryState, ConfigSubentryFlow, SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTemperature
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
@@ -168,8 +169,17 @@ class DeviceFlow(ConfigSubentryFlow):
         """Show the credentials; the device is enrolled when the user has taken them."""
         if user_input is None or self._record is None:
             return self._shown("credentials")
+        # Taken away before the wait for the disk: a second click must not find it.
+        record, self._record = self._record, None
         choices = self._enrolled_choices()
-        await self._hub.enrolment.async_admit(choices, self._record, _ACTOR)
+        try:
+            await self._hub.enrolment.async_admit(choices, record, _ACTOR)
+        except RegistryError:
+            self._forget()
+            return self.async_abort(reason="already_configured")
+        except HomeAssistantError:
+            self._record = record
+            return self._shown("credentials", {"base": "store_not_written"})
         self._forget()
         return self.async_create_entry(title=choices.name, data=choices.as_data(), unique_id=choices.device_id)
 
@@ -259,6 +269,8 @@ class DeviceFlow(ConfigSubentryFlow):
                 rotated = await self._hub.enrolment.async_rotate(self._device_id, public_key, _ACTOR)
             except RegistryError as error:
                 errors["base"] = error.code.value
+            except HomeAssistantError:
+                errors["base"] = "store_not_written"
             else:
                 self._show(rotated)
                 return self._shown("rotated")
@@ -323,18 +335,28 @@ class DeviceFlow(ConfigSubentryFlow):
     async def _set_status(
         self, step_id: str, status: DeviceStatus, user_input: dict[str, Any] | None
     ) -> SubentryFlowResult:
-        if user_input is None:
-            return self._form(step_id, probatio.Schema({}), None, {}, {"name": self._subentry_choices().name})
-        await self._hub.enrolment.async_set_status(self._device_id, status, _ACTOR)
-        return self.async_abort(reason=status.value)
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            try:
+                await self._hub.enrolment.async_set_status(self._device_id, status, _ACTOR)
+            except RegistryError as error:
+                errors["base"] = error.code.value
+            except HomeAssistantError:
+                errors["base"] = "store_not_written"
+            else:
+                return self.async_abort(reason=status.value)
+        return self._form(step_id, probatio.Schema({}), None, errors, {"name": self._subentry_choices().name})
 
     def _show(self, device: Device) -> None:
         settings = settings_of(device, self._hub.prefix, self._hub.gateway.site_keys)
         self._instructions = instructions(device, settings)
 
-    def _shown(self, step_id: str) -> SubentryFlowResult:
+    def _shown(self, step_id: str, errors: dict[str, str] | None = None) -> SubentryFlowResult:
         return self.async_show_form(
-            step_id=step_id, data_schema=probatio.Schema({}), description_placeholders=self._instructions
+            step_id=step_id,
+            data_schema=probatio.Schema({}),
+            errors=errors,
+            description_placeholders=self._instructions,
         )
 
     def _forget(self) -> None:

@@ -1,5 +1,6 @@
 """Enrolment: the device registry in step with the subentries and the security store."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import time
@@ -103,6 +104,9 @@ class Enrolment:
         self._store = store
         self._audit = audit
         self._adders: list[AddEntities] = []
+        self._without_credential: set[str] = set()
+        # Credential and status of a device are in one record: whoever changes one must not undo the other.
+        self._changing = asyncio.Lock()
         self.coordinators: dict[str, DeviceCoordinator] = {}
 
     @callback
@@ -130,14 +134,14 @@ class Enrolment:
 
     def prepare(self, choices: Choices, algorithm: Algorithm, public_key: str = "") -> SecurityRecord:
         """Return the security record for a new device, not yet kept. Raises RegistryError."""
-        if choices.device_id in self._gateway.registry or choices.device_id in self._store.state.devices:
-            raise RegistryError(Code.DEVICE_EXISTS, choices.device_id)
+        self._refuse_known(choices.device_id)
         record = SecurityRecord(self._issue(algorithm, public_key))
         check(choices.device(record))
         return record
 
     async def async_admit(self, choices: Choices, record: SecurityRecord, actor: str) -> None:
-        """Keep the record of a new device; its subentry follows."""
+        """Keep the record of a new device; its subentry follows. Raises RegistryError when somebody was faster."""
+        self._refuse_known(choices.device_id)
         await self._async_keep(choices.device_id, record)
         self._audit.record(
             "enrolled",
@@ -163,28 +167,31 @@ class Enrolment:
 
     async def async_rotate(self, device_id: str, public_key: str, actor: str) -> Device:
         """Give a device a new credential; the old one ends at once."""
-        device = self._gateway.registry[device_id]
-        if device.status is DeviceStatus.REVOKED:
-            raise RegistryError(Code.DEVICE_REVOKED, device_id)
-        credential = self._issue(device.credential.algorithm, public_key)
-        await self._async_keep(device_id, SecurityRecord(credential, device.status))
-        changed = self._apply(self._gateway.registry.set_credential(device_id, credential))
-        self._audit.record("rotated", device=device_id, key_id=credential.key_id, actor=actor)
-        return changed
+        async with self._changing:
+            device = self._gateway.registry[device_id]
+            if device.status is DeviceStatus.REVOKED:
+                raise RegistryError(Code.DEVICE_REVOKED, device_id)
+            credential = self._issue(device.credential.algorithm, public_key)
+            await self._async_keep(device_id, SecurityRecord(credential, device.status))
+            changed = self._apply(self._gateway.registry.set_credential(device_id, credential))
+            self._audit.record("rotated", device=device_id, key_id=credential.key_id, actor=actor)
+            return changed
 
     async def async_set_status(self, device_id: str, status: DeviceStatus, actor: str) -> Device:
         """Enable, disable or revoke a device. The key of a revoked device is destroyed."""
-        registry = self._gateway.registry
-        key_id = registry[device_id].credential.key_id
-        if status is DeviceStatus.REVOKED:
-            registry.set_credential(device_id, credentials.destroy(registry[device_id].credential))
-        changed = self._apply(registry.set_status(device_id, status))
-        if status is not DeviceStatus.ACTIVE:
-            self.coordinators[device_id].async_set_offline()
-        self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
-        # The gateway refuses the device from here on, even when the disk fails.
-        await self._async_keep(device_id, SecurityRecord(changed.credential, changed.status))
-        return changed
+        async with self._changing:
+            registry = self._gateway.registry
+            key_id = registry[device_id].credential.key_id
+            if status is DeviceStatus.REVOKED:
+                registry.set_credential(device_id, credentials.destroy(registry[device_id].credential))
+            changed = self._apply(registry.set_status(device_id, status))
+            if status is not DeviceStatus.ACTIVE:
+                self.coordinators[device_id].async_set_offline()
+            self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
+            # Not taken back when the disk fails: the gateway refuses the device all the same, and a later write keeps it.
+            self._store.state.devices[device_id] = SecurityRecord(changed.credential, changed.status)
+            await self._store.async_save()
+            return changed
 
     async def async_start(self) -> None:
         """Take up every enrolled device, and forget the credentials of those that are no more."""
@@ -198,6 +205,9 @@ class Enrolment:
         wanted = self._subentries()
         for subentry in wanted.values():
             self._sync_device(subentry)
+        for device_id in self._without_credential - wanted.keys():
+            self._without_credential.remove(device_id)
+            ir.async_delete_issue(self._hass, DOMAIN, _issue_id(device_id))
         gone = frozenset(self.coordinators.keys() - wanted.keys())
         for device_id in gone:
             del self.coordinators[device_id]
@@ -209,6 +219,10 @@ class Enrolment:
         """Follow a change of the subentries: what the user added, changed or removed."""
         if gone := self.async_sync():
             await self._async_forget(gone, "user")
+
+    def _refuse_known(self, device_id: str) -> None:
+        if device_id in self._store.state.devices or device_id in self._subentries():
+            raise RegistryError(Code.DEVICE_EXISTS, device_id)
 
     def _subentries(self) -> dict[str, ConfigSubentry]:
         return {
@@ -238,20 +252,20 @@ class Enrolment:
 
     def _sync_device(self, subentry: ConfigSubentry) -> None:
         choices = Choices.from_subentry(subentry)
-        issue_id = f"credential_missing_{choices.device_id}"
         record = self._store.state.devices.get(choices.device_id)
         if record is None:
+            self._without_credential.add(choices.device_id)
             ir.async_create_issue(
                 self._hass,
                 DOMAIN,
-                issue_id,
+                _issue_id(choices.device_id),
                 is_fixable=False,
                 severity=ir.IssueSeverity.ERROR,
                 translation_key="credential_missing",
                 translation_placeholders={"name": choices.name},
             )
             return
-        ir.async_delete_issue(self._hass, DOMAIN, issue_id)
+        ir.async_delete_issue(self._hass, DOMAIN, _issue_id(choices.device_id))
         device = choices.device(record)
         coordinator = self.coordinators.get(choices.device_id)
         if coordinator is None:
@@ -306,3 +320,7 @@ class Enrolment:
         if algorithm is not Algorithm.HS256 and algorithm not in self._store.state.site_keys:
             self._store.state.site_keys[algorithm] = credentials.new_site_key(algorithm)
         return credential
+
+
+def _issue_id(device_id: str) -> str:
+    return f"credential_missing_{device_id}"

@@ -45,17 +45,32 @@ class DeviceEntity(GrokmonEntity):
 
     _coordinator: DeviceCoordinator
 
-    def __init__(self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, key: str) -> None:
+    def __init__(
+        self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, key: str, *, measured: bool
+    ) -> None:
         super().__init__(coordinator, key)
-        device = coordinator.device
-        self._attr_unique_id = f"{device.device_id}_{key}"
-        self._attr_device_info = DeviceInfo(
+        self._hub = entry.runtime_data
+        self._measured = measured
+        self._attr_unique_id = f"{coordinator.device.device_id}_{key}"
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Return whether the value is current: a measured one is only while the device is heard."""
+        return self._coordinator.online or not self._measured
+
+    @property
+    @override
+    def device_info(self) -> DeviceInfo:
+        """Return the device, made anew for the one time that it is asked for."""
+        device = self._coordinator.device
+        return DeviceInfo(
             identifiers={(DOMAIN, device.device_id)},
             manufacturer=MANUFACTURER,
             name=device.name,
             serial_number=device.device_id,
-            suggested_area=entry.runtime_data.enrolment.zone_name(device.zone),
-            via_device_id=entry.runtime_data.device_id,
+            suggested_area=self._hub.enrolment.zone_name(device.zone),
+            via_device_id=self._hub.device_id,
         )
 
 

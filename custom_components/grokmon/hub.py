@@ -61,10 +61,12 @@ class GrokmonHub:
         self._cleanups = [
             self._hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops),
             async_track_time_interval(self._hass, self._tick, _TICK, cancel_on_shutdown=True),
+        ]
+        self._cleanups.append(
             await mqtt.async_subscribe(
                 self._hass, topics.subscription(self.prefix), self._receive, _QOS, encoding=None
-            ),
-        ]
+            )
+        )
         requests = [
             request
             for device in devices
@@ -76,16 +78,15 @@ class GrokmonHub:
 
     async def async_stop(self) -> None:
         """Take no more messages, keep the sessions for the next start, and close the audit trail."""
-        if not self._cleanups:
-            return
-        # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
-        for cleanup in self._cleanups:
-            cleanup()
-        self._cleanups = []
-        now = time()
-        await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
-        self.monitor.async_tick(now, self.gateway.accepted, closing=True)
-        self.audit.record("stopped")
+        if self._cleanups:
+            # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
+            for cleanup in self._cleanups:
+                cleanup()
+            self._cleanups = []
+            now = time()
+            await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
+            self.monitor.async_tick(now, self.gateway.accepted, closing=True)
+            self.audit.record("stopped")
         await self.audit.async_close()
 
     async def _async_home_assistant_stops(self, _event: Event) -> None:

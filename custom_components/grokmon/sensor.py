@@ -129,17 +129,13 @@ class DeviceSensor(DeviceEntity, SensorEntity):
     def __init__(
         self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, description: GrokmonSensorDescription
     ) -> None:
-        super().__init__(entry, coordinator, description.key)
+        super().__init__(entry, coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
     @callback
     @override
     def _take(self) -> None:
-        description = self.entity_description
-        value = self._coordinator.values.get(description.key)
-        self._attr_native_value = _shown(description, value)
-        if description.measured:
-            self._attr_available = self._coordinator.online
+        self._attr_native_value = _shown(self.entity_description, self._coordinator.values.get(self._key))
 
 
 class HubSensor(HubEntity, SensorEntity):
@@ -154,8 +150,7 @@ class HubSensor(HubEntity, SensorEntity):
     @callback
     @override
     def _take(self) -> None:
-        value = self._coordinator.values.get(self._key)
-        self._attr_native_value = _shown(self.entity_description, value)
+        self._attr_native_value = _shown(self.entity_description, self._coordinator.values.get(self._key))
 
 
 def _shown(description: GrokmonSensorDescription, value: Value | None) -> StateType | datetime:

@@ -24,7 +24,7 @@ _DEVICE: Final = {probatio.Required(CONF_DEVICE_ID): cv.string}
 _ENROL: Final = probatio.Schema(
     {
         **_DEVICE,
-        probatio.Required(CONF_NAME): probatio.All(cv.string, probatio.Length(min=1, max=64)),
+        probatio.Required(CONF_NAME): probatio.All(cv.string, probatio.Strip, probatio.Length(min=1, max=64)),
         probatio.Required(CONF_METRICS): probatio.All(cv.ensure_list, [cv.string], probatio.Length(min=1)),
         probatio.Optional(CONF_ZONE): cv.string,
         probatio.Optional(CONF_AUTH, default="hs256"): probatio.In(ALGORITHMS),

@@ -3,6 +3,7 @@
 Config entries are stored readable by everybody; these files are private. A write is read back before it counts.
 """
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class SecurityStore:
         self._store: Store[dict[str, Any]] = Store(
             hass, _VERSION, f"{DOMAIN}.security", private=True, atomic_writes=True
         )
+        self._lock = asyncio.Lock()
         self.state = SecurityState()
 
     async def async_load(self) -> None:
@@ -84,13 +86,15 @@ class SecurityStore:
 
     async def async_save(self) -> None:
         """Write the store, and read it back. Raises HomeAssistantError when the disk does not hold what was written."""
-        data = {
-            "devices": {device_id: record.as_dict() for device_id, record in self.state.devices.items()},
-            "site_keys": {name.value: credentials.private_pem(key) for name, key in self.state.site_keys.items()},
-        }
-        await self._store.async_save(data)
-        if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
-            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+        # One after the other, or one save would read back what the next one wrote.
+        async with self._lock:
+            data = {
+                "devices": {device_id: record.as_dict() for device_id, record in self.state.devices.items()},
+                "site_keys": {name.value: credentials.private_pem(key) for name, key in self.state.site_keys.items()},
+            }
+            await self._store.async_save(data)
+            if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
+                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
     async def async_remove(self) -> None:
         """Delete the store."""

@@ -28,7 +28,7 @@ class ZoneFlow(ConfigSubentryFlow):
         errors = self._errors(user_input)
         if user_input is None or errors:
             return self._form("user", user_input or {}, errors)
-        return self.async_create_entry(title=user_input[CONF_NAME], data={CONF_STAGE: user_input[CONF_STAGE]})
+        return self.async_create_entry(title=user_input[CONF_NAME].strip(), data={CONF_STAGE: user_input[CONF_STAGE]})
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Change the name or the growth stage."""
@@ -37,13 +37,13 @@ class ZoneFlow(ConfigSubentryFlow):
         if user_input is None or errors:
             return self._form("reconfigure", user_input or {CONF_NAME: subentry.title, **subentry.data}, errors)
         data = {CONF_STAGE: user_input[CONF_STAGE]}
-        return self.async_update_and_abort(self._get_entry(), subentry, title=user_input[CONF_NAME], data=data)
+        return self.async_update_and_abort(self._get_entry(), subentry, title=user_input[CONF_NAME].strip(), data=data)
 
     def _errors(self, user_input: dict[str, Any] | None, own_id: str | None = None) -> dict[str, str]:
         if user_input is None:
             return {}
-        name = user_input[CONF_NAME].casefold()
-        if not name.strip():
+        name = user_input[CONF_NAME].strip().casefold()
+        if not name:
             return {CONF_NAME: "name_missing"}
         taken = {
             subentry.title.casefold()

@@ -53,7 +53,8 @@ class FakeHub:
     """Topic and reason of everything that was not accepted."""
     sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Boot nonce and session by device."""
-    _counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    """The last counter by session."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _link: Connection | None = None
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -131,9 +132,9 @@ class FakeHub:
         boot, sid = self.sessions[device_id]
         if claims["sid"] != sid:
             raise ValueError(f"session unknown for {boot}")
-        if claims["seq"] <= self._counters.get(sid, 0):
+        if claims["seq"] <= self.counters.get(sid, 0):
             raise ValueError("replayed")
-        self._counters[sid] = claims["seq"]
+        self.counters[sid] = claims["seq"]
         self.readings.append(claims)
 
     def _answer(self, device_id: str, boot: str) -> None:

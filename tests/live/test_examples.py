@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 import json
+import os
 from pathlib import Path
 import shutil
+import subprocess
 import sys
 import time
 from typing import Any
 
+import jwt
 import pytest
 import pytest_asyncio
 
@@ -20,6 +23,7 @@ from tests.device_simulator.fake_hub import FakeHub, HubKeys
 from tests.live.tls_relay import Tls12Relay
 from tests.stack.brokers import MosquittoBroker
 from tests.stack.certificates import Certificates, ensure_certificates
+from tests.stack.home_assistant import HomeAssistant
 from tests.stack.processes import ManagedProcess
 
 ROOT = Path(__file__).parents[2]
@@ -117,9 +121,54 @@ async def hub(mosquitto: MosquittoBroker, certificates: Certificates, root_key: 
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def gateway(home_assistant: HomeAssistant) -> HomeAssistant:
+    """Run the integration itself, in a Home Assistant."""
+    await home_assistant.config_flows.walk("grokmon", {})
+    return home_assistant
+
+
 def _hub_address(mosquitto: MosquittoBroker, certificates: Certificates) -> BrokerAddress:
     account = mosquitto.accounts["homeassistant"]
     return BrokerAddress(mosquitto.host, mosquitto.port, certificates.ca, account.username, account.password)
+
+
+_CHECK = """
+import json, sys
+from grokmon_device import sign, verify
+key, token = bytes(range(32)), sys.argv[1].encode()
+altered = token[:-1] + (b"A" if token[-1:] != b"A" else b"B")
+print(json.dumps([
+    sign({"metrics": {"temp_c": 21.5}, "note": "\u00e9"}, key).decode(),
+    verify(token, key, "topic"),
+    verify(token, key, "another topic"),
+    verify(token, bytes(32), "topic"),
+    verify(altered, key, "topic"),
+    verify(token + b"=", key, "topic"),
+    verify(b"", key, "topic"),
+    verify(token.replace(b".", b"", 1), key, "topic"),
+]))
+"""
+
+
+def test_signs_and_verifies_as_a_jwt_library_does(command: Command, tmp_path: Path) -> None:
+    """The few lines of the examples agree with PyJWT, and take nothing that it would not."""
+    program, example = command[0][0], Path(command[0][-1])
+    key, claims = bytes(range(32)), {"iss": "grokmon", "aud": "topic", "time": 1_763_850_000}
+    check = tmp_path / "check.py"
+    check.write_text(_CHECK)
+    search = {"PYTHONPATH": str(example.parent), "MICROPYPATH": str(example.parent)}
+    ran = subprocess.run(  # noqa: S603 - our own example
+        [program, check, jwt.encode(claims, key, algorithm="HS256")],
+        env=os.environ | search,
+        capture_output=True,
+        check=True,
+        timeout=DEADLINE,
+    )
+    token, genuine, *others = json.loads(ran.stdout)
+    assert jwt.decode(token, key, algorithms=["HS256"]) == {"metrics": {"temp_c": 21.5}, "note": "\u00e9"}
+    assert genuine == claims
+    assert others == [None] * 6
 
 
 async def test_hello_session_and_signed_readings(example: Example, hub: FakeHub) -> None:
@@ -214,7 +263,8 @@ async def test_reconnects_when_the_broker_comes_back(
     await mosquitto.kill()
     await until_logged(process, "no connection")
     await mosquitto.start()
-    async with FakeHub(_hub_address(mosquitto, certificates), hub.keys, sessions=hub.sessions) as renewed:
+    address = _hub_address(mosquitto, certificates)
+    async with FakeHub(address, hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
         await renewed.until(lambda: len(renewed.readings) > 5)
         counters = [claims["seq"] for claims in hub.readings + renewed.readings]
     assert counters == sorted(set(counters))
@@ -263,6 +313,17 @@ async def test_tells_that_the_broker_refuses_the_password(example: Example, hub:
     process = await example.start(password="wrong")
     await until_logged(process, "the broker refuses")
     assert not hub.hellos
+
+
+async def test_readings_become_states_of_home_assistant(example: Example, gateway: HomeAssistant) -> None:
+    """With the key of its enrolment the example talks to the integration itself."""
+    device_id = f"example-{Path(example.command[-1]).parent.name}"
+    request = {"device_id": device_id, "name": device_id, "metrics": ["temp_c", "humidity_percent"]}
+    enrolled = await gateway.rest.call_service("grokmon", "enroll_device", request, return_response=True)
+    await example.start(device_id=device_id, key=enrolled["key"])
+    entity_id = f"sensor.{device_id.replace('-', '_')}_air_temperature"
+    state = await gateway.wait_for_state(entity_id, lambda found: found["state"] not in {"unknown", "unavailable"}, 20)
+    assert 20 < float(state["state"]) < 30
 
 
 def _under(hub: FakeHub, sid: str) -> list[dict[str, Any]]:

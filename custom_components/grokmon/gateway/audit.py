@@ -13,12 +13,16 @@ from enum import IntEnum
 import hashlib
 import json
 from pathlib import Path
+import re
 import sys
-from typing import Any, Final
+from typing import Any, Final, Never, override
 
 GENESIS: Final = "0" * 64
 _HASH_MEMBER: Final = b',"hash":"'
 _TAIL_BYTES: Final = len(_HASH_MEMBER) + 64 + len(b'"}')
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_LINE: Final = re.compile(rb'\{"n":([1-9][0-9]{0,17}),(?:.*,)?"hash":"([0-9a-f]{64})"\}\n')
+_NOT_VERIFIED: Final = 3
 
 
 class Result(IntEnum):
@@ -39,11 +43,16 @@ class Checkpoint:
     @classmethod
     def from_json(cls, text: str) -> Checkpoint:
         """Return the checkpoint that `to_json` wrote; raise ValueError when the text is none."""
-        data = json.loads(text)
         try:
-            return cls(int(data["count"]), str(data["head"]))
-        except (KeyError, TypeError) as error:
+            data = json.loads(text)
+            count, head = data["count"], data["head"]
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(text) from error
+        if type(count) is not int or count < 0 or type(head) is not str or _HASH.fullmatch(head) is None:
+            raise ValueError(text)
+        if (count == 0) != (head == GENESIS):
+            raise ValueError(text)
+        return cls(count, head)
 
     def to_json(self) -> str:
         """Return the checkpoint as JSON."""
@@ -61,10 +70,16 @@ class Report:
 
 
 def append(end: Checkpoint, entry: Mapping[str, Any]) -> tuple[bytes, Checkpoint]:
-    """Return the line for an entry after `end`, and the new end. The entry has no member `n` or `hash`."""
+    """Return the line for an entry after `end`, and the new end.
+
+    Raises ValueError when the entry has a member of the chain, or a number that is not JSON.
+    """
+    if "n" in entry or "hash" in entry:
+        raise ValueError("n and hash are members of the chain")
     count = end.count + 1
     text = json.dumps({"n": count, **entry}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    body = text.encode()[:-1]
+    # A lone surrogate becomes what JSON escapes it to.
+    body = text.encode(errors="backslashreplace")[:-1]
     head = _hash(end.head, body)
     return b"".join((body, _HASH_MEMBER, head.encode(), b'"}\n')), Checkpoint(count, head)
 
@@ -88,14 +103,8 @@ def verify(lines: Iterable[bytes], checkpoint: Checkpoint | None = None) -> Repo
 
 def end_of(line: bytes) -> Checkpoint | None:
     """Return the end of the chain that a complete last line states, or None when it is no line of a chain."""
-    tail = line[:-1]
-    if not line.endswith(b'"}\n') or tail[-_TAIL_BYTES : -_TAIL_BYTES + len(_HASH_MEMBER)] != _HASH_MEMBER:
-        return None
-    try:
-        entry = json.loads(tail)
-    except ValueError:
-        return None
-    return Checkpoint(entry["n"], entry["hash"]) if isinstance(entry.get("n"), int) else None
+    found = _LINE.fullmatch(line)
+    return None if found is None else Checkpoint(int(found[1]), found[2].decode())
 
 
 def _head_of(line: bytes, previous: Checkpoint) -> str | None:
@@ -103,25 +112,38 @@ def _head_of(line: bytes, previous: Checkpoint) -> str | None:
     head = _hash(previous.head, body)
     if tail != b"".join((_HASH_MEMBER, head.encode(), b'"}\n')):
         return None
-    return head if body.startswith(b'{"n":%d,' % (previous.count + 1)) else None
+    return head if line.startswith(b'{"n":%d,' % (previous.count + 1)) else None
 
 
 def _hash(previous: str, body: bytes) -> str:
     return hashlib.sha256(previous.encode() + body).hexdigest()
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose exit code is none of a verification's."""
+
+    @override
+    def error(self, message: str) -> Never:
+        self.exit(_NOT_VERIFIED, f"{self.prog}: {message}\n")
+
+
 def main(arguments: list[str] | None = None) -> Result:
     """Verify a file; print what was found."""
-    parser = argparse.ArgumentParser(description="Verify an audit trail. Exit codes: 0 good, 1 altered, 2 cut.")
+    parser = _Parser(description="Verify an audit trail. Exit codes: 0 good, 1 altered, 2 cut, 3 not verified.")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("verify", help="check a file and, where there is one, its checkpoint")
     command.add_argument("file", type=Path)
     command.add_argument("--checkpoint", type=Path, help="a checkpoint kept elsewhere; default: FILE.checkpoint")
     options = parser.parse_args(arguments)
-    kept: Path = options.checkpoint or options.file.with_name(options.file.name + ".checkpoint")
-    checkpoint = Checkpoint.from_json(kept.read_text()) if options.checkpoint or kept.exists() else None
-    with options.file.open("rb") as lines:
-        report = verify(lines, checkpoint)
+    kept: Path = options.checkpoint or Path(f"{options.file}.checkpoint")
+    try:
+        checkpoint = Checkpoint.from_json(kept.read_text()) if options.checkpoint or kept.exists() else None
+        with options.file.open("rb") as lines:
+            report = verify(lines, checkpoint)
+    except OSError as error:
+        parser.error(str(error))
+    except ValueError:
+        parser.error(f"{kept} is no checkpoint")
     against = "its checkpoint" if checkpoint else "no checkpoint, so a cut end would not be found"
     print(f"{report.result.name.lower()}: {report.end.count} good entries, compared with {against}")  # noqa: T201 - a script
     if report.line is not None:

@@ -44,7 +44,8 @@ def vpd_of(values: Mapping[str, Value]) -> float | None:
     air = _celsius(values, *AIR)
     if humidity is None or air is None:
         return None
-    return round(vapour_pressure_deficit(air, humidity, _celsius(values, *LEAF)), 3)
+    # Adding zero takes the sign from a rounded -0.
+    return round(vapour_pressure_deficit(air, humidity, _celsius(values, *LEAF)), 3) + 0.0
 
 
 def _celsius(values: Mapping[str, Value], celsius: str, fahrenheit: str) -> float | None:

@@ -24,6 +24,12 @@ ROOT_KEY_BYTES: Final = 32
 _UP: Final = b"grokmon/v1/up"
 _DOWN: Final = b"grokmon/v1/down"
 
+# The points of small order on edwards25519, by their y coordinate as it may be encoded. OpenSSL takes them for public
+# keys; under most of them anybody can sign any message.
+_FIELD: Final = 2**255 - 19
+_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_SMALL_ORDER: Final = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _ORDER_8, _FIELD - _ORDER_8})
+
 
 def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
     """Return a new credential: with a fresh root key for HS256, with the device's public key (PEM) otherwise.
@@ -45,7 +51,7 @@ def destroy(credential: Credential) -> Credential:
 def verifying_key(credential: Credential, headers: frozenset[bytes]) -> VerifyingKey:
     """Return the key that verifies a device's messages. `headers` are the encoded headers known to be right for it."""
     if credential.algorithm is Algorithm.HS256:
-        key: bytes | PublicKey = hmac.digest(credential.secret, _UP, "sha256")
+        key: bytes | PublicKey = _derive(credential, _UP)
     else:
         key = _load_public_key(credential.algorithm, credential.public_key)
     return VerifyingKey(key_id=credential.key_id, algorithm=credential.algorithm, headers=headers, key=key)
@@ -54,7 +60,7 @@ def verifying_key(credential: Credential, headers: frozenset[bytes]) -> Verifyin
 def signing_key(credential: Credential, site_key: PrivateKey | None) -> SigningKey:
     """Return the key that signs messages to a device: derived from its root key, or the site's key of its algorithm."""
     if credential.algorithm is Algorithm.HS256:
-        return SigningKey(algorithm=credential.algorithm, key=hmac.digest(credential.secret, _DOWN, "sha256"))
+        return SigningKey(algorithm=credential.algorithm, key=_derive(credential, _DOWN))
     if site_key is None:
         raise RegistryError(Code.PUBLIC_KEY_INVALID, "the site has no key of this algorithm")
     return SigningKey(algorithm=credential.algorithm, key=site_key)
@@ -81,6 +87,13 @@ def load_site_key(pem: str) -> PrivateKey:
     return key
 
 
+def _derive(credential: Credential, direction: bytes) -> bytes:
+    # What derives from a key that was lost, everybody can derive.
+    if len(credential.secret) != ROOT_KEY_BYTES:
+        raise RegistryError(Code.FIELD_INVALID, "secret")
+    return hmac.digest(credential.secret, direction, "sha256")
+
+
 def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
     try:
         key = load_pem_public_key(pem.encode())
@@ -89,5 +102,7 @@ def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
     if algorithm is Algorithm.ES256 and isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key
     if algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey):
+        if int.from_bytes(key.public_bytes_raw(), "little") % 2**255 in _SMALL_ORDER:
+            raise RegistryError(Code.PUBLIC_KEY_INVALID, "a key that anybody can sign for")
         return key
     raise RegistryError(Code.PUBLIC_KEY_INVALID, f"not a key for {algorithm}")

@@ -89,7 +89,7 @@ def parse(payload: bytes) -> Claims:
     keys = _count_keys(claims, 1)
     # As many colons as keys is the usual case, and then no key can have been there twice.
     if payload.count(b":") != keys:
-        json.loads(payload, object_pairs_hook=_refuse_duplicates)
+        _check_keys(payload)
     if b"\\u0000" in payload:
         raise EnvelopeError(Code.JSON_INVALID, "NUL")
     return claims
@@ -105,6 +105,8 @@ def check_claims(claims: Claims, issuer: str, audience: str, now: float) -> None
         raise EnvelopeError(Code.EXPIRED)
     if "nbf" in claims and now < _numeric_date(claims, "nbf"):
         raise EnvelopeError(Code.NOT_YET_VALID)
+    if "iat" in claims:
+        _numeric_date(claims, "iat")
 
 
 def seal(claims: Claims, key: SigningKey) -> bytes:
@@ -159,6 +161,14 @@ def _count_keys(value: Any, depth: int) -> int:
         elif (kind is float or kind is int) and not -MAX_NUMBER <= item <= MAX_NUMBER:
             raise EnvelopeError(Code.NUMBER_OUT_OF_RANGE, "beyond 2^53")
     return keys
+
+
+def _check_keys(payload: bytes) -> None:
+    """Refuse a duplicate key, and the nesting that only its first value may have."""
+    try:
+        json.loads(payload, object_pairs_hook=_refuse_duplicates)
+    except RecursionError:
+        raise EnvelopeError(Code.JSON_TOO_DEEP, f"at most {MAX_DEPTH}") from None
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> Claims:

@@ -1,7 +1,7 @@
 """Errors of the gateway, each with a stable code."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, override
 
 
 class Code(StrEnum):
@@ -68,9 +68,13 @@ class GatewayError(Exception):
     """
 
     def __init__(self, code: Code, detail: str = "") -> None:
-        super().__init__(f"{code}: {detail}" if detail else code.value)
+        super().__init__(code, detail)
         self.code = code
         self.detail = detail
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}" if self.detail else self.code.value
 
     @property
     def is_security_event(self) -> bool:

@@ -86,8 +86,6 @@ class Gateway:
     def admit(self, device: Device) -> None:
         """Get ready for a device of the registry, or for what changed about it."""
         known = self._admissions.get(device.device_id)
-        if known is not None and known.device.credential.key_id != device.credential.key_id:
-            self.sessions.forget(device.device_id)
         credential = device.credential
         derives_vpd = climate.derives_vpd(device.metrics)
         budgets = known.budgets if known is not None else _Budgets(device.rate_limit)
@@ -105,6 +103,8 @@ class Gateway:
             derives_vpd=derives_vpd,
             budgets=budgets,
         )
+        if known is not None and known.device.credential.key_id != credential.key_id:
+            self.sessions.forget(device.device_id)
 
     def dismiss(self, device_id: str) -> None:
         """Forget a device that left the registry."""
@@ -121,12 +121,12 @@ class Gateway:
             raise
 
     def hello_request(self, device_id: str, now: float, sid: str | None = None) -> Outbound | None:
-        """Return the request to say hello again, or None when the device was asked often enough.
+        """Return the request to say hello again, or None when the device was asked often enough or may not speak.
 
         `sid` is the unknown session that the device used; without it the request is for any session.
         """
         admission = self._admissions[device_id]
-        if not admission.budgets.requests.take(now):
+        if admission.device.status is not DeviceStatus.ACTIVE or not admission.budgets.requests.take(now):
             return None
         claims: Claims = {"hello": True, "time": int(now)}
         if sid is not None:

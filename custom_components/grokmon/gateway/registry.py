@@ -54,7 +54,9 @@ class DeviceRegistry:
         rate_limit: int,
     ) -> Device:
         """Change what the user chose for a device."""
-        changed = replace(self[device_id], name=name, zone=zone, metrics=metrics, ranges=ranges, rate_limit=rate_limit)
+        changed = replace(
+            self[device_id], name=name, zone=zone, metrics=metrics, ranges=dict(ranges), rate_limit=rate_limit
+        )
         check(changed)
         self._devices[device_id] = changed
         return changed

@@ -1,6 +1,7 @@
 """Bodies of the channels: claims to models."""
 
 from collections.abc import Mapping
+import re
 from typing import Any, Final
 
 from .catalog import CATALOG
@@ -10,7 +11,10 @@ from .models import Claims, Hello, Telemetry, Value
 MAX_METRICS: Final = 64
 MAX_META: Final = 16
 MAX_TEXT: Final = 64
-BOOT_LENGTH: Final = 22
+# 16 bytes in canonical base64url: the last character has four bits to spare.
+BOOT_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
+# What a date can hold, up to the year 9999.
+MAX_TIME: Final = 253_402_300_799
 
 _ENVELOPE: Final = frozenset({"iss", "aud", "iat", "exp", "nbf", "sid", "seq", "device_id"})
 _TELEMETRY: Final = _ENVELOPE | {"metrics", "ts", "meta"}
@@ -34,14 +38,14 @@ def telemetry(claims: Claims, granted: Mapping[str, bool]) -> Telemetry:
         kind = type(value)
         if kind is not bool if boolean else kind is not float and kind is not int:
             raise SchemaError(Code.METRIC_TYPE, name)
-    return Telemetry(metrics=metrics, ts=_optional_number(claims, "ts"), meta=_meta(claims))
+    return Telemetry(metrics=metrics, ts=_optional_time(claims, "ts"), meta=_meta(claims))
 
 
 def hello(claims: Claims) -> Hello:
     """Return the body of a hello."""
     _only(claims, _HELLO)
     boot = _required(claims, "boot", str)
-    if len(boot) != BOOT_LENGTH or not boot.isascii():
+    if BOOT_PATTERN.fullmatch(boot) is None:
         raise SchemaError(Code.FIELD_INVALID, "boot")
     capabilities = claims.get("capabilities", [])
     if type(capabilities) is not list or len(capabilities) > MAX_METRICS:
@@ -82,11 +86,11 @@ def _required[T](claims: Claims, name: str, kind: type[T]) -> T:
     return value
 
 
-def _optional_number(claims: Claims, name: str) -> float | None:
+def _optional_time(claims: Claims, name: str) -> float | None:
     if name not in claims:
         return None
     value: Value = claims[name]
-    if type(value) is not int and type(value) is not float:
+    if (type(value) is not int and type(value) is not float) or not 0 <= value <= MAX_TIME:
         raise SchemaError(Code.FIELD_INVALID, name)
     return value
 

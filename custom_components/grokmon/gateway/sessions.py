@@ -105,20 +105,21 @@ class Sessions:
         return state.active.sid if state is not None and state.active is not None else None
 
     def forget(self, device_id: str) -> None:
-        """Drop all that is known of a device's freshness."""
-        self._devices.pop(device_id, None)
+        """Drop a device's sessions. The last times stay: the device may come back with the same key pair."""
+        state = self._devices.pop(device_id, None)
+        if state is not None and state.last_iat:
+            self._devices[device_id] = _DeviceSessions(last_iat=state.last_iat)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Return the established sessions as plain data."""
+        """Return what has been accepted, as plain data: the established sessions, and the last times."""
         return {
-            device_id: {
-                "sid": state.active.sid,
-                "boot": state.active.boot,
-                "counters": {channel.value: seq for channel, seq in state.active.counters.items()},
+            device_id: _session_data(state.active)
+            | {
                 "retired": [list(pair) for pair in state.retired],
+                "last_iat": {channel.value: issued for channel, issued in state.last_iat.items()},
             }
             for device_id, state in self._devices.items()
-            if state.active is not None
+            if state.active is not None or state.last_iat
         }
 
     def restore(self, snapshot: Mapping[str, Mapping[str, Any]], device_ids: Iterable[str]) -> None:
@@ -126,10 +127,15 @@ class Sessions:
         for device_id in device_ids:
             if (data := snapshot.get(device_id)) is None:
                 continue
-            counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
-            active = Session(data["sid"], data["boot"], counters=counters)
-            retired = deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED)
-            self._devices[device_id] = _DeviceSessions(active, retired=retired)
+            active = None
+            if "sid" in data:
+                counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
+                active = Session(data["sid"], data["boot"], counters=counters)
+            self._devices[device_id] = _DeviceSessions(
+                active,
+                retired=deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED),
+                last_iat={Channel(channel): issued for channel, issued in data["last_iat"].items()},
+            )
 
     def _check_clock(self, state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes, now: float) -> None:
         issued = claims.get("iat")
@@ -143,6 +149,13 @@ class Sessions:
             raise FreshnessError(Code.CLOCK_SKEW)
         state.last_iat[channel] = issued
         state.last_raw[channel] = raw
+
+
+def _session_data(session: Session | None) -> dict[str, Any]:
+    if session is None:
+        return {}
+    counters = {channel.value: seq for channel, seq in session.counters.items()}
+    return {"sid": session.sid, "boot": session.boot, "counters": counters}
 
 
 def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> None:

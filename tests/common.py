@@ -1,0 +1,267 @@
+"""A room under test: the integration in a Home Assistant, and simulated devices that talk to it without a network."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+import json
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import MagicMock
+
+from freezegun.api import FrozenDateTimeFactory
+from homeassistant.config_entries import (
+    SOURCE_RECONFIGURE,
+    SOURCE_USER,
+    ConfigEntryState,
+    ConfigSubentry,
+    SubentryFlowContext,
+    SubentryFlowResult,
+)
+from homeassistant.core import Context, HomeAssistant, State
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.util import dt as dt_util
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
+    async_fire_mqtt_message,
+    async_fire_time_changed,
+)
+
+from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.hub import GrokmonConfigEntry, GrokmonHub
+
+from .device_simulator.credentials import DeviceIdentity, PrivateKey
+from .device_simulator.protocol import DeviceProtocol
+
+START: Final = "2026-11-23T12:00:00+00:00"
+"""The time at which every test begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A message that Home Assistant handed to the broker."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+@dataclass(slots=True)
+class Room:
+    """A Home Assistant with the integration, an MQTT that leads nowhere, and a clock that stands still."""
+
+    hass: HomeAssistant
+    mqtt: MagicMock
+    freezer: FrozenDateTimeFactory
+    entry: GrokmonConfigEntry
+    admin: Context
+
+    @property
+    def hub(self) -> GrokmonHub:
+        """Return the running hub."""
+        return self.entry.runtime_data
+
+    def entry_is(self, state: ConfigEntryState) -> bool:
+        """Tell whether the config entry is in a state at this moment."""
+        return self.entry.state is state
+
+    @property
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return dt_util.utcnow().timestamp()
+
+    @property
+    def published(self) -> list[Published]:
+        """Return what was published so far."""
+        return [Published(*call.args[:4]) for call in self.mqtt.async_publish.mock_calls]
+
+    async def set_up(self) -> bool:
+        """Set up the integration."""
+        done = await self.hass.config_entries.async_setup(self.entry.entry_id)
+        await self.settle()
+        return done
+
+    async def reload(self) -> None:
+        """Unload the integration and set it up again."""
+        assert await self.hass.config_entries.async_reload(self.entry.entry_id)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until everything that was set off has happened, publishing included."""
+        await self.hass.async_block_till_done(wait_background_tasks=True)
+
+    async def let_pass(self, seconds: float) -> None:
+        """Move the clock, and let happen what was due until then."""
+        self.freezer.tick(timedelta(seconds=seconds))
+        async_fire_time_changed(self.hass)
+        await self.settle()
+
+    async def receive(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Let a message arrive from the broker."""
+        async_fire_mqtt_message(self.hass, topic, payload, 1, retain)
+        await self.settle()
+
+    async def call(
+        self, service: str, data: Mapping[str, Any] | None = None, context: Context | None = None
+    ) -> dict[str, Any]:
+        """Call a service, as an administrator unless told otherwise; return its response."""
+        response = await self.hass.services.async_call(
+            DOMAIN, service, dict(data or {}), blocking=True, return_response=True, context=context or self.admin
+        )
+        await self.settle()
+        assert isinstance(response, dict)
+        return response
+
+    async def enrol(
+        self, device_id: str = "tent-1", *metrics: str, private_key: PrivateKey | None = None, **choices: Any
+    ) -> RoomDevice:
+        """Enrol a device through the service; return the device, which has not said anything yet."""
+        data = {"device_id": device_id, "name": device_id.replace("-", " ").title(), "metrics": list(metrics)}
+        if not metrics:
+            data["metrics"] = ["temp_c", "humidity_percent"]
+        response = await self.call("enroll_device", data | choices)
+        return RoomDevice(self, DeviceProtocol(DeviceIdentity.from_enrolment(response, private_key)))
+
+    async def add_zone(self, name: str, stage: str = "vegetative") -> ConfigSubentry:
+        """Add a zone through its flow; return its subentry."""
+        result = await self.start_flow("zone")
+        await self.submit(result, {"name": name, "stage": stage})
+        zones = [subentry for subentry in self.entry.subentries.values() if subentry.subentry_type == "zone"]
+        return next(zone for zone in zones if zone.title == name)
+
+    def subentry(self, device_id: str = "tent-1") -> ConfigSubentry:
+        """Return the subentry of a device."""
+        return next(sub for sub in self.entry.subentries.values() if sub.data.get("device_id") == device_id)
+
+    async def remove(self, device_id: str = "tent-1") -> None:
+        """Remove a device as a user does, by its subentry."""
+        self.hass.config_entries.async_remove_subentry(self.entry, self.subentry(device_id).subentry_id)
+        await self.settle()
+
+    async def start_flow(self, kind: str, subentry_id: str | None = None) -> SubentryFlowResult:
+        """Start the flow that adds a subentry, or the one that changes it."""
+        context = SubentryFlowContext(source=SOURCE_USER)
+        if subentry_id is not None:
+            context = SubentryFlowContext(source=SOURCE_RECONFIGURE, subentry_id=subentry_id)
+        return await self.hass.config_entries.subentries.async_init((self.entry.entry_id, kind), context=context)
+
+    async def submit(self, result: SubentryFlowResult, answer: Mapping[str, Any] | None = None) -> SubentryFlowResult:
+        """Submit a step of a flow; return the next."""
+        following = await self.hass.config_entries.subentries.async_configure(result["flow_id"], dict(answer or {}))
+        await self.settle()
+        return following
+
+    def entity_id(self, unique_id: str) -> str:
+        """Return the entity with a unique id."""
+        return next(
+            entity.entity_id
+            for entity in er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
+            if entity.unique_id == unique_id
+        )
+
+    def unique_ids(self) -> set[str]:
+        """Return the unique ids of all entities."""
+        entities = er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
+        return {entity.unique_id for entity in entities}
+
+    def state(self, unique_id: str) -> State:
+        """Return the state of the entity with a unique id."""
+        state = self.hass.states.get(self.entity_id(unique_id))
+        assert state is not None
+        return state
+
+    def device(self, identifier: str = "tent-1") -> dr.DeviceEntry:
+        """Return a device of the device registry."""
+        found = dr.async_get(self.hass).async_get_device_by_identifier((DOMAIN, identifier), self.entry.entry_id)
+        assert found is not None
+        return found
+
+    async def audit(self, *events: str) -> list[dict[str, Any]]:
+        """Return the entries of the audit trail with these events, or all, without what chains them."""
+        await self.hub.audit.async_flush()
+        return [entry for entry in self.audit_on_disk() if not events or entry["event"] in events]
+
+    @property
+    def audit_path(self) -> Path:
+        """Return where the audit file is."""
+        return Path(self.hass.config.path(DOMAIN, "audit", "audit.jsonl"))
+
+    def put_audit_file(self, text: str) -> None:
+        """Put an audit file in place before the integration is set up."""
+        self.audit_path.parent.mkdir(parents=True)
+        self.audit_path.write_text(text)
+
+    def audit_on_disk(self) -> list[dict[str, Any]]:
+        """Return the entries that the audit file holds now, without what chains them."""
+        entries = [json.loads(line) for line in self.audit_path.read_text().splitlines()]
+        return [{key: value for key, value in entry.items() if key not in {"n", "at", "hash"}} for entry in entries]
+
+    def stored(self, name: str = "security") -> dict[str, Any]:
+        """Return what a store holds on the disk."""
+        data: dict[str, Any] = json.loads((self.storage / f"grokmon.{name}").read_bytes())["data"]
+        return data
+
+    def break_store(self) -> None:
+        """Let the disk refuse what is written to the store of credentials; what it holds is kept aside."""
+        store = self.storage / "grokmon.security"
+        if store.exists():
+            store.rename(store.with_suffix(".aside"))
+        store.mkdir(parents=True)
+
+    def repair_store(self) -> None:
+        """Let the disk take the store of credentials again, which is as it was."""
+        store = self.storage / "grokmon.security"
+        store.rmdir()
+        if store.with_suffix(".aside").exists():
+            store.with_suffix(".aside").rename(store)
+
+    @property
+    def storage(self) -> Path:
+        """Return the folder of Home Assistant's stores."""
+        return Path(self.hass.config.path(".storage"))
+
+
+@dataclass(slots=True)
+class RoomDevice:
+    """A simulated device, carried to and from the room by hand."""
+
+    room: Room
+    protocol: DeviceProtocol
+    _read: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Hear nothing of what was said before the device existed."""
+        self._read = len(self.room.published)
+
+    @property
+    def identity(self) -> DeviceIdentity:
+        """Return the identity of the device."""
+        return self.protocol.identity
+
+    def downlinks(self) -> Iterator[dict[str, Any]]:
+        """Hear what was published for the device since the last time; yield the claims."""
+        published = self.room.published
+        fresh = published[self._read :]
+        self._read = len(published)
+        for message in fresh:
+            if message.topic == self.identity.down("session"):
+                self.protocol.receive(message.payload, self.room.now)
+                yield self.identity.verify_down(message.payload)
+
+    async def hello(self) -> list[dict[str, Any]]:
+        """Say hello; return the claims of what came back."""
+        await self.room.receive(self.identity.up("hello"), self.protocol.hello(self.room.now))
+        return list(self.downlinks())
+
+    def sign_reading(self, metrics: Mapping[str, float | bool], **claims: Any) -> bytes:
+        """Sign a reading under the session, and spend a counter on it."""
+        return self.identity.sign({**self.protocol.telemetry_claims(), "metrics": dict(metrics), **claims})
+
+    async def report(self, metrics: Mapping[str, float | bool], **claims: Any) -> None:
+        """Report a reading; say hello first where that is still to be done."""
+        if self.protocol.sid is None:
+            await self.hello()
+        await self.send(self.sign_reading(metrics, **claims))
+
+    async def send(self, payload: bytes, channel: str = "telemetry", *, retain: bool = False) -> None:
+        """Send any bytes on a topic of the device."""
+        await self.room.receive(self.identity.up(channel), payload, retain=retain)

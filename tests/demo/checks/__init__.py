@@ -1,0 +1,1 @@
+"""What `scripts/demo --check` looks at, one module for each promise."""

@@ -1,0 +1,73 @@
+"""Tests of the aggregation of what happens often."""
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.grokmon.gateway.aggregation import WINDOW, Aggregator, Summary
+
+
+def test_first_of_a_kind() -> None:
+    """Tell the first of each kind at once, and no other."""
+    aggregator = Aggregator[str]()
+    assert [aggregator.add(key, 0.0) for key in "aabab"] == [True, False, True, False, False]
+
+
+def test_summary_after_the_window() -> None:
+    """Sum up once the window has ended, and not before."""
+    aggregator = Aggregator[str]()
+    for now in (100.0, 110.0, 120.0):
+        aggregator.add("a", now)
+    assert aggregator.close(100.0 + WINDOW - 0.001) == []
+    assert aggregator.close(100.0 + WINDOW) == [Summary("a", 100.0, 2)]
+
+
+def test_what_goes_on_is_summed_up_again() -> None:
+    """Open a new window for what goes on, without telling a first one again."""
+    aggregator = Aggregator[str]()
+    aggregator.add("a", 0.0)
+    aggregator.add("a", 1.0)
+    assert aggregator.close(60.0) == [Summary("a", 0.0, 1)]
+    assert aggregator.add("a", 61.0) is False
+    assert aggregator.close(119.9) == []
+    assert aggregator.close(120.0) == [Summary("a", 60.0, 1)]
+    assert aggregator.close(180.0) == []
+    assert aggregator.add("a", 181.0) is True
+
+
+def test_nothing_happened_again() -> None:
+    """Leave no window behind for what happened once."""
+    aggregator = Aggregator[str]()
+    aggregator.add("a", 0.0)
+    assert aggregator.close(60.0) == []
+    assert aggregator.add("a", 61.0) is True
+
+
+def test_close_everything() -> None:
+    """Sum up what has not ended, too, at the end."""
+    aggregator = Aggregator[str]()
+    for key in "aabb":
+        aggregator.add(key, 10.0)
+    assert aggregator.close(11.0, everything=True) == [Summary("a", 10.0, 1), Summary("b", 10.0, 1)]
+
+
+@pytest.mark.parametrize("back", [0.001, 1e9])
+def test_clock_that_jumps_back(back: float) -> None:
+    """Keep no window open because the clock was set back."""
+    aggregator = Aggregator[str]()
+    aggregator.add("a", 1000.0)
+    aggregator.add("a", 1000.0)
+    assert aggregator.close(1000.0 - back) == [Summary("a", 1000.0, 1)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-100.0, 1000.0), st.booleans()), max_size=60))
+def test_nothing_is_lost(events: list[tuple[str, float, bool]]) -> None:
+    """Tell or sum up each event exactly once, whatever the clock does."""
+    aggregator = Aggregator[str]()
+    told = dict.fromkeys("abc", 0)
+    for key, now, close in events:
+        told[key] += aggregator.add(key, now)
+        for summary in aggregator.close(now) if close else []:
+            told[summary.key] += summary.count
+    for summary in aggregator.close(0.0, everything=True):
+        told[summary.key] += summary.count
+    assert told == {key: sum(event[0] == key for event in events) for key in "abc"}

@@ -1,0 +1,102 @@
+"""Tests of the error tree: its codes are an interface."""
+
+import pytest
+
+from custom_components.grokmon.gateway import errors
+from custom_components.grokmon.gateway.errors import Code, GatewayError, SessionUnknownError
+
+WIRE_CODES = [
+    "retained",
+    "oversized",
+    "unknown_channel",
+    "unknown_device",
+    "device_disabled",
+    "device_revoked",
+    "flood",
+    "malformed",
+    "unsigned",
+    "algorithm_not_allowed",
+    "header_not_allowed",
+    "signature_invalid",
+    "json_invalid",
+    "json_duplicate_key",
+    "json_too_deep",
+    "number_not_finite",
+    "number_out_of_range",
+    "not_utf8",
+    "issuer_mismatch",
+    "audience_mismatch",
+    "expired",
+    "not_yet_valid",
+    "session_required",
+    "session_unknown",
+    "replayed",
+    "duplicate",
+    "clock_skew",
+    "rate_limited",
+    "field_missing",
+    "field_unknown",
+    "field_invalid",
+    "metric_unknown",
+    "metric_not_granted",
+    "metric_type",
+    "metric_impossible",
+]
+OTHER_CODES = [
+    "channel_not_allowed",
+    "metric_implausible",
+    "device_id_invalid",
+    "device_exists",
+    "public_key_invalid",
+    "range_invalid",
+    "rate_limit_invalid",
+]
+ORDINARY = ["clock_skew", "duplicate", "session_unknown"]
+
+TREE = [
+    errors.TransportError,
+    errors.EnvelopeError,
+    errors.FreshnessError,
+    errors.RateError,
+    errors.SchemaError,
+    errors.RangeError,
+    errors.RegistryError,
+]
+
+
+def test_codes_are_stable() -> None:
+    """Keep every code that translations, audit trails and metrics refer to, and add none unseen."""
+    assert sorted(code.value for code in Code) == sorted(WIRE_CODES + OTHER_CODES)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_code_is_fit_for_a_key(code: Code) -> None:
+    """Name codes so that they are translation keys and metric labels as they are."""
+    assert code.value == code.name.lower()
+    assert code.value.replace("_", "").replace("8", "").isalpha()
+    assert str(code) == code.value
+
+
+def test_ordinary_refusals_are_no_security_events() -> None:
+    """Alarm nobody for what an honest device in a bad network causes."""
+    quiet = sorted(code.value for code in Code if not GatewayError(code).is_security_event)
+    assert quiet == ORDINARY
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_error_carries_its_code(kind: type[GatewayError]) -> None:
+    """Tell the code and the detail apart, and show both."""
+    plain = kind(Code.MALFORMED)
+    detailed = kind(Code.MALFORMED, "why")
+    assert isinstance(plain, GatewayError)
+    assert (plain.code, plain.detail, str(plain)) == (Code.MALFORMED, "", "malformed")
+    assert (detailed.code, detailed.detail, str(detailed)) == (Code.MALFORMED, "why", "malformed: why")
+
+
+def test_unknown_session_is_named_but_not_shown() -> None:
+    """Keep the identifier for the answer and out of the text that may be logged."""
+    error = SessionUnknownError("s" * 16)
+    assert isinstance(error, errors.FreshnessError)
+    assert error.code is Code.SESSION_UNKNOWN
+    assert error.sid == "s" * 16
+    assert str(error) == "session_unknown"

@@ -1,0 +1,195 @@
+"""Set-up, unloading, reloading and removal of the hub."""
+
+from datetime import timedelta
+from unittest.mock import patch
+
+from freezegun.api import FrozenDateTimeFactory
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP, STATE_UNAVAILABLE
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import issue_registry as ir
+import pytest
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
+    MockConfigEntry,
+    async_fire_time_changed,
+)
+
+from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN
+from custom_components.grokmon.hub import GrokmonConfigEntry
+
+from .common import Room, RoomDevice
+from .device_simulator.credentials import DeviceIdentity
+from .device_simulator.protocol import DeviceProtocol
+
+
+async def test_unload_and_set_up_again(tent: RoomDevice) -> None:
+    """An unloaded hub hears nothing; set up again, it goes on where it was."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    assert room.entry_is(ConfigEntryState.LOADED)
+    missed = tent.sign_reading({"temp_c": 22.0})
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert room.entry_is(ConfigEntryState.NOT_LOADED)
+    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    await tent.send(missed)
+    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert room.audit_on_disk()[-1]["event"] == "stopped"
+    assert await room.set_up()
+    await tent.send(missed)
+    assert room.state("tent-1_temp_c").state == "22.0"
+
+
+@pytest.mark.parametrize("options", [{CONF_STALE_AFTER: 60}])
+async def test_new_options_reload(tent: RoomDevice) -> None:
+    """Options hold from the moment they are changed, without a restart."""
+    room = tent.room
+    before = room.hub
+    assert room.hub.enrolment.coordinators["tent-1"].stale_after == 60
+    room.hass.config_entries.async_update_entry(room.entry, options={CONF_STALE_AFTER: 120})
+    await room.settle()
+    assert room.hub is not before
+    assert room.hub.enrolment.coordinators["tent-1"].stale_after == 120
+
+
+async def test_new_prefix_reloads(tent: RoomDevice) -> None:
+    """A device is heard under the new prefix, and no more under the old one."""
+    room = tent.room
+    room.hass.config_entries.async_update_entry(room.entry, data={CONF_TOPIC_PREFIX: "farm/two"})
+    await room.settle()
+    assert await tent.hello() == []
+    key = (await room.call("rotate_credentials", {"device_id": "tent-1"}))["key"]
+    moved = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_root_key("tent-1", key, "farm/two")))
+    await moved.report({"temp_c": 21.5})
+    assert room.state("tent-1_temp_c").state == "21.5"
+
+
+async def test_what_is_no_setting_of_the_hub_does_not_reload(tent: RoomDevice) -> None:
+    """Devices and zones come and go, and the hub may be renamed, while it runs."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    before = room.hub
+    await room.add_zone("Flower tent")
+    await room.enrol("tent-2")
+    await room.remove("tent-2")
+    room.hass.config_entries.async_update_entry(room.entry, title="My room")
+    await room.settle()
+    assert room.hub is before
+    assert room.state("tent-1_temp_c").state == "21.5"
+
+
+@pytest.mark.usefixtures("mqtt_client_mock", "mock_hass_config")
+async def test_waits_for_mqtt(
+    clock: FrozenDateTimeFactory, hass: HomeAssistant, entry: GrokmonConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    """Without MQTT there is an issue, and the set-up is tried again until there is MQTT."""
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert entry.error_reason_translation_key == "mqtt_missing"
+    issue = issue_registry.async_get_issue(DOMAIN, "mqtt_missing")
+    assert issue is not None
+    assert issue.translation_key == "mqtt_missing"
+
+    mqtt = MockConfigEntry(
+        domain="mqtt", data={"broker": "mock-broker", "protocol": "5"}, options={"birth_message": {}}, version=1
+    )
+    mqtt.add_to_hass(hass)
+    assert await hass.config_entries.async_setup(mqtt.entry_id)
+    clock.tick(timedelta(minutes=2))
+    async_fire_time_changed(hass)
+    await hass.async_block_till_done(wait_background_tasks=True)
+    assert hass.config_entries.async_loaded_entries(DOMAIN) == [entry]
+    assert issue_registry.async_get_issue(DOMAIN, "mqtt_missing") is None
+
+
+async def test_folder_of_the_audit_trail_cannot_be_made(quiet_room: Room) -> None:
+    """Nothing is decided without an audit trail."""
+    quiet_room.audit_path.parents[1].touch()
+    assert not await quiet_room.set_up()
+    assert quiet_room.entry.state is ConfigEntryState.SETUP_ERROR
+    assert quiet_room.entry.error_reason_translation_key == "audit_not_opened"
+    assert "grokmon" in (quiet_room.entry.reason or "")
+
+
+async def test_audit_trail_does_not_end_with_an_entry(quiet_room: Room) -> None:
+    """What somebody else appended is not built upon."""
+    quiet_room.put_audit_file('{"event":"forged"}\n')
+    assert not await quiet_room.set_up()
+    assert quiet_room.entry.error_reason_translation_key == "audit_not_opened"
+    assert quiet_room.audit_path.read_text() == '{"event":"forged"}\n'
+
+
+async def test_torn_line_of_the_audit_trail_is_recovered(quiet_room: Room) -> None:
+    """What a power cut left half written is set aside, and that is recorded."""
+    quiet_room.put_audit_file('{"n":1,"ev')
+    assert await quiet_room.set_up()
+    assert (await quiet_room.audit())[0] == {"event": "recovered", "bytes": 10}
+
+
+async def test_failed_start_leaves_nothing_behind(quiet_room: Room) -> None:
+    """A hub that could not subscribe does not go on ticking, nor wait for Home Assistant to stop."""
+    before = quiet_room.hass.bus.async_listeners().get(EVENT_HOMEASSISTANT_STOP)
+    with patch("homeassistant.components.mqtt.async_subscribe", side_effect=HomeAssistantError("not now")):
+        assert not await quiet_room.set_up()
+    assert quiet_room.entry.state is ConfigEntryState.SETUP_ERROR
+    assert quiet_room.hass.bus.async_listeners().get(EVENT_HOMEASSISTANT_STOP) == before
+    assert await quiet_room.hass.config_entries.async_reload(quiet_room.entry.entry_id)
+    await quiet_room.let_pass(60)
+    assert quiet_room.state("hub_accepted").state == "0"
+
+
+async def test_removal_deletes_secrets(tent: RoomDevice) -> None:
+    """Removing the integration deletes credentials and sessions; the audit trail stays."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    assert (room.storage / "grokmon.security").exists()
+    await room.hass.config_entries.async_remove(room.entry.entry_id)
+    await room.settle()
+    assert not list(room.storage.glob("grokmon.*"))
+    assert [entry["event"] for entry in room.audit_on_disk()][-1] == "stopped"
+    assert room.hass.states.async_entity_ids("sensor") == []
+
+
+async def test_credential_without_a_device_is_forgotten_at_start(tent: RoomDevice) -> None:
+    """A secret of which no subentry tells, as after a crash during enrolment, is deleted."""
+    room = tent.room
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    room.hass.config_entries.async_remove_subentry(room.entry, room.subentry().subentry_id)
+    assert "tent-1" in room.stored()["devices"]
+    assert await room.set_up()
+    assert room.stored()["devices"] == {}
+    assert await room.audit("removed") == [{"event": "removed", "device": "tent-1", "actor": "system"}]
+
+
+async def test_device_without_a_credential(tent: RoomDevice, issue_registry: ir.IssueRegistry) -> None:
+    """After half a restore the device is refused and an issue says so, until the device is removed."""
+    room = tent.room
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    (room.storage / "grokmon.security").unlink()
+    assert await room.set_up()
+    issue = issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1")
+    assert issue is not None
+    assert issue.translation_placeholders == {"name": "Tent 1"}
+    await tent.hello()
+    assert room.hub.refused_by_code(None) == {"unknown_device": 1}
+    await room.remove()
+    assert issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1") is None
+    again = await room.enrol()
+    await again.report({"temp_c": 20.0})
+    assert room.state("tent-1_temp_c").state == "20.0"
+
+
+async def test_credential_that_comes_back(tent: RoomDevice, issue_registry: ir.IssueRegistry) -> None:
+    """Restoring the other half of the backup ends the issue."""
+    room = tent.room
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    store = room.storage / "grokmon.security"
+    backup = store.read_bytes()
+    store.unlink()
+    assert await room.set_up()
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    store.write_bytes(backup)
+    assert await room.set_up()
+    assert issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1") is None
+    await tent.report({"temp_c": 21.5})
+    assert room.state("tent-1_temp_c").state == "21.5"

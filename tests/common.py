@@ -17,7 +17,16 @@ from homeassistant.config_entries import (
     SubentryFlowContext,
     SubentryFlowResult,
 )
-from homeassistant.core import Context, HomeAssistant, State
+from homeassistant.const import EVENT_STATE_CHANGED, EVENT_STATE_REPORTED
+from homeassistant.core import (
+    Context,
+    Event,
+    EventStateChangedData,
+    EventStateReportedData,
+    HomeAssistant,
+    State,
+    callback,
+)
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
@@ -157,6 +166,33 @@ class Room:
             for entity in er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
             if entity.unique_id == unique_id
         )
+
+    def entities(self, domain: str) -> list[er.RegistryEntry]:
+        """Return the entities of a domain, in the order of their names."""
+        entities = er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
+        return sorted((entity for entity in entities if entity.domain == domain), key=lambda each: each.entity_id)
+
+    async def enable_everything(self) -> None:
+        """Enable the entities that are disabled unless a user wants them."""
+        registry = er.async_get(self.hass)
+        for entity in er.async_entries_for_config_entry(registry, self.entry.entry_id):
+            registry.async_update_entity(entity.entity_id, disabled_by=None)
+        await self.reload()
+
+    def listen_to_states(self, prefix: str) -> list[State | None]:
+        """Return a list that grows by every state that is written for entities whose unique id begins so."""
+        registry = er.async_get(self.hass)
+        written: list[State | None] = []
+
+        @callback
+        def hear(event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
+            entity = registry.async_get(event.data["entity_id"])
+            if entity is None or (entity.platform == DOMAIN and entity.unique_id.startswith(prefix)):
+                written.append(event.data["new_state"])
+
+        self.hass.bus.async_listen(EVENT_STATE_CHANGED, hear)
+        self.hass.bus.async_listen(EVENT_STATE_REPORTED, hear, event_filter=callback(lambda _data: True))
+        return written
 
     def unique_ids(self) -> set[str]:
         """Return the unique ids of all entities."""

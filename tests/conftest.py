@@ -10,6 +10,8 @@ from homeassistant.auth.models import User
 from homeassistant.core import Context, HomeAssistant
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry  # type: ignore[import-untyped] # no py.typed
+from pytest_homeassistant_custom_component.syrupy import HomeAssistantSnapshotExtension  # type: ignore[import-untyped]
+from syrupy.assertion import SnapshotAssertion
 
 from custom_components.grokmon.const import CONF_TOPIC_PREFIX, DOMAIN
 from custom_components.grokmon.hub import GrokmonConfigEntry
@@ -32,6 +34,12 @@ def hass_storage() -> dict[str, Any]:
 
 
 @pytest.fixture
+def snapshot(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    """Write snapshots as Home Assistant does: without what is random, in `snapshots/`."""
+    return snapshot.use_extension(HomeAssistantSnapshotExtension)
+
+
+@pytest.fixture
 def clock(freezer: FrozenDateTimeFactory) -> FrozenDateTimeFactory:
     """Let the clock stand still at the start."""
     freezer.move_to(START)
@@ -43,6 +51,12 @@ def mqtt_client_mock(mqtt_client_mock: MagicMock) -> Generator[MagicMock]:
     """Give up the timer that Home Assistant's MQTT keeps until its socket is closed; the plugin never closes it."""
     yield mqtt_client_mock
     mqtt_client_mock.on_socket_close(mqtt_client_mock, None, Mock(fileno=Mock(return_value=-1)))
+
+
+@pytest.fixture
+def mqtt_config_entry_options() -> dict[str, Any]:
+    """Let MQTT subscribe to nothing of its own."""
+    return {"birth_message": {}, "discovery": False}
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """The documentation says what the code does: vectors, tables and links are checked against it."""
 
+from base64 import urlsafe_b64decode
 import hashlib
 import hmac
 import json
-import re
-from base64 import urlsafe_b64decode
 from pathlib import Path
+import re
 from typing import Any
 
 import jwt

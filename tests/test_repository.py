@@ -2,16 +2,16 @@
 
 import json
 import os
+from pathlib import Path
 import re
 import struct
 import subprocess
 import sys
-from pathlib import Path
 from zipfile import ZipFile
 
 import homeassistant.components
-import pytest
 from homeassistant.util.yaml import load_yaml_dict
+import pytest
 
 ROOT = Path(__file__).parents[1]
 INTEGRATION = ROOT / "custom_components" / "grokmon"

@@ -47,8 +47,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
         ) from error
     store = SecurityStore(hass)
     await store.async_load()
-    hub = GrokmonHub(hass, entry, store, audit)
-    hub.device_id = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info()).id
+    device = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info())
+    hub = GrokmonHub(hass, entry, store, audit, device.id)
     entry.runtime_data = hub
     try:
         await hub.async_start()
@@ -61,7 +61,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
     async def follow(hass: HomeAssistant, changed: GrokmonConfigEntry) -> None:
         # Only what concerns the hub as a whole is worth a new start; a device that is added, changed or removed is not.
         if (changed.data, changed.options) == settings:
-            await hub.enrolment.async_follow()
+            await hub.async_follow()
         else:
             hass.config_entries.async_schedule_reload(changed.entry_id)
 

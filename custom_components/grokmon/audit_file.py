@@ -42,7 +42,7 @@ class AuditFile:
         return len(torn)
 
     def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Append entries, all or none, and wait until the disk has them. Raises OSError."""
+        """Append entries and move the checkpoint, all or none, and wait until the disk has them. Raises OSError."""
         end = self.end
         lines: list[bytes] = []
         for entry in entries:
@@ -54,24 +54,24 @@ class AuditFile:
             try:
                 _write_all(descriptor, b"".join(lines))
                 os.fdatasync(descriptor)
+                self._write_checkpoint(end)
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
         self.end = end
-        self._write_checkpoint()
 
     def verify(self) -> Report:
         """Check the whole file against the end of the chain that this process knows."""
         with self.path.open("rb") as lines:
             return verify(lines, self.end)
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, end: Checkpoint) -> None:
         fresh = self._checkpoint_path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
         try:
-            _write_all(descriptor, self.end.to_json().encode())
+            _write_all(descriptor, end.to_json().encode())
         finally:
             os.close(descriptor)
         fresh.replace(self._checkpoint_path)

@@ -50,11 +50,7 @@ async def async_setup_entry(
     @callback
     def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
         async_add_entities(
-            [
-                DeviceBinarySensor(entry, coordinator, DEVICE_SENSORS[key])
-                for key in sorted(keys)
-                if key in DEVICE_SENSORS
-            ],
+            [DeviceBinarySensor(coordinator, DEVICE_SENSORS[key]) for key in sorted(keys) if key in DEVICE_SENSORS],
             config_subentry_id=coordinator.subentry_id,
         )
 
@@ -66,10 +62,8 @@ class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):
 
     entity_description: GrokmonBinarySensorDescription
 
-    def __init__(
-        self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, description: GrokmonBinarySensorDescription
-    ) -> None:
-        super().__init__(entry, coordinator, description.key, measured=description.measured)
+    def __init__(self, coordinator: DeviceCoordinator, description: GrokmonBinarySensorDescription) -> None:
+        super().__init__(coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
     @callback

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from homeassistant.core import CALLBACK_TYPE, Context, callback
+from homeassistant.helpers.device_registry import DeviceEntry
 
 from .gateway.catalog import VPD
 from .gateway.climate import derives_vpd
@@ -44,7 +45,13 @@ class Coordinator:
     def async_listen(self, key: str, refresh: Refresh) -> CALLBACK_TYPE:
         """Call `refresh` when the value of a key changes; return how to stop that."""
         self._listeners[key] = refresh
-        return lambda: self._listeners.pop(key, None) and None
+
+        def stop() -> None:
+            # An entity that is removed late must not take the place of its successor away.
+            if self._listeners.get(key) is refresh:
+                del self._listeners[key]
+
+        return stop
 
     @callback
     def async_set(self, key: str, value: Value, context: Context | None = None) -> None:
@@ -75,10 +82,11 @@ class HubCoordinator(Coordinator):
 class DeviceCoordinator(Coordinator):
     """What one device last said: its metrics, and the diagnostics about it."""
 
-    def __init__(self, subentry_id: str, device: Device, stale_after: float) -> None:
+    def __init__(self, subentry_id: str, device: Device, device_entry: DeviceEntry, stale_after: float) -> None:
         super().__init__()
         self.subentry_id = subentry_id
         self.device = device
+        self.device_entry = device_entry
         self.stale_after = stale_after
         self.online = False
         self.values.update({CONNECTIVITY: False, REJECTED: 0})
@@ -97,7 +105,8 @@ class DeviceCoordinator(Coordinator):
         self._deadline = reading.received_at + self.stale_after
         context = Context()
         if not self.online:
-            self.values.update(reading.values)
+            # What was measured before an outage is not current after it.
+            self.values = {key: value for key, value in self.values.items() if key in DIAGNOSTICS} | reading.values
             self.values[LAST_SEEN] = reading.received_at
             self._set_connectivity(True, context)
             return

@@ -21,6 +21,7 @@ from .const import (
     CONF_ZONE,
     DEFAULT_STALE_AFTER,
     DOMAIN,
+    MANUFACTURER,
     SUBENTRY_DEVICE,
     SUBENTRY_ZONE,
 )
@@ -96,13 +97,21 @@ class Enrolment:
     """
 
     def __init__(
-        self, hass: HomeAssistant, entry: ConfigEntry[Any], gateway: Gateway, store: SecurityStore, audit: AuditLog
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        gateway: Gateway,
+        store: SecurityStore,
+        audit: AuditLog,
+        *,
+        hub_device_id: str,
     ) -> None:
         self._hass = hass
         self._entry = entry
         self._gateway = gateway
         self._store = store
         self._audit = audit
+        self._hub_device_id = hub_device_id
         self._adders: list[AddEntities] = []
         self._without_credential: set[str] = set()
         # Credential and status of a device are in one record: whoever changes one must not undo the other.
@@ -188,7 +197,7 @@ class Enrolment:
             if status is not DeviceStatus.ACTIVE:
                 self.coordinators[device_id].async_set_offline()
             self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
-            # Not taken back when the disk fails: the gateway refuses the device all the same, and a later write keeps it.
+            # Not taken back when the disk fails: the device is refused all the same, and a later write keeps it so.
             self._store.state.devices[device_id] = SecurityRecord(changed.credential, changed.status)
             await self._store.async_save()
             return changed
@@ -215,10 +224,11 @@ class Enrolment:
             self._gateway.dismiss(device_id)
         return gone
 
-    async def async_follow(self) -> None:
-        """Follow a change of the subentries: what the user added, changed or removed."""
+    async def async_follow(self) -> frozenset[str]:
+        """Follow a change of the subentries: what the user added, changed or removed; return the devices removed."""
         if gone := self.async_sync():
             await self._async_forget(gone, "user")
+        return gone
 
     def _refuse_known(self, device_id: str) -> None:
         if device_id in self._store.state.devices or device_id in self._subentries():
@@ -276,7 +286,7 @@ class Enrolment:
     def _add(self, subentry_id: str, device: Device) -> None:
         self._gateway.admit(self._gateway.registry.enrol(device))
         stale_after = self._entry.options.get(CONF_STALE_AFTER, DEFAULT_STALE_AFTER)
-        coordinator = DeviceCoordinator(subentry_id, device, stale_after)
+        coordinator = DeviceCoordinator(subentry_id, device, self._register(subentry_id, device), stale_after)
         self.coordinators[device.device_id] = coordinator
         for add in self._adders:
             add(coordinator, coordinator.keys)
@@ -298,10 +308,20 @@ class Enrolment:
         if fresh := coordinator.keys - before:
             for add in self._adders:
                 add(coordinator, fresh)
-        devices = dr.async_get(self._hass)
-        entry = devices.async_get_device_by_identifier((DOMAIN, device.device_id), self._entry.entry_id)
-        if entry is not None:
-            devices.async_update_device(entry.id, name=device.name)
+        self._register(coordinator.subentry_id, device)
+
+    def _register(self, subentry_id: str, device: Device) -> dr.DeviceEntry:
+        """Bring Home Assistant's device up to date: once for all of its entities, which is a third of a start."""
+        return dr.async_get(self._hass).async_get_or_create(
+            config_entry_id=self._entry.entry_id,
+            config_subentry_id=subentry_id,
+            identifiers={(DOMAIN, device.device_id)},
+            manufacturer=MANUFACTURER,
+            name=device.name,
+            serial_number=device.device_id,
+            suggested_area=self.zone_name(device.zone),
+            via_device_id=self._hub_device_id,
+        )
 
     def _remove_entities(self, device_id: str, keys: frozenset[str]) -> None:
         entities = er.async_get(self._hass)

@@ -45,33 +45,17 @@ class DeviceEntity(GrokmonEntity):
 
     _coordinator: DeviceCoordinator
 
-    def __init__(
-        self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, key: str, *, measured: bool
-    ) -> None:
+    def __init__(self, coordinator: DeviceCoordinator, key: str, *, measured: bool) -> None:
         super().__init__(coordinator, key)
-        self._hub = entry.runtime_data
         self._measured = measured
         self._attr_unique_id = f"{coordinator.device.device_id}_{key}"
+        self.device_entry = coordinator.device_entry
 
     @property
     @override
     def available(self) -> bool:
         """Return whether the value is current: a measured one is only while the device is heard."""
         return self._coordinator.online or not self._measured
-
-    @property
-    @override
-    def device_info(self) -> DeviceInfo:
-        """Return the device, made anew for the one time that it is asked for."""
-        device = self._coordinator.device
-        return DeviceInfo(
-            identifiers={(DOMAIN, device.device_id)},
-            manufacturer=MANUFACTURER,
-            name=device.name,
-            serial_number=device.device_id,
-            suggested_area=self._hub.enrolment.zone_name(device.zone),
-            via_device_id=self._hub.device_id,
-        )
 
 
 class HubEntity(GrokmonEntity):

@@ -17,12 +17,12 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
 from .audit_log import AuditLog
-from .const import CONF_TOPIC_PREFIX, DOMAIN
+from .const import CONF_TOPIC_PREFIX
 from .coordinator import HubCoordinator
 from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.errors import GatewayError, SessionUnknownError
-from .gateway.models import Greeting, Hello, Message, OfflineHint, Outbound, Reading
+from .gateway.models import DeviceStatus, Greeting, Hello, Message, OfflineHint, Outbound, Reading
 from .gateway.pipeline import Gateway
 from .security import SecurityMonitor
 from .store import SecurityStore, SessionStore
@@ -38,17 +38,18 @@ type GrokmonConfigEntry = ConfigEntry[GrokmonHub]
 class GrokmonHub:
     """Everything of one grow room that runs."""
 
-    def __init__(self, hass: HomeAssistant, entry: GrokmonConfigEntry, store: SecurityStore, audit: AuditLog) -> None:
+    def __init__(
+        self, hass: HomeAssistant, entry: GrokmonConfigEntry, store: SecurityStore, audit: AuditLog, device_id: str
+    ) -> None:
         self._hass = hass
         self._entry = entry
         self._sessions = SessionStore(hass)
         self.audit = audit
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
         self.gateway = Gateway(self.prefix, time(), store.state.site_keys)
-        self.enrolment = Enrolment(hass, entry, self.gateway, store, audit)
+        self.enrolment = Enrolment(hass, entry, self.gateway, store, audit, hub_device_id=device_id)
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
         self.coordinator = HubCoordinator()
-        self.device_id = ""
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self) -> None:
@@ -58,22 +59,14 @@ class GrokmonHub:
         now = time()
         self.gateway.sessions.restore(await self._sessions.async_take(now), [device.device_id for device in devices])
         self.audit.record("started", devices=len(devices))
+        subscription = topics.subscription(self.prefix)
         self._cleanups = [
             self._hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops),
             async_track_time_interval(self._hass, self._tick, _TICK, cancel_on_shutdown=True),
         ]
-        self._cleanups.append(
-            await mqtt.async_subscribe(
-                self._hass, topics.subscription(self.prefix), self._receive, _QOS, encoding=None
-            )
-        )
-        requests = [
-            request
-            for device in devices
-            if self.gateway.sessions.active_sid(device.device_id) is None
-            and (request := self.gateway.hello_request(device.device_id, now)) is not None
-        ]
-        self._publish(*requests)
+        self._cleanups.append(await mqtt.async_subscribe(self._hass, subscription, self._receive, _QOS, encoding=None))
+        # An answer that comes before the broker has the subscription would be lost.
+        self._cleanups.append(mqtt.async_on_subscribe_done(self._hass, subscription, _QOS, self._ask_for_hellos))
         self._tick(dt_util.utcnow())
 
     async def async_stop(self) -> None:
@@ -89,12 +82,32 @@ class GrokmonHub:
             self.audit.record("stopped")
         await self.audit.async_close()
 
+    async def async_follow(self) -> None:
+        """Follow a change of the subentries."""
+        for device_id in await self.enrolment.async_follow():
+            self.monitor.async_forget(device_id)
+
     async def _async_home_assistant_stops(self, _event: Event) -> None:
         await self.async_stop()
 
     def refused_by_code(self, device_id: str | None) -> dict[str, int]:
         """Return how many messages of a device were refused, by code; None is every device that is not enrolled."""
         return {code.value: count for (known, code), count in self.gateway.refused.items() if known == device_id}
+
+    @callback
+    def _ask_for_hellos(self) -> None:
+        """Ask the active devices without a session to say hello."""
+        now = time()
+        sessions = self.gateway.sessions
+        self._publish(
+            *(
+                request
+                for device in self.gateway.registry
+                if device.status is DeviceStatus.ACTIVE
+                and sessions.active_sid(device.device_id) is None
+                and (request := self.gateway.hello_request(device.device_id, now)) is not None
+            )
+        )
 
     @callback
     def _receive(self, message: mqtt.ReceiveMessage) -> None:
@@ -137,10 +150,8 @@ class GrokmonHub:
     @callback
     def _begin_session(self, device_id: str, hello: Hello) -> None:
         self.audit.record("session", device=device_id, firmware=hello.firmware)
-        devices = dr.async_get(self._hass)
-        device = devices.async_get_device_by_identifier((DOMAIN, device_id), self._entry.entry_id)
-        if device is not None:
-            devices.async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
+        device = self.enrolment.coordinators[device_id].device_entry
+        dr.async_get(self._hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
 
     @callback
     def _tick(self, moment: datetime) -> None:

@@ -82,7 +82,8 @@ class SecurityMonitor:
             self._report_accepted(accepted)
             self._reported_at = now
         for device_id, last in list(self._last_refusal.items()):
-            if now - last >= _QUIET_SECONDS:
+            # Who starts after this one does not know of the issue.
+            if closing or now - last >= _QUIET_SECONDS:
                 self.async_forget(device_id)
 
     @callback

@@ -114,7 +114,7 @@ async def async_setup_entry(
     @callback
     def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
         async_add_entities(
-            [DeviceSensor(entry, coordinator, DEVICE_SENSORS[key]) for key in sorted(keys) if key in DEVICE_SENSORS],
+            [DeviceSensor(coordinator, DEVICE_SENSORS[key]) for key in sorted(keys) if key in DEVICE_SENSORS],
             config_subentry_id=coordinator.subentry_id,
         )
 
@@ -126,10 +126,8 @@ class DeviceSensor(DeviceEntity, SensorEntity):
 
     entity_description: GrokmonSensorDescription
 
-    def __init__(
-        self, entry: GrokmonConfigEntry, coordinator: DeviceCoordinator, description: GrokmonSensorDescription
-    ) -> None:
-        super().__init__(entry, coordinator, description.key, measured=description.measured)
+    def __init__(self, coordinator: DeviceCoordinator, description: GrokmonSensorDescription) -> None:
+        super().__init__(coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
     @callback

@@ -130,5 +130,5 @@ class SessionStore:
 def _data_in(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())["data"]
-    except OSError, ValueError, KeyError:
+    except OSError, ValueError, KeyError, TypeError:
         return None

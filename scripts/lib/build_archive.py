@@ -8,9 +8,9 @@ knows), one mode. Uses the standard library only, with any Python from 3.12 on.
 import argparse
 import json
 import os
+from pathlib import Path
 import sys
 import time
-from pathlib import Path
 from typing import Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 

@@ -7,10 +7,12 @@ import signal
 import sys
 import tempfile
 
+from tests.device_simulator.recording import RecordingError
 from tests.stack.components import ComponentMissingError
 from tests.stack.processes import ProcessFailedError
 
 from .check import check
+from .grow_room import RoomNotReadyError
 from .live import live
 from .options import Options, parse
 from .replay import replay
@@ -53,7 +55,7 @@ def main() -> int:
     try:
         options = parse()
         result = asyncio.run(until_signalled(run(options)))
-    except (ComponentMissingError, ProcessFailedError) as error:
+    except (ComponentMissingError, ProcessFailedError, RecordingError, RoomNotReadyError) as error:
         _say(str(error))
         return 1
     if isinstance(result, signal.Signals):

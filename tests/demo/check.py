@@ -6,7 +6,7 @@ import time
 from tests.stack.brokers import Broker
 
 from .checks.audit import check_file, check_service
-from .checks.frontend import check_frontend
+from .checks.frontend import check_example, check_frontend
 from .checks.processes import check_ended, check_log
 from .checks.readings import check_nothing_lost, check_registered, check_states
 from .checks.refusals import check_attacks, check_counts, check_events, check_flood
@@ -14,8 +14,8 @@ from .grow_room import GrowRoom, Say, grow_room
 from .report import Report
 
 _FIRST_STATES_WITHIN = 60
-# Quicker than a person would like to look at, and well within the gateway's budget for so short a time.
-_REPORT_EVERY = 0.5
+# As often as the gateway's budget of 100 messages a minute lets a device report, about.
+_REPORT_EVERY = 0.75
 _HISTORY_HOURS = 0.01
 
 
@@ -49,5 +49,6 @@ async def _check_running(room: GrowRoom, artifacts: Path, report: Report, say: S
     await check_service(room, report)
     say("looking at the frontend")
     await check_frontend(room, artifacts, report)
+    check_example(room, report)
     await check_counts(room, report)
     await check_nothing_lost(room, report)

@@ -97,7 +97,7 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
         _tile(event, "Security event", "orange", state_content="event_type"),
         _heading("Devices", "mdi:access-point", [], style="subtitle"),
         *(_tile(entity_id(f"{node.device_id}_connectivity"), node.name, "green") for node in nodes),
-        _heading("What was refused", "mdi:shield-alert", [], style="subtitle"),
+        _heading("Security events", "mdi:shield-alert", [], style="subtitle"),
         {
             "type": "logbook",
             "target": {"entity_id": [event]},

@@ -22,8 +22,8 @@ _HEADER = """\
 # The dashboard of scripts/demo: two tents, the devices, and what the gateway refused.
 #
 # Settings > Dashboards > Add dashboard > New dashboard from scratch; open it, Edit, three dots, Raw configuration
-# editor; paste this in place of what is there. Then exchange the entities for your own: their names begin with the name
-# of the device, here "Flower climate", "Flower soil", "Flower safety" and the same for the veg tent.
+# editor; paste this in place of what is there. Then exchange the entities for your own: their names begin with those of
+# the zone and the device, here "Flower tent" with the devices "Flower climate", "Flower soil" and "Flower safety".
 """
 _HUB = "Grok & Mon gateway"
 _WIDTH = 120
@@ -56,7 +56,7 @@ def example() -> str:
 
 def _split(unique_id: str) -> tuple[str, str]:
     device_id, _, key = unique_id.partition("_")
-    return next((node.name for node in NODES if node.device_id == device_id), _HUB), key
+    return next((f"{node.zone} {node.name}" for node in NODES if node.device_id == device_id), _HUB), key
 
 
 if __name__ == "__main__":

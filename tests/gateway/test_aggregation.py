@@ -17,7 +17,7 @@ def test_summary_after_the_window() -> None:
     aggregator = Aggregator[str]()
     for now in (100.0, 110.0, 120.0):
         aggregator.add("a", now)
-    assert aggregator.close(100.0 + WINDOW - 0.001) == []
+    assert [aggregator.close(now) for now in (100.0, 100.5, 120.0, 100.0 + WINDOW - 0.001)] == [[], [], [], []]
     assert aggregator.close(100.0 + WINDOW) == [Summary("a", 100.0, 2)]
 
 

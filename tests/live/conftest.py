@@ -1,6 +1,6 @@
 """Start the real components for the live tests."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 import pytest_socket
 
+from tests.demo.installation import Installation
 from tests.stack.brokers import AmqttBroker, MosquittoBroker
 from tests.stack.browser import Browser
 from tests.stack.certificates import Certificates, ensure_certificates
@@ -17,6 +18,7 @@ from tests.stack.home_assistant import HomeAssistant
 # wants no task left behind. Live tests talk to servers that several tests share: one loop for all of them, whose tasks
 # go on between tests, and sockets, still to 127.0.0.1 only.
 _HERE = Path(__file__).parent
+_MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +41,20 @@ def pytest_runtest_setup() -> Generator[None]:
     pytest_socket.enable_socket()
     with patch.object(pytest_socket, "disable_socket"):
         return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the tests measured."""
+    if lines := config.stash.get(_MEASURED, []):
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Return what takes a line for the summary: a number that a person wants to see and no test can judge."""
+    return pytestconfig.stash.setdefault(_MEASURED, []).append
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +115,16 @@ async def home_assistant(stack_folder: Path, mosquitto: MosquittoBroker) -> Asyn
     """Run a Home Assistant for one module, connected with Mosquitto."""
     async with HomeAssistant(stack_folder / "home_assistant") as instance:
         await instance.add_mqtt(mosquitto)
+        yield instance
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def installation(stack_folder: Path, broker_accounts: tuple[str, ...]) -> AsyncGenerator[Installation]:
+    """Run a Mosquitto and a Home Assistant with the gateway for one module."""
+    if MosquittoBroker.find() is None:
+        pytest.skip("mosquitto is not installed")
+    async with Installation(stack_folder / "installation", MosquittoBroker, broker_accounts) as instance:
+        await instance.add_gateway([])
         yield instance
 
 

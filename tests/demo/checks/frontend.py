@@ -4,9 +4,10 @@ from pathlib import Path
 
 from playwright.async_api import Error as BrowserError
 
-from tests.demo.dashboard import URL_PATH
+from tests.demo.dashboard import URL_PATH, dashboard
+from tests.demo.example import EXAMPLE, default_entity_id
 from tests.demo.grow_room import VICTIM, GrowRoom
-from tests.demo.plan import ZONES
+from tests.demo.plan import NODES, ZONES
 from tests.demo.report import Report
 from tests.stack.browser import Browser
 
@@ -35,6 +36,13 @@ async def check_frontend(room: GrowRoom, artifacts: Path, report: Report) -> Non
             report.add("the frontend shows live values", [f"{error} (see failed.png)"])
 
 
+def check_example(room: GrowRoom, report: Report) -> None:
+    """Compare the entities of the example to paste with those that there are."""
+    fits = dashboard(ZONES, NODES, default_entity_id) == dashboard(ZONES, NODES, room.entity_ids.__getitem__)
+    problems = [] if fits else ["its entities have other names by now"]
+    report.add(f"the example {EXAMPLE.name} names the entities that there are", problems)
+
+
 async def _look_at_device(room: GrowRoom, browser: Browser) -> None:
     entry = await room.installation.device_entry(VICTIM)
     await browser.open(f"/config/devices/device/{entry['id']}")
@@ -48,7 +56,7 @@ async def _look_at_dashboard(room: GrowRoom, browser: Browser) -> None:
     for zone in ZONES:
         await browser.wait_for_text(zone.name)
     await browser.wait_for_text(f"{await _change(room):.1f} °C")
-    await browser.wait_for_text("What was refused")
+    await browser.wait_for_text("Security events")
     errors = await browser.page.locator("hui-error-card, hui-warning").count()
     if errors:
         raise BrowserError(f"{errors} cards of the dashboard show an error")

@@ -1,0 +1,248 @@
+"""What becomes of refusals and of implausible values: audit entries, events, repair issues."""
+
+from hashlib import sha256
+from typing import Any
+
+from homeassistant.core import Event
+from homeassistant.helpers import issue_registry as ir
+import pytest
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
+    async_capture_events,
+)
+
+from .common import Room, RoomDevice
+from .device_simulator.credentials import generate_root_key
+from .device_simulator.protocol import DeviceProtocol
+from .device_simulator.signing import derive_keys
+
+REFUSED = ("refused", "refused_again")
+
+
+def _events(room: Room) -> list[Event[Any]]:
+    events: list[Event[Any]] = async_capture_events(room.hass, "grokmon_security_event")
+    return events
+
+
+def _issue(room: Room) -> ir.IssueEntry | None:
+    return ir.async_get(room.hass).async_get_issue("grokmon", "device_refused_tent-1")
+
+
+async def _refuse(tent: RoomDevice, times: int) -> None:
+    for _ in range(times):
+        await tent.send(b"nonsense")
+
+
+# Aggregation
+
+
+async def test_first_refusal_is_told_at_once(tent: RoomDevice) -> None:
+    """An entry and an event say who, why and what, without the payload itself."""
+    events = _events(tent.room)
+    payload = b"header.payload-with-something-private.signature"
+    await tent.send(payload)
+    assert await tent.room.audit(*REFUSED) == [
+        {
+            "event": "refused",
+            "device": "tent-1",
+            "reason": "malformed",
+            "detail": "base64url is not canonical",
+            "bytes": len(payload),
+            "sha256": sha256(payload).hexdigest(),
+        }
+    ]
+    assert [event.data for event in events] == [
+        {"code": "malformed", "device_id": "tent-1", "name": "Tent 1", "detail": "base64url is not canonical"}
+    ]
+
+
+async def test_flood_is_summed_up_once_a_minute(tent: RoomDevice) -> None:
+    """However many messages are refused, there is one entry at first, one per minute, and one at the end."""
+    events = _events(tent.room)
+    await _refuse(tent, 100)
+    assert len(await tent.room.audit(*REFUSED)) == 1
+    await tent.room.let_pass(50)
+    assert len(await tent.room.audit(*REFUSED)) == 1
+    await tent.room.let_pass(10)
+    await _refuse(tent, 5)
+    assert (await tent.room.audit(*REFUSED))[1:] == [
+        {"event": "refused_again", "device": "tent-1", "reason": "malformed", "count": 99}
+    ]
+    await tent.room.let_pass(60)
+    await tent.room.let_pass(60)
+    await tent.room.let_pass(60)
+    assert [entry.get("count") for entry in await tent.room.audit(*REFUSED)] == [None, 99, 5]
+    await _refuse(tent, 1)
+    assert [entry["event"] for entry in await tent.room.audit(*REFUSED)][3:] == ["refused"]
+    assert len(events) == 2
+
+
+async def test_reasons_and_devices_are_told_apart(tent: RoomDevice) -> None:
+    """A flood of one kind does not hide another kind, nor another device."""
+    room = tent.room
+    other = await room.enrol("tent-2")
+    await _refuse(tent, 3)
+    await other.send(b"nonsense")
+    await tent.send(b"x" * 16_385)
+    for stranger in ("nobody", "somebody"):
+        await room.receive(f"grokmon/v1/{stranger}/up/telemetry", b"nonsense")
+    assert [(entry["device"], entry["reason"]) for entry in await room.audit("refused")] == [
+        ("tent-1", "malformed"),
+        ("tent-2", "malformed"),
+        ("tent-1", "oversized"),
+        (None, "unknown_device"),
+    ]
+    await room.let_pass(60)
+    assert [(entry["device"], entry["reason"], entry["count"]) for entry in await room.audit("refused_again")] == [
+        ("tent-1", "malformed", 2),
+        (None, "unknown_device", 1),
+    ]
+
+
+async def test_name_of_a_stranger_is_not_repeated(tent: RoomDevice) -> None:
+    """What anybody can choose does not get into the trail, nor into an event."""
+    events = _events(tent.room)
+    await tent.room.receive("grokmon/v1/buy-seeds-at-example/up/telemetry", b"x")
+    assert [event.data for event in events] == [{"code": "unknown_device"}]
+    assert "buy-seeds" not in str(await tent.room.audit())
+
+
+async def test_ordinary_refusals_are_recorded_but_not_told(tent: RoomDevice) -> None:
+    """A message that the transport delivered twice is counted and recorded, and bothers nobody."""
+    events = _events(tent.room)
+    await tent.hello()
+    reading = tent.sign_reading({"temp_c": 21.5})
+    for _ in range(30):
+        await tent.send(reading)
+    assert [entry["reason"] for entry in await tent.room.audit("refused")] == ["duplicate"]
+    assert events == []
+    assert _issue(tent.room) is None
+
+
+async def test_implausible_values(tent: RoomDevice) -> None:
+    """A value outside its plausible range is told like a refusal: at once, and then once a minute."""
+    events = _events(tent.room)
+    for _ in range(4):
+        await tent.report({"temp_c": 50.0, "humidity_percent": 95.0})
+    assert [event.data["detail"] for event in events] == ["temp_c", "humidity_percent"]
+    assert {event.data["code"] for event in events} == {"metric_implausible"}
+    await tent.room.let_pass(60)
+    assert await tent.room.audit("implausible", "implausible_again") == [
+        {"event": "implausible", "device": "tent-1", "metric": "temp_c"},
+        {"event": "implausible", "device": "tent-1", "metric": "humidity_percent"},
+        {"event": "implausible_again", "device": "tent-1", "metric": "temp_c", "count": 3},
+        {"event": "implausible_again", "device": "tent-1", "metric": "humidity_percent", "count": 3},
+    ]
+    assert tent.room.hub.gateway.flagged == {("tent-1", "temp_c"): 4, ("tent-1", "humidity_percent"): 4}
+    assert _issue(tent.room) is None
+
+
+async def test_accepted_readings_are_summed_up_once_an_hour(tent: RoomDevice) -> None:
+    """The trail says how much was accepted, without an entry for every reading."""
+    room = tent.room
+    for _ in range(5):
+        await tent.report({"temp_c": 21.5})
+    await room.let_pass(3590)
+    assert await room.audit("accepted") == []
+    await room.let_pass(10)
+    assert await room.audit("accepted") == [{"event": "accepted", "device": "tent-1", "count": 5}]
+    await room.let_pass(3600)
+    assert len(await room.audit("accepted")) == 1
+    await tent.report({"temp_c": 22.5})
+    await room.let_pass(3600)
+    assert (await room.audit("accepted"))[1:] == [{"event": "accepted", "device": "tent-1", "count": 1}]
+
+
+async def test_stop_records_what_was_not_yet_summed_up(tent: RoomDevice) -> None:
+    """Nothing that was counted is lost when the hub stops."""
+    room = tent.room
+    await _refuse(tent, 4)
+    await tent.report({"temp_c": 50.0})
+    await tent.report({"temp_c": 50.0})
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert [entry for entry in room.audit_on_disk() if "count" in entry] == [
+        {"event": "refused_again", "device": "tent-1", "reason": "malformed", "count": 3},
+        {"event": "implausible_again", "device": "tent-1", "metric": "temp_c", "count": 1},
+        {"event": "accepted", "device": "tent-1", "count": 2},
+    ]
+
+
+# Repair issue
+
+
+async def test_device_that_is_refused_again_and_again(tent: RoomDevice) -> None:
+    """The 20th refusal makes an issue, with the name of the device and the reason."""
+    await _refuse(tent, 19)
+    assert _issue(tent.room) is None
+    await tent.hello()
+    claims = {**tent.protocol.telemetry_claims(), "metrics": {"ph": 6.0}}
+    await tent.send(tent.identity.sign(claims))
+    issue = _issue(tent.room)
+    assert issue is not None
+    assert issue.translation_key == "device_refused"
+    assert issue.translation_placeholders == {"name": "Tent 1", "code": "metric_not_granted"}
+    assert issue.severity is ir.IssueSeverity.WARNING
+
+
+async def test_issue_ends_after_quiet(tent: RoomDevice) -> None:
+    """Ten minutes without a refusal end the issue, and the count begins anew."""
+    await _refuse(tent, 20)
+    await tent.room.let_pass(590)
+    assert _issue(tent.room) is not None
+    await _refuse(tent, 1)
+    await tent.room.let_pass(590)
+    assert _issue(tent.room) is not None
+    await tent.room.let_pass(10)
+    assert _issue(tent.room) is None
+    await _refuse(tent, 19)
+    assert _issue(tent.room) is None
+    await _refuse(tent, 1)
+    assert _issue(tent.room) is not None
+
+
+async def test_few_refusals_are_forgotten(tent: RoomDevice) -> None:
+    """A refusal now and then never adds up to an issue."""
+    for _ in range(25):
+        await _refuse(tent, 1)
+        await tent.room.let_pass(600)
+    assert _issue(tent.room) is None
+
+
+async def test_strangers_make_no_issue(room: Room) -> None:
+    """There is nothing to repair about a device that is not enrolled."""
+    for _ in range(25):
+        await room.receive("grokmon/v1/tent-1/up/telemetry", b"x")
+    assert not [issue for domain, issue in ir.async_get(room.hass).issues if domain == "grokmon"]
+
+
+async def test_issue_goes_with_the_device(tent: RoomDevice) -> None:
+    """Who removes the device has repaired it."""
+    await _refuse(tent, 20)
+    await tent.room.remove()
+    assert _issue(tent.room) is None
+
+
+@pytest.mark.parametrize("how", ["reload", "remove"])
+async def test_issue_does_not_outlive_the_hub(tent: RoomDevice, how: str) -> None:
+    """A hub that starts anew knows nothing of what was before, so nobody else would end the issue."""
+    room = tent.room
+    await _refuse(tent, 20)
+    if how == "reload":
+        await room.reload()
+    else:
+        await room.hass.config_entries.async_remove(room.entry.entry_id)
+    assert _issue(room) is None
+
+
+async def test_wrong_key_is_what_the_issue_is_for(tent: RoomDevice) -> None:
+    """A device that still has its old key after a rotation is refused as such; its new key brings it back."""
+    room = tent.room
+    up_key, down_key = derive_keys(generate_root_key())
+    identity = type(tent.identity)("tent-1", "hs256", "grokmon", up_key, down_key)
+    impostor = RoomDevice(room, DeviceProtocol(identity))
+    for _ in range(20):
+        await impostor.hello()
+    issue = _issue(room)
+    assert issue is not None
+    assert issue.translation_placeholders == {"name": "Tent 1", "code": "signature_invalid"}
+    await tent.report({"temp_c": 21.5})
+    assert room.state("tent-1_temp_c").state == "21.5"

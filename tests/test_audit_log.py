@@ -1,8 +1,11 @@
 """The audit log: batches, order, and what happens while the disk does not take them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Generator
+from errno import ENOSPC
 import json
+import os
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from freezegun.api import FrozenDateTimeFactory
@@ -56,6 +59,23 @@ class Trail:
         return [entry["event"] for entry in self.written()]
 
 
+class Gate:
+    """A disk that is done when it is told to be, and fails if it is told so."""
+
+    def __init__(self, fdatasync: Callable[[int], None]) -> None:
+        """Begin closed."""
+        self.opened = Event()
+        self.error: OSError | None = None
+        self._fdatasync = fdatasync
+
+    def fdatasync(self, descriptor: int) -> None:
+        """Wait for the gate, then do what the disk does."""
+        assert self.opened.wait(10)
+        if self.error is not None:
+            raise self.error
+        self._fdatasync(descriptor)
+
+
 @pytest.fixture
 async def trail(clock: FrozenDateTimeFactory, hass: HomeAssistant) -> AsyncGenerator[Trail]:
     """Return an open audit log."""
@@ -105,6 +125,16 @@ async def test_close_writes_what_waits(trail: Trail) -> None:
     assert trail.events() == ["one"]
 
 
+async def test_close_after_a_fault(trail: Trail) -> None:
+    """A trail that is written again only as it is closed ends with the end of the fault."""
+    trail.break_disk()
+    trail.log.record("one")
+    await trail.log.async_flush()
+    trail.repair_disk()
+    await trail.log.async_close()
+    assert trail.events() == ["one", "audit_fault_ended"]
+
+
 async def test_verification_includes_what_waits(trail: Trail) -> None:
     """What was decided before the question is part of the answer."""
     trail.log.record("one")
@@ -143,9 +173,9 @@ async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture) -
     assert trail.events() == ["before"]
     await trail.let_pass(1)
     assert trail.events() == ["before", "during-1", "during-2"]
-    assert trail.log.healthy
     await trail.let_pass(1)
     assert trail.events() == ["before", "during-1", "during-2", "audit_fault_ended"]
+    assert trail.log.entries == 4
     assert trail.written()[-1]["lost"] == 0
     assert (await trail.log.async_verify()).result is Result.GOOD
 
@@ -161,31 +191,59 @@ async def test_second_fault_is_logged_again(trail: Trail, caplog: pytest.LogCapt
     assert caplog.text.count("The audit trail cannot be written") == 2
 
 
-async def test_record_while_the_disk_is_failing(trail: Trail) -> None:
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Generator[Gate]:
+    """Let the disk take its time."""
+    made = Gate(os.fdatasync)
+    monkeypatch.setattr(os, "fdatasync", made.fdatasync)
+    yield made
+    made.opened.set()
+
+
+async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> None:
     """What is recorded while a write fails waits in its turn, for one timer, which closing cancels."""
-    trail.break_disk()
     trail.log.record("first")
     flushing = trail.hass.async_create_task(trail.log.async_flush())
+    assert not flushing.done()
     trail.log.record("second")
+    gate.error = OSError(ENOSPC, "No space left on device")
+    gate.opened.set()
     await flushing
     assert not trail.log.healthy
     await trail.log.async_close()
-    trail.repair_disk()
+    gate.error = None
     await trail.let_pass(60)
     assert trail.events() == []
     await trail.log.async_flush()
     assert trail.events() == ["first", "second"]
 
 
-async def test_record_while_the_disk_is_written(trail: Trail) -> None:
+async def test_record_while_the_disk_is_written(trail: Trail, gate: Gate) -> None:
     """What is recorded during a write is in the next one."""
     trail.log.record("first")
     flushing = trail.hass.async_create_task(trail.log.async_flush())
     trail.log.record("second")
+    assert not flushing.done()
+    gate.opened.set()
     await flushing
     assert trail.events() == ["first"]
     await trail.let_pass(1)
     assert trail.events() == ["first", "second"]
+
+
+async def test_flushes_wait_for_each_other(trail: Trail, gate: Gate) -> None:
+    """Two who flush at the same time write one after the other, in order."""
+    trail.log.record("first")
+    one = trail.hass.async_create_task(trail.log.async_flush())
+    trail.log.record("second")
+    other = trail.hass.async_create_task(trail.log.async_flush())
+    assert not one.done()
+    assert not other.done()
+    gate.opened.set()
+    await one
+    await other
+    assert trail.events() == ["first", "second"]
+    assert (await trail.log.async_verify()).result is Result.GOOD
 
 
 async def test_memory_is_bounded(trail: Trail) -> None:
@@ -221,9 +279,9 @@ async def test_loss_without_a_fault_is_recorded(trail: Trail) -> None:
     assert trail.written()[-1]["lost"] == 3
 
 
-async def test_trail_that_cannot_be_opened(hass: HomeAssistant) -> None:
+async def test_trail_that_cannot_be_opened(clock: FrozenDateTimeFactory, hass: HomeAssistant) -> None:
     """Opening fails aloud."""
-    path = Path(hass.config.path("grokmon"))
-    path.write_text("in the way")
+    trail = Trail(hass, clock)
+    trail.path.parents[1].touch()
     with pytest.raises(OSError, match="grokmon"):
-        await AuditLog(hass).async_open()
+        await trail.log.async_open()

@@ -17,6 +17,7 @@ async def test_every_boolean_is_an_entity(room: Room, snapshot: SnapshotAssertio
     await node.report({name: number % 2 == 0 for number, name in enumerate(BOOLEANS)})
     entities = room.entities(BINARY_SENSOR)
     assert {entity.unique_id for entity in entities} == {f"node_{name}" for name in (*BOOLEANS, "connectivity")}
+    assert {entity.device_id for entity in entities} == {room.device("node").id}
     for entity in entities:
         assert entity == snapshot(name=f"{entity.entity_id}-entry")
         assert room.hass.states.get(entity.entity_id) == snapshot(name=f"{entity.entity_id}-state")

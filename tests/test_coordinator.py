@@ -1,6 +1,7 @@
 """The coordinators: what a device last said, and who is told about it."""
 
 from homeassistant.core import Context
+from homeassistant.helpers.device_registry import DeviceEntry
 import pytest
 
 from custom_components.grokmon.coordinator import (
@@ -53,7 +54,8 @@ def _reading(values: dict[str, Value], now: float = NOW) -> Reading:
 @pytest.fixture
 def device() -> DeviceCoordinator:
     """Return the coordinator of a device that was not heard yet."""
-    return DeviceCoordinator("subentry", _device("temp_c", "humidity_percent"), 300.0)
+    entry = DeviceEntry(config_entry_id="entry", config_subentry_id="subentry")
+    return DeviceCoordinator("subentry", _device("temp_c", "humidity_percent"), entry, 300.0)
 
 
 @pytest.fixture

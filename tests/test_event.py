@@ -4,6 +4,7 @@ from homeassistant.components.event import DOMAIN as EVENT
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from syrupy.assertion import SnapshotAssertion
 
+from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.errors import Code
 
 from .common import RoomDevice
@@ -14,6 +15,7 @@ async def test_security_event(tent: RoomDevice, snapshot: SnapshotAssertion) -> 
     room = tent.room
     (entity,) = room.entities(EVENT)
     assert room.state("hub_security_event").state == STATE_UNKNOWN
+    assert entity.device_id == room.device(DOMAIN).id
     await tent.send(b"nonsense")
     assert entity == snapshot(name="entry")
     assert room.hass.states.get(entity.entity_id) == snapshot(name="state")

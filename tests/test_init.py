@@ -15,7 +15,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_time_changed,
 )
 
-from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN
+from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN, PLATFORMS
 from custom_components.grokmon.hub import GrokmonConfigEntry
 
 from .common import Room, RoomDevice
@@ -38,6 +38,19 @@ async def test_unload_and_set_up_again(tent: RoomDevice) -> None:
     assert await room.set_up()
     await tent.send(missed)
     assert room.state("tent-1_temp_c").state == "22.0"
+
+
+async def test_hub_goes_on_when_its_entities_cannot_be_unloaded(tent: RoomDevice) -> None:
+    """What could not be unloaded is not half stopped: devices are heard all the same."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    with patch.object(room.hass.config_entries, "async_unload_platforms", return_value=False):
+        assert not await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert room.entry_is(ConfigEntryState.FAILED_UNLOAD)
+    await tent.report({"temp_c": 22.5})
+    assert room.state("tent-1_temp_c").state == "22.5"
+    assert await room.hass.config_entries.async_unload_platforms(room.entry, PLATFORMS)
+    await room.hub.async_stop()
 
 
 @pytest.mark.parametrize("options", [{CONF_STALE_AFTER: 60}])

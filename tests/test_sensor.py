@@ -38,6 +38,8 @@ async def test_every_metric_is_an_entity(room: Room, snapshot: SnapshotAssertion
     await room.let_pass(10)
     entities = room.entities(SENSOR)
     assert {entity.unique_id for entity in entities} >= {f"node_{name}" for name in NUMBERS}
+    assert {entity.device_id for entity in entities if entity.unique_id.startswith("node")} == {room.device("node").id}
+    assert {entity.device_id for entity in entities if entity.unique_id.startswith("hub")} == {room.device(DOMAIN).id}
     for entity in entities:
         assert entity == snapshot(name=f"{entity.entity_id}-entry")
         assert room.hass.states.get(entity.entity_id) == snapshot(name=f"{entity.entity_id}-state")

@@ -131,6 +131,7 @@ async def test_enrols_a_key_pair(room: Room, auth: Auth) -> None:
 
 async def test_enrols_with_zone_and_rate_limit(room: Room) -> None:
     """A zone is named as the user names it."""
+    await room.add_zone("Veg tent")
     zone = await room.add_zone("Flower tent")
     await room.call("enroll_device", ENROL | {"name": " Tent 1 ", "zone": "flower TENT", "rate_limit": 12})
     assert room.subentry().title == "Tent 1"

@@ -77,7 +77,7 @@ async def test_failed_write_is_an_error(hass: HomeAssistant, path: Path) -> None
     """Home Assistant only logs a write that fails; what is not on the disk was not saved."""
     store = SecurityStore(hass)
     store.state.devices["tent-1"] = _record(Algorithm.HS256)
-    path.mkdir(parents=True)
+    path.parent.joinpath(path.name).mkdir(parents=True)
     with pytest.raises(HomeAssistantError) as failed:
         await store.async_save()
     assert failed.value.translation_key == "store_not_written"

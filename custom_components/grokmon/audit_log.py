@@ -76,11 +76,13 @@ class AuditLog:
                     _LOGGER.exception("The audit trail cannot be written")
                 self.healthy = False
                 return
+        if self.healthy and not self._lost:
+            return
         if not self.healthy:
             _LOGGER.info("The audit trail is written again")
             self.healthy = True
-            self.record("audit_fault_ended", lost=self._lost)
-            self._lost = 0
+        self.record("audit_fault_ended", lost=self._lost)
+        self._lost = 0
 
     async def async_verify(self) -> Report:
         """Check the whole file. Raises OSError when it cannot be read."""
@@ -90,6 +92,8 @@ class AuditLog:
 
     async def async_close(self) -> None:
         """Write what waits and stop."""
+        await self.async_flush()
+        # Twice: a write that works again has something to record itself.
         await self.async_flush()
         if self._cancel_flush is not None:
             self._cancel_flush()
@@ -101,4 +105,6 @@ class AuditLog:
             self._cancel_flush = None
             await self.async_flush()
 
+        if self._cancel_flush is not None:
+            self._cancel_flush()
         self._cancel_flush = async_call_later(self._hass, delay, flush)

@@ -1,5 +1,6 @@
 """Base entities: one coordinator, one key."""
 
+from abc import abstractmethod
 from typing import override
 
 from homeassistant.core import Context, callback
@@ -28,9 +29,9 @@ class GrokmonEntity(Entity):
         self._take()
 
     @callback
+    @abstractmethod
     def _take(self) -> None:
         """Take over the value of the key."""
-        raise NotImplementedError
 
     @callback
     def _refresh(self, context: Context | None) -> None:

@@ -124,7 +124,7 @@ class GrokmonHub:
                 self._take(result, now)
             case Greeting():
                 self._publish(result.answer)
-            case OfflineHint():
+            case OfflineHint():  # pragma: no branch - there is nothing else
                 self.enrolment.coordinators[device_id].async_hint_offline(now)
 
     @callback

@@ -5,6 +5,7 @@ import json
 from typing import Any, Final
 
 from .gateway import credentials, topics
+from .gateway.catalog import CATALOG
 from .gateway.envelope import encode_base64url
 from .gateway.models import Algorithm, Device, PrivateKey
 
@@ -14,7 +15,7 @@ from grokmon_device import GrokmonDevice  # examples/devices/python
 
 device = GrokmonDevice(json.load(open("settings.json")))
 while True:
-    device.report({"METRIC": 21.5})
+    device.report({"METRIC": VALUE})
     device.run(10)"""
 
 _MICROPYTHON: Final = """\
@@ -23,7 +24,7 @@ from grokmon_device import GrokmonDevice  # examples/devices/micropython
 
 device = GrokmonDevice(json.load(open("settings.json")))
 while True:
-    device.report({"METRIC": 21.5})
+    device.report({"METRIC": VALUE})
     device.run(10)"""
 
 
@@ -44,14 +45,23 @@ def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, Priva
 def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the page that shows the credentials: settings file, topics, and the two examples."""
     metric = min(device.metrics)
+    value = _example(metric)
     return {
         "name": device.name,
         "device_id": device.device_id,
         "settings": _settings_file(settings),
         "topics": "\n".join(f"{channel}: {topic}" for channel, topic in settings["topics"].items()),
-        "python": _PYTHON.replace("METRIC", metric),
-        "micropython": _MICROPYTHON.replace("METRIC", metric),
+        "python": _PYTHON.replace("METRIC", metric).replace("VALUE", value),
+        "micropython": _MICROPYTHON.replace("METRIC", metric).replace("VALUE", value),
     }
+
+
+def _example(metric: str) -> str:
+    """Return a value that a healthy room shows, as a literal of Python."""
+    known = CATALOG[metric]
+    if (limits := known.plausible or known.hard) is None:
+        return "False"
+    return str(round((limits.low + limits.high) / 2, 1))
 
 
 def _settings_file(settings: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ _GREEN, _YELLOW, _RED = "#2e9e5b", "#e8b004", "#d64545"
 
 # Metric → name, lowest and highest value of the scale, and where a colour begins.
 _GAUGES: dict[str, tuple[str, float, float, dict[float, str]]] = {
-    "temp_c": ("Air", 10, 40, {10: _RED, 16: _YELLOW, 20: _GREEN, 28: _YELLOW, 32: _RED}),
+    "temp_c": ("Air", 10, 40, {10: _RED, 14: _YELLOW, 19: _GREEN, 28: _YELLOW, 32: _RED}),
     "humidity_percent": ("Humidity", 20, 100, {20: _RED, 35: _YELLOW, 45: _GREEN, 70: _YELLOW, 80: _RED}),
     "vpd_kpa": ("VPD", 0, 3, {0: _RED, 0.4: _YELLOW, 0.8: _GREEN, 1.5: _YELLOW, 2: _RED}),
     "co2_ppm": ("CO₂", 300, 2000, {300: _YELLOW, 350: _GREEN, 1500: _YELLOW, 1800: _RED}),

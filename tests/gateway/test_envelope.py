@@ -732,6 +732,35 @@ def test_well_formed_json_is_refused_for_a_reason(document: dict[str, Any]) -> N
     assert code != "json_invalid" or "\\u0000" in text
 
 
+# --- What a refusal says
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"..", "malformed: not a compact JWS"),
+        (b"A.AA.", "malformed: base64url of an impossible length"),
+        (b"A+AA.AA.", "malformed: not base64url"),
+        (b"AB.AA.", "malformed: base64url is not canonical"),
+        (hs256(b"", b"{}"), "signature_invalid"),
+        (hs256(KEY, b"[]"), "json_invalid: not an object"),
+        (hs256(KEY, b'{"a":"\\u0000"}'), "json_invalid: NUL"),
+        (hs256(KEY, b'{"a":[[[[]]]]}'), "json_too_deep: at most 4"),
+        (hs256(KEY, b"[" * 3000 + b"]" * 3000), "json_too_deep: at most 4"),
+        (hs256(KEY, b'{"a":1e16}'), "number_out_of_range: beyond 2^53"),
+        (hs256(KEY, b'{"a":%s}' % (b"9" * 400)), "number_out_of_range: beyond 2^53"),
+        (hs256(KEY, to_json(CLAIMS | {"exp": "x"})), "field_invalid: exp"),
+        (hs256(KEY, to_json(CLAIMS | {"iat": "x"})), "field_invalid: iat"),
+    ],
+    ids=brief,
+)
+def test_what_a_refusal_says(raw: bytes, said: str) -> None:
+    """Tell the one who writes a device what to look at."""
+    with pytest.raises(EnvelopeError) as caught:
+        envelope.open_envelope(raw, HS, ISSUER, AUDIENCE, NOW)
+    assert str(caught.value) == said
+
+
 # --- Claims
 
 

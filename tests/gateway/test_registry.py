@@ -9,7 +9,7 @@ import pytest
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.errors import Code, RegistryError
 from custom_components.grokmon.gateway.models import Algorithm, Device, DeviceStatus, Range
-from custom_components.grokmon.gateway.registry import DeviceRegistry
+from custom_components.grokmon.gateway.registry import DEFAULT_RATE_LIMIT, DeviceRegistry
 
 from .wire import NOW, Sender, device_of
 
@@ -159,6 +159,11 @@ def test_device_that_cannot_be_served(change: Mapping[str, Any], code: Code, det
         registry.enrol(replace(TENT, **change))
     assert (caught.value.code, caught.value.detail) == (code, detail)
     assert list(registry) == []
+
+
+def test_usual_rate() -> None:
+    """Take the protocol's rate where the user chose none."""
+    assert TENT.rate_limit == DEFAULT_RATE_LIMIT == 100
 
 
 @pytest.mark.parametrize(

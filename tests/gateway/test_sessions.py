@@ -106,10 +106,10 @@ def test_replayed_hello_changes_nothing(sessions: Sessions) -> None:
     new = greet(sessions, DEVICE, hello_of(2))
     assert check(sessions, {"sid": old, "seq": 2}) == "accepted"
     assert check(sessions, {"sid": new, "seq": 1}) == "accepted"
-    with pytest.raises(FreshnessError) as caught:
+    with pytest.raises(FreshnessError, match=r"^replayed: hello of an earlier start$"):
         greet(sessions, DEVICE, hello_of(1))
-    assert caught.value.code is Code.REPLAYED
-    assert check(sessions, {"sid": old, "seq": 3}) == "replayed"
+    with pytest.raises(FreshnessError, match=r"^replayed: a session that has been replaced$"):
+        sessions.check(DEVICE, TELEMETRY, {"sid": old, "seq": 3}, b"", NOW, clock_allowed=True)
     assert check(sessions, {"sid": new, "seq": 2}) == "accepted"
 
 
@@ -124,6 +124,12 @@ def test_replay_of_a_hello_after_a_restart(sessions: Sessions) -> None:
     assert after.take_hello(DEVICE) is None
     with pytest.raises(FreshnessError, match="replayed"):
         greet(after, DEVICE, hello_of(1))
+
+
+def test_what_a_session_needs_is_named(sessions: Sessions) -> None:
+    """Name the claims that a session needs."""
+    with pytest.raises(FreshnessError, match=r"^session_required: sid and seq$"):
+        sessions.check(DEVICE, TELEMETRY, {"sid": "x" * 16}, b"", NOW, clock_allowed=True)
 
 
 def test_unknown_session_is_named(sessions: Sessions) -> None:
@@ -173,8 +179,8 @@ def test_counters_only_rise(sessions: Sessions) -> None:
 def test_channels_count_apart(sessions: Sessions) -> None:
     """Let topics overtake each other."""
     sid = greet(sessions, DEVICE, hello_of(1))
-    assert [check(sessions, {"sid": sid, "seq": 5}, channel=channel) for channel in Channel] == ["accepted"] * 5
-    assert check(sessions, {"sid": sid, "seq": 5}, b"other", channel=Channel.STATE) == "replayed"
+    assert [check(sessions, {"sid": sid, "seq": 1}, channel=channel) for channel in Channel] == ["accepted"] * 5
+    assert check(sessions, {"sid": sid, "seq": 1}, b"other", channel=Channel.STATE) == "replayed"
 
 
 def test_duplicate_is_the_last_message_again(sessions: Sessions) -> None:

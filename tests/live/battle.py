@@ -1,9 +1,11 @@
 """Honest devices that send all the time, and a hostile one beside them that keeps count of what it did."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 import contextlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 import time
 
@@ -17,7 +19,7 @@ from tests.device_simulator.credentials import Auth
 from tests.device_simulator.device import HonestDevice
 from tests.stack.home_assistant import Subscription
 
-from .observation import Marker
+from .observation import WITHIN, Marker
 from .traffic import NUMBER, UNLIMITED, Numbering, Traffic, numbering, started
 
 HOSTILE, EAR = "hostile", "ear"
@@ -50,6 +52,7 @@ class Battle:
     scenes: dict[Auth, Scene]
     marker: Marker
     events: Subscription
+    since: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=1))
     began: float = field(default_factory=time.monotonic)
     expected: Counter[Refusal] = field(default_factory=Counter)
     """How many messages had to be refused so far, by device and code."""
@@ -111,13 +114,18 @@ async def battle(installation: Installation) -> AsyncGenerator[Battle]:
             await insider.publish({"temp_c": GENUINE_TEMPERATURE})
         async with traffic:
             for victim in victims:
-                await victim.device.until(lambda victim=victim: victim.device.counts.acked > _HEARD)  # type: ignore[misc] # the default binds
+                await _heard_of(victim.device)
             scenes = {auth: _scene(auth, insiders[auth], enrolled, captured) for auth in AUTHS}
             fight = Battle(
                 installation, victims, list(insiders.values()), traffic, hostile, captured, scenes, marker, events
             )
             fight.genuine.update(insider.identity.device_id for insider in insiders.values())
             yield fight
+
+
+async def _heard_of(device: HonestDevice) -> None:
+    async with asyncio.timeout(WITHIN):
+        await device.until(lambda: device.counts.acked > _HEARD)
 
 
 def _scene(auth: Auth, insider: HonestDevice, enrolled: dict[str, Enrolled], captured: dict[str, list[bytes]]) -> Scene:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime
 import json
 from pathlib import Path
 import secrets
@@ -102,7 +102,8 @@ class Marker:
 
 async def recorded(hass: HomeAssistant, entity_id: str, since: datetime) -> list[str]:
     """Return the states that an entity took since then, oldest first, as Home Assistant has them on record."""
-    options = f"filter_entity_id={entity_id}&significant_changes_only=0&no_attributes"
+    now = quote(datetime.now(UTC).isoformat())
+    options = f"end_time={now}&filter_entity_id={entity_id}&significant_changes_only=0&no_attributes"
     rows = await hass.rest.get(f"/api/history/period/{quote(since.isoformat())}?{options}")
     return [row["state"] for row in rows[0]] if rows else []
 

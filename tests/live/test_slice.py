@@ -111,7 +111,7 @@ async def room(request: pytest.FixtureRequest, stack_folder: Path) -> AsyncGener
         await installation.add_gateway([])
         devices = [await enrol_numbering(installation, node) for node in nodes]
         sent: dict[str, Metrics] = {node.device_id: _measured(node, seed) for seed, node in enumerate(nodes)}
-        async with started(device.device for device in devices):
+        async with started([device.device for device in devices]):
             for device in devices:
                 device.device.take(sent[device.device_id])
             await drained(device.device for device in devices)

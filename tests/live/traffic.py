@@ -56,6 +56,10 @@ class Numbering:
             self.taken_at.append(time.time())
             self.device.take({NUMBER: self.taken, **self.also})
 
+    async def until_taken(self, count: int) -> None:
+        """Return once there were so many readings."""
+        await self.device.until(lambda: self.taken >= count)
+
 
 class Traffic:
     """Let devices take readings in turn, each once in a time, from start to stop."""
@@ -80,11 +84,15 @@ class Traffic:
 
     async def stop(self) -> None:
         """Take no more readings and return once the broker has all of them."""
+        await self.pause()
+        await drained(device.device for device in self._devices)
+
+    async def pause(self) -> None:
+        """Take no more readings."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        await drained(device.device for device in self._devices)
 
     async def _send(self) -> NoReturn:
         while True:
@@ -107,7 +115,7 @@ async def numbering(installation: Installation, enrolled: Enrolled) -> Numbering
 
 
 @contextlib.asynccontextmanager
-async def started(devices: Iterable[HonestDevice]) -> AsyncGenerator[None]:
+async def started(devices: Sequence[HonestDevice]) -> AsyncGenerator[None]:
     """Run devices, each of which has a session at the beginning."""
     async with contextlib.AsyncExitStack() as stack:
         for device in devices:

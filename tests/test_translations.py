@@ -1,0 +1,387 @@
+"""Whatever a person may see has words: flows, services, errors, entities, issues; and no words are left over."""
+
+import ast
+from collections.abc import Iterator
+import inspect
+import json
+from pathlib import Path
+import re
+from string import Formatter
+from typing import Any
+
+from homeassistant.config_entries import ConfigFlow, ConfigSubentryFlow, OptionsFlow
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.util.yaml import load_yaml_dict
+import probatio
+import pytest
+
+from custom_components.grokmon import binary_sensor, config_flow, event, sensor
+from custom_components.grokmon.config_flow import GrokmonConfigFlow, GrokmonOptionsFlow
+from custom_components.grokmon.const import DOMAIN, STAGES
+from custom_components.grokmon.device_flow import TEMPLATES, DeviceFlow
+from custom_components.grokmon.gateway import credentials, registry
+from custom_components.grokmon.gateway.catalog import CATALOG
+from custom_components.grokmon.gateway.errors import ORDINARY_CODES, Code
+from custom_components.grokmon.services import ALGORITHMS
+from custom_components.grokmon.zone_flow import ZoneFlow
+
+from .common import Room, RoomDevice
+from .device_simulator.credentials import generate_key_pair, public_pem
+
+FOLDER = Path(config_flow.__file__).parent
+TEXTS: dict[str, Any] = json.loads((FOLDER / "translations" / "en.json").read_text())
+ICONS: dict[str, Any] = json.loads((FOLDER / "icons.json").read_text())
+SERVICES: dict[str, Any] = load_yaml_dict(FOLDER / "services.yaml")
+MODULES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py")}
+FLOWS: dict[str, tuple[type, str, dict[str, Any]]] = {
+    "config": (GrokmonConfigFlow, "config_flow", TEXTS["config"]),
+    "options": (GrokmonOptionsFlow, "config_flow", TEXTS["options"]),
+    "device": (DeviceFlow, "device_flow", TEXTS["config_subentries"]["device"]),
+    "zone": (ZoneFlow, "zone_flow", TEXTS["config_subentries"]["zone"]),
+}
+SENSORS = sensor.DEVICE_SENSORS | {description.key: description for description in sensor.HUB_SENSORS}
+
+
+def _strings(node: ast.AST) -> list[str]:
+    """Return the string constants among the values that an expression may have."""
+    if isinstance(node, ast.IfExp):
+        return _strings(node.body) + _strings(node.orelse)
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+def _calls(module: str) -> Iterator[tuple[str, dict[str, ast.expr]]]:
+    """Yield the name and the keyword arguments of every call in a module."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            yield name, {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
+
+
+def _placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def _leaves(texts: Any) -> Iterator[str]:
+    if isinstance(texts, str):
+        yield texts
+        return
+    for value in texts.values():
+        yield from _leaves(value)
+
+
+def test_texts_are_texts() -> None:
+    """No text is empty, has spaces around it, or braces that do not close."""
+    for text in _leaves(TEXTS):
+        assert text == text.strip() != ""
+        _placeholders(text)
+
+
+# Flows
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_every_step_has_words(flow: str) -> None:
+    """The steps of a flow are the ones that are described; a step that only hands on is none."""
+    kind, _, texts = FLOWS[flow]
+    inherited = {name for base in (ConfigFlow, OptionsFlow, ConfigSubentryFlow) for name in dir(base)}
+    methods = {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if name.startswith("async_step_")}
+    own = {name.removeprefix("async_step_") for name in methods if name not in inherited or name in vars(kind)}
+    assert own == texts["step"].keys()
+    for step in texts["step"].values():
+        assert step["title"]
+
+
+def _described(texts: dict[str, Any], step: str, schema: probatio.Schema | None, given: set[str]) -> None:
+    """Hold the words of one step against its form: its fields, and what is filled into its texts."""
+    words = texts["step"][step]
+    fields = {key.schema for key in schema.schema} if schema is not None else set()
+    described = words.get("data", {}).keys()
+    assert described == words.get("data_description", {}).keys()
+    assert fields <= described
+    needed = {name for text in _leaves(words) for name in _placeholders(text)}
+    assert needed <= given
+
+
+class Forms:
+    """Walk through flows and hold every form against its words."""
+
+    def __init__(self, room: Room) -> None:
+        """Begin with no step seen."""
+        self.room = room
+        self.seen: dict[str, dict[str, set[str]]] = {}
+
+    def look(self, flow: str, result: Any) -> Any:
+        """Hold a form against its words; return it."""
+        if result["type"] in {FlowResultType.FORM, FlowResultType.MENU}:
+            schema = result["data_schema"] if result["type"] is FlowResultType.FORM else None
+            given = set(result["description_placeholders"] or {})
+            _described(FLOWS[flow][2], result["step_id"], schema, given)
+            fields = {key.schema for key in schema.schema} if schema is not None else set()
+            self.seen.setdefault(flow, {}).setdefault(result["step_id"], set()).update(fields)
+        return result
+
+    async def subentry(self, flow: str, subentry_id: str | None, *answers: dict[str, Any]) -> Any:
+        """Go through a flow of a subentry."""
+        result = self.look(flow, await self.room.start_flow(flow, subentry_id))
+        for answer in answers:
+            result = self.look(flow, await self.room.submit(result, answer))
+        return result
+
+
+async def test_every_field_has_words(tent: RoomDevice) -> None:
+    """Every field of every form has a name and a description, and every placeholder of a text is given."""
+    room = tent.room
+    forms = Forms(room)
+    zone = await forms.subentry("zone", None, {"name": "Flower tent", "stage": "flowering"})
+    assert zone["type"] is FlowResultType.CREATE_ENTRY
+    zone_id = next(sub.subentry_id for sub in room.entry.subentries.values() if sub.subentry_type == "zone")
+    await forms.subentry("zone", zone_id)
+    await forms.subentry(
+        "device",
+        None,
+        {"name": "Tent 2"},
+        {"device_id": "tent-2", "template": "climate"},
+        {"metrics": ["ph"]},
+        {"auth": "eddsa", "public_key": public_pem(generate_key_pair("eddsa"))},
+        {},
+    )
+    tent_1, tent_2 = room.subentry("tent-1").subentry_id, room.subentry("tent-2").subentry_id
+    await forms.subentry("device", tent_1, {"next_step_id": "settings"})
+    await forms.subentry("device", tent_1, {"next_step_id": "ranges"}, {"metric": "temp_c"})
+    await forms.subentry("device", tent_2, {"next_step_id": "rotate"})
+    await forms.subentry("device", tent_1, {"next_step_id": "rotate"}, {})
+    await forms.subentry("device", tent_1, {"next_step_id": "disable"}, {})
+    await forms.subentry("device", tent_1, {"next_step_id": "enable"})
+    await forms.subentry("device", tent_1, {"next_step_id": "revoke"})
+    forms.look("options", await room.hass.config_entries.options.async_init(room.entry.entry_id))
+    context: Any = {"source": "reconfigure", "entry_id": room.entry.entry_id}
+    forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context))
+    await room.hass.config_entries.async_remove(room.entry.entry_id)
+    context = {"source": "user"}
+    forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context))
+    for flow, (_, _, texts) in FLOWS.items():
+        assert forms.seen[flow] == {step: set(words.get("data", {})) for step, words in texts["step"].items()}
+
+
+async def _offered(room: Room) -> set[str]:
+    menu: Any = await room.start_flow("device", room.subentry().subentry_id)
+    return set(menu["menu_options"])
+
+
+async def test_menu_has_words(tent: RoomDevice) -> None:
+    """Every entry of the menu is named and described, and every one that is described is offered some time."""
+    room = tent.room
+    words = FLOWS["device"][2]["step"]["reconfigure"]
+    offered = await _offered(room)
+    await Forms(room).subentry("device", room.subentry().subentry_id, {"next_step_id": "disable"}, {})
+    offered |= await _offered(room)
+    assert offered == words["menu_options"].keys() == words["menu_option_descriptions"].keys()
+
+
+def _abort_reasons(module: str) -> set[str]:
+    constant = {
+        reason
+        for name, keywords in _calls(module)
+        if name == "async_abort" and "reason" in keywords
+        for reason in _strings(keywords["reason"])
+    }
+    return constant | ({"disabled", "active", "revoked"} if module == "device_flow" else set())
+
+
+# Reasons that Home Assistant gives, with its own words or with ours.
+GIVEN_BY_HOME_ASSISTANT = {"reconfigure_successful", "single_instance_allowed", "already_configured"}
+
+
+@pytest.mark.parametrize("flow", ["config", "device", "zone"])
+def test_every_reason_has_words(flow: str) -> None:
+    """Every reason to end a flow has words, and there are no words for others."""
+    _, module, texts = FLOWS[flow]
+    reasons = _abort_reasons(module)
+    assert reasons <= texts["abort"].keys()
+    assert texts["abort"].keys() - reasons <= GIVEN_BY_HOME_ASSISTANT
+
+
+def _error_keys(module: str) -> set[str]:
+    """Return the constants that a flow shows as errors: assigned to `errors`, or the values of short dicts."""
+    found: set[str] = set()
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            target = node.targets[0].value
+            if isinstance(target, ast.Name) and target.id == "errors":
+                found.update(_strings(node.value))
+        elif isinstance(node, ast.Dict) and len(node.keys) == 1 and isinstance(node.keys[0], ast.expr):
+            key = node.keys[0]
+            if isinstance(key, ast.Name) or (isinstance(key, ast.Constant) and key.value == "base"):
+                found.update(_strings(node.values[0]))
+    return found
+
+
+def _codes_raised_in(module: Any) -> set[str]:
+    tree = ast.parse(Path(module.__file__).read_text())
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in Code.__members__}
+    return {Code[name].value for name in names}
+
+
+# A device that is not there has no form, and a key that was just made is not empty.
+NEVER_IN_A_FORM = {Code.UNKNOWN_DEVICE.value, Code.FIELD_INVALID.value}
+
+
+@pytest.mark.parametrize("flow", ["config", "device", "zone"])
+def test_every_error_has_words(flow: str) -> None:
+    """Every error that a form can show has words, and there are no words for others."""
+    _, module, texts = FLOWS[flow]
+    keys = _error_keys(module)
+    if flow == "device":
+        keys |= (_codes_raised_in(registry) | _codes_raised_in(credentials)) - NEVER_IN_A_FORM
+    assert sorted(keys) == sorted(texts["error"])
+
+
+# Errors and issues
+
+
+def _translation_keys(call: str) -> set[str]:
+    """Return the translation keys that calls of this name are given, with module constants looked up."""
+    found: set[str] = set()
+    for module, tree in MODULES.items():
+        constants = {
+            node.targets[0].id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        for name, keywords in _calls(module):
+            if name == call and (value := keywords.get("translation_key")) is not None:
+                found.update(_strings(constants.get(value.id, value) if isinstance(value, ast.Name) else value))
+    return found
+
+
+def test_every_exception_has_words() -> None:
+    """Every code of the gateway and every error of the integration has words, and there are no words for others."""
+    raised = {
+        key
+        for error in ("HomeAssistantError", "ServiceValidationError", "ConfigEntryError", "ConfigEntryNotReady")
+        for key in _translation_keys(error)
+    }
+    assert raised
+    assert TEXTS["exceptions"].keys() == raised | {code.value for code in Code}
+
+
+def test_details_are_filled_in() -> None:
+    """The words of a code use at most its detail."""
+    for code in Code:
+        assert _placeholders(TEXTS["exceptions"][code.value]["message"]) <= {"detail"}
+
+
+def test_every_issue_has_words() -> None:
+    """Every repair issue has a title and a description, and there are no words for others."""
+    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue")
+    for words in TEXTS["issues"].values():
+        assert words.keys() == {"title", "description"}
+
+
+# Entities
+
+
+def test_every_sensor_has_a_name() -> None:
+    """Every sensor is named, and no other; a sensor with states names each of them."""
+    assert TEXTS["entity"]["sensor"].keys() == SENSORS.keys()
+    for description in SENSORS.values():
+        words = TEXTS["entity"]["sensor"][description.key]
+        assert description.translation_key == description.key
+        assert words["name"]
+        assert words.get("state", {}).keys() == set(description.options or ())
+
+
+def test_every_binary_sensor_has_a_name() -> None:
+    """Every binary sensor is named by us, or by its class."""
+    named = {key for key, description in binary_sensor.DEVICE_SENSORS.items() if description.translation_key}
+    assert TEXTS["entity"]["binary_sensor"].keys() == named
+    assert binary_sensor.DEVICE_SENSORS.keys() - named == {"connectivity"}
+
+
+def test_event_has_words_for_every_type() -> None:
+    """Every security event is named."""
+    words = TEXTS["entity"]["event"]
+    assert words.keys() == {event.SECURITY_EVENT.key}
+    types = words["security_event"]["state_attributes"]["event_type"]["state"]
+    assert types.keys() == set(event.SECURITY_EVENT.event_types or ())
+    assert types.keys() == {code.value for code in Code if code not in ORDINARY_CODES}
+
+
+def test_device_has_a_name() -> None:
+    """The hub's device is named."""
+    assert TEXTS["device"].keys() == {"hub"}
+
+
+@pytest.mark.parametrize("domain", ["sensor", "binary_sensor", "event"])
+def test_every_icon_belongs_to_an_entity(domain: str) -> None:
+    """An icon is of an entity that there is, and of a state that it can have."""
+    for key, icon in ICONS["entity"][domain].items():
+        assert key in TEXTS["entity"][domain]
+        for name in [icon["default"], *icon.get("state", {}).values()]:
+            assert re.fullmatch(r"mdi:[a-z0-9-]+", name)
+
+
+def test_every_entity_has_an_icon() -> None:
+    """What has no class, which would bring one, has an icon of ours."""
+    without = {key for key, description in SENSORS.items() if description.device_class is None}
+    assert without <= ICONS["entity"]["sensor"].keys()
+
+
+# Choices
+
+
+def test_every_choice_has_words() -> None:
+    """The choices of every list are named, and no others."""
+    choices = {
+        "metric": CATALOG.keys(),
+        "template": TEMPLATES.keys(),
+        "auth": ALGORITHMS.keys(),
+        "stage": set(STAGES),
+    }
+    assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
+    used = {
+        key
+        for module in ("config_flow", "device_flow", "zone_flow")
+        for name, keywords in _calls(module)
+        if name == "SelectSelectorConfig" and "translation_key" in keywords
+        for key in _strings(keywords["translation_key"])
+    }
+    assert used == choices.keys()
+
+
+def test_metrics_of_one_quantity_are_told_apart() -> None:
+    """In a list of metrics no two have the same name."""
+    names = list(TEXTS["selector"]["metric"]["options"].values())
+    assert len(names) == len(set(names)) == len(CATALOG)
+
+
+# Services
+
+
+async def test_services_are_described(room: Room) -> None:
+    """What is registered is what is described: services, fields, which are required, words and icons."""
+    registered = room.hass.services.async_services_for_domain(DOMAIN)
+    assert registered.keys() == SERVICES.keys() == TEXTS["services"].keys() == ICONS["services"].keys()
+    for name, service in registered.items():
+        schema = service.schema
+        assert isinstance(schema, probatio.Schema)
+        fields = (SERVICES[name] or {}).get("fields", {})
+        assert {key.schema for key in schema.schema} == fields.keys()
+        assert {key.schema for key in schema.schema if isinstance(key, probatio.Required)} == {
+            field for field, about in fields.items() if about.get("required")
+        }
+        words = TEXTS["services"][name]
+        assert words["name"]
+        assert words["description"]
+        assert words.get("fields", {}).keys() == fields.keys()
+        for field in words.get("fields", {}).values():
+            assert field.keys() == {"name", "description"}
+
+
+def test_service_offers_the_catalogue() -> None:
+    """The list in the user interface is the catalogue."""
+    fields = SERVICES["enroll_device"]["fields"]
+    assert fields["metrics"]["selector"]["select"]["options"] == list(CATALOG)
+    assert fields["auth"]["selector"]["select"]["options"] == list(ALGORITHMS)
+    assert fields["rate_limit"]["default"] == registry.DEFAULT_RATE_LIMIT
+    assert fields["rate_limit"]["selector"]["number"]["max"] == registry.MAX_RATE_LIMIT

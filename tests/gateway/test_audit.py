@@ -426,6 +426,17 @@ def test_script_that_cannot_verify(
     assert said.err != ""
 
 
+def test_script_says_why_it_cannot_verify(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Name the file that is no checkpoint, or that is not there."""
+    with pytest.raises(SystemExit):
+        main(["verify", str(file), "--checkpoint", str(file)])
+    assert capsys.readouterr().err.endswith(f": {file} is no checkpoint\n")
+    file.unlink()
+    with pytest.raises(SystemExit):
+        main(["verify", str(file)])
+    assert str(file) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("isolation", [["-I", "-S"], ["-S"]])
 @pytest.mark.parametrize(
     ("data", "code", "word"),

@@ -1,9 +1,11 @@
 """Tests of the audit trail: every change to it is found, and the script says so without Home Assistant."""
 
+import ast
 from collections.abc import Callable
 import json
 from pathlib import Path
 import runpy
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -437,15 +439,27 @@ def test_script_says_why_it_cannot_verify(file: Path, capsys: pytest.CaptureFixt
     assert str(file) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("isolation", [["-I", "-S"], ["-S"]])
+# The system's Python is what an inspector has; on Debian 12 it is 3.11.
+PYTHONS = sorted({sys.executable, *filter(None, [shutil.which("python3", path="/usr/bin:/usr/local/bin")])})
+
+
+def test_script_has_the_syntax_of_an_older_python() -> None:
+    """Parse the script as Python 3.10 does."""
+    assert ast.parse(Path(audit.__file__).read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("isolation", ["-IS", "-S"])
 @pytest.mark.parametrize(
     ("data", "code", "word"),
     [(DATA, 0, "good"), (DATA.replace(b"tent-1", b"tent-2"), 1, "altered"), (DATA[:-9], 2, "cut")],
 )
-def test_script_in_a_bare_interpreter(file: Path, isolation: list[str], data: bytes, code: int, word: str) -> None:
+def test_script_in_a_bare_interpreter(
+    file: Path, *, python: str, isolation: str, data: bytes, code: int, word: str
+) -> None:
     """Run as a file, with a Python that knows neither Home Assistant nor this package nor any other."""
     file.write_bytes(data)
-    command = [sys.executable, *isolation, audit.__file__, "verify", str(file)]
+    command = [python, isolation, audit.__file__, "verify", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=file.parent)  # noqa: S603 - our own script
     assert (done.returncode, done.stdout.split(":")[0], done.stderr) == (code, word, "")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.audit_file import AuditFile
+from custom_components.grokmon.audit_file import AuditFile, Opening
 from custom_components.grokmon.gateway.audit import Checkpoint, Result, main
 
 ENTRIES: list[dict[str, Any]] = [{"event": "one", "text": "Blüte"}, {"event": "two"}, {"event": "three", "count": 3}]
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def file(folder: Path) -> AuditFile:
     """Return an audit file that was just opened."""
     opened = AuditFile(folder)
-    assert opened.open() == 0
+    assert opened.open() == Opening(torn=0, contradicted=False)
     return opened
 
 
@@ -89,7 +89,7 @@ def test_chain_is_taken_up(file: AuditFile, folder: Path) -> None:
     """A second process goes on where the first one ended."""
     file.write(ENTRIES)
     again = AuditFile(folder)
-    assert again.open() == 0
+    assert again.open() == Opening(torn=0, contradicted=False)
     assert again.end == file.end
     again.write(ENTRIES)
     assert again.verify().end.count == 6
@@ -111,7 +111,7 @@ def test_torn_last_line_is_set_aside(file: AuditFile, folder: Path, torn: bytes)
     with (folder / "audit.jsonl").open("ab") as audit:
         audit.write(torn)
     again = AuditFile(folder)
-    assert again.open() == len(torn)
+    assert again.open() == Opening(torn=len(torn), contradicted=False)
     assert again.end == file.end
     aside = folder / f"audit.jsonl.torn-{size}"
     assert aside.read_bytes() == torn
@@ -126,9 +126,44 @@ def test_torn_first_line_is_set_aside(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "audit.jsonl").write_bytes(b'{"n":1')
     file = AuditFile(folder)
-    assert file.open() == 6
+    assert file.open() == Opening(torn=6, contradicted=False)
     file.write(ENTRIES)
     assert file.verify().end.count == 3
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [None, "garbage", '{"count":3,"head":"' + "1" * 64 + '"}'],
+    ids=["cut end", "unreadable", "other head"],
+)
+def test_contradicting_checkpoint_is_kept(file: AuditFile, folder: Path, checkpoint: str | None) -> None:
+    """What shows that the trail was touched while nobody was looking is set aside, and the trail goes on."""
+    file.write(ENTRIES)
+    kept = folder / "audit.jsonl.checkpoint"
+    if checkpoint is None:
+        lines = (folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
+        (folder / "audit.jsonl").write_bytes(b"".join(lines[:-1]))
+    else:
+        kept.write_text(checkpoint)
+    evidence = kept.read_text()
+    again = AuditFile(folder)
+    assert again.open() == Opening(torn=0, contradicted=True)
+    assert (folder / f"audit.jsonl.checkpoint.contradicted-{again.end.count}").read_text() == evidence
+    again.write(ENTRIES)
+    assert again.verify().result is Result.GOOD
+    assert AuditFile(folder).open() == Opening(torn=0, contradicted=False)
+
+
+@pytest.mark.parametrize("lines", [0, 2])
+def test_older_checkpoint_is_no_contradiction(file: AuditFile, folder: Path, lines: int) -> None:
+    """A crash between the entries and their checkpoint leaves one that counts less."""
+    kept = folder / "audit.jsonl.checkpoint"
+    for entry in ENTRIES[:lines]:
+        file.write([entry])
+    before = kept.read_text() if lines else None
+    file.write(ENTRIES[lines:])
+    kept.unlink() if before is None else kept.write_text(before)
+    assert AuditFile(folder).open() == Opening(torn=0, contradicted=False)
 
 
 @pytest.mark.parametrize("last", [b"\n", b"{}\n", b'{"event":"x","hash":"' + b"0" * 64 + b'"}\n', b"text\n"])

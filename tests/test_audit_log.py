@@ -157,6 +157,20 @@ async def test_goes_on_where_the_last_one_ended(trail: Trail) -> None:
     assert (await again.async_verify()).result is Result.GOOD
 
 
+async def test_end_cut_off_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+    """An end that was cut off between two starts is recorded, and told."""
+    trail.log.record("one")
+    trail.log.record("two")
+    await trail.log.async_close()
+    trail.path.write_bytes(trail.path.read_bytes().splitlines(keepends=True)[0])
+    again = AuditLog(trail.hass)
+    await again.async_open()
+    await again.async_close()
+    assert trail.events() == ["one", "cut_found"]
+    assert trail.written()[1]["entries"] == 1
+    assert "ends before its checkpoint" in caplog.text
+
+
 async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is lost while the disk fails; it is logged once, tried again every 30 seconds, and the end recorded."""
     trail.log.record("before")

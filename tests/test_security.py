@@ -10,6 +10,8 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_capture_events,
 )
 
+from custom_components.grokmon.gateway.models import DeviceStatus
+
 from .common import Room, RoomDevice
 from .device_simulator.credentials import generate_root_key
 from .device_simulator.protocol import DeviceProtocol
@@ -181,6 +183,14 @@ async def test_device_that_is_refused_again_and_again(tent: RoomDevice) -> None:
     assert issue.translation_key == "device_refused"
     assert issue.translation_placeholders == {"name": "Tent 1", "code": "metric_not_granted"}
     assert issue.severity is ir.IssueSeverity.WARNING
+
+
+async def test_refusals_that_are_wanted_need_no_repair(tent: RoomDevice) -> None:
+    """A device that an administrator disabled may go on sending without an issue."""
+    await tent.room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "administrator")
+    await _refuse(tent, 25)
+    assert tent.room.hub.refused_by_code("tent-1") == {"device_disabled": 25}
+    assert _issue(tent.room) is None
 
 
 async def test_issue_ends_after_quiet(tent: RoomDevice) -> None:

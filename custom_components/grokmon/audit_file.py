@@ -1,6 +1,7 @@
 """The audit file: lines on a disk, written and read outside the event loop."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,18 @@ _PRIVATE: Final = 0o600
 _BLOCK: Final = 65_536
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What was found when the trail was taken up.
+
+    `torn` counts the bytes of an incomplete last line, which were set aside. `contradicted` says that the checkpoint is
+    not one of this trail: entries are gone, or it cannot be read; it was set aside as evidence.
+    """
+
+    torn: int
+    contradicted: bool
+
+
 class AuditFile:
     """Append entries to the chain in one file, and keep the checkpoint beside it."""
 
@@ -20,8 +33,8 @@ class AuditFile:
         self._checkpoint_path = folder / f"{FILE_NAME}.checkpoint"
         self.end = Checkpoint()
 
-    def open(self) -> int:
-        """Take up the chain where it ends; return how many bytes of a torn last line were set aside.
+    def open(self) -> Opening:
+        """Take up the chain where it ends.
 
         Raises OSError when the folder cannot be written, ValueError when the last line is not one of a chain.
         """
@@ -39,7 +52,7 @@ class AuditFile:
                 self.end = end
         finally:
             os.close(descriptor)
-        return len(torn)
+        return Opening(len(torn), self._contradicted())
 
     def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Append entries and move the checkpoint, all or none, and wait until the disk has them. Raises OSError."""
@@ -67,11 +80,27 @@ class AuditFile:
         with self.path.open("rb") as lines:
             return verify(lines, self.end)
 
+    def _contradicted(self) -> bool:
+        """Tell whether the checkpoint on the disk goes further than the trail; set it aside then."""
+        try:
+            kept = Checkpoint.from_json(self._checkpoint_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            kept = None
+        if kept is not None and (kept.count < self.end.count or kept == self.end):
+            return False
+        self._checkpoint_path.replace(
+            self.path.with_name(f"{self._checkpoint_path.name}.contradicted-{self.end.count}")
+        )
+        return True
+
     def _write_checkpoint(self, end: Checkpoint) -> None:
         fresh = self._checkpoint_path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
         try:
             _write_all(descriptor, end.to_json().encode())
+            os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
         fresh.replace(self._checkpoint_path)

@@ -42,9 +42,12 @@ class AuditLog:
 
     async def async_open(self) -> None:
         """Take up the trail where it ends. Raises OSError or ValueError when that is not possible."""
-        torn = await self._hass.async_add_executor_job(self._file.open)
-        if torn:
-            self.record("recovered", bytes=torn)
+        opening = await self._hass.async_add_executor_job(self._file.open)
+        if opening.torn:
+            self.record("recovered", bytes=opening.torn)
+        if opening.contradicted:
+            _LOGGER.error("The audit trail ends before its checkpoint: entries were removed while nobody was looking")
+            self.record("cut_found", entries=self.entries)
 
     @callback
     def record(self, event: str, **details: Any) -> None:

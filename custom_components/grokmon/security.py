@@ -17,6 +17,8 @@ type SecurityListener = Callable[[Code, dict[str, str]], None]
 
 # A device that is refused this often without a quiet time is worth a repair issue.
 _REPEATED: Final = 20
+# What an administrator decided needs no repair.
+_WANTED: Final = frozenset({Code.DEVICE_DISABLED, Code.DEVICE_REVOKED})
 _QUIET_SECONDS: Final = 600.0
 _SUMMARY_SECONDS: Final = 3600.0
 
@@ -56,7 +58,7 @@ class SecurityMonitor:
             )
             if error.is_security_event:
                 self._fire(error.code, device_id, error.detail)
-        if device_id is not None and error.is_security_event:
+        if device_id is not None and error.is_security_event and error.code not in _WANTED:
             self._note_repeated(device_id, error.code, now)
 
     @callback

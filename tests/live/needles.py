@@ -1,0 +1,85 @@
+"""Find secrets where they must not be: every form in which somebody could have written them."""
+
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.device_simulator.credentials import PrivateKey
+from tests.device_simulator.signing import b64decode, b64encode as b64url, derive_keys
+
+type Needles = dict[bytes, str]
+"""Bytes to look for, and what they are; never the bytes in a report."""
+
+
+def of_bytes(name: str, secret: bytes) -> Needles:
+    """Return the forms of a key: raw, hexadecimal, base64 in both alphabets, as Python and as JSON show bytes."""
+    forms = {
+        "raw": secret,
+        "hex": secret.hex().encode(),
+        "HEX": secret.hex().upper().encode(),
+        "base64": b64encode(secret).rstrip(b"="),
+        "base64url": urlsafe_b64encode(secret).rstrip(b"="),
+        "repr": repr(secret)[2:-1].encode(),
+        "list": str(list(secret))[1:-1].encode(),
+    }
+    return {form: f"{name}, {kind}" for kind, form in forms.items()}
+
+
+def of_root_key(name: str, root: str) -> Needles:
+    """Return the forms of a root key and of what is derived from it."""
+    up_key, down_key = derive_keys(root)
+    return (
+        of_bytes(f"root key of {name}", b64decode(root))
+        | of_bytes(f"key of {name} to the hub", up_key)
+        | of_bytes(f"key of {name} from the hub", down_key)
+    )
+
+
+def of_private_key(name: str, key: PrivateKey) -> Needles:
+    """Return the forms of a private key."""
+    if isinstance(key, EllipticCurvePrivateKey):
+        number = key.private_numbers().private_value
+        return of_bytes(f"private key of {name}", number.to_bytes(32)) | {str(number).encode(): f"{name}, decimal"}
+    return of_bytes(f"private key of {name}", key.private_bytes_raw())
+
+
+def of_security_store(file: Path) -> Needles:
+    """Return the forms of everything secret that the gateway keeps."""
+    data: dict[str, Any] = json.loads(file.read_bytes())["data"]
+    needles: Needles = {}
+    for device_id, record in data["devices"].items():
+        if record["secret"]:
+            root = b64url(b64decode(record["secret"].translate(_URL))).decode()
+            needles |= of_root_key(device_id, root) | {record["secret"].encode(): f"secret of {device_id} as stored"}
+    for algorithm, pem in data["site_keys"].items():
+        key = load_pem_private_key(pem.encode(), password=None)
+        if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+            raise TypeError(algorithm)
+        body = max(pem.splitlines(), key=len)
+        needles |= of_private_key(f"the site, {algorithm}", key) | {body.encode(): f"site key {algorithm} as stored"}
+    return needles
+
+
+def found(haystack: bytes, needles: Needles) -> list[str]:
+    """Return which of them are there, by what they are."""
+    return [what for needle, what in needles.items() if needle in haystack]
+
+
+def found_in_files(folder: Path, needles: Needles, *, but: Iterable[Path] = ()) -> list[str]:
+    """Return what is in the files under a folder, except in some of them."""
+    kept = {path.resolve() for path in but}
+    return [
+        f"{path.relative_to(folder)}: {what}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path.resolve() not in kept
+        for what in found(path.read_bytes(), needles)
+    ]
+
+
+_URL = str.maketrans("+/", "-_", "=")

@@ -66,8 +66,9 @@ class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):
         super().__init__(coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
-    @callback
+    @property
     @override
-    def _take(self) -> None:
+    def is_on(self) -> bool | None:
+        """Return the value."""
         value = self._coordinator.values.get(self._key)
-        self._attr_is_on = None if value is None else bool(value)
+        return None if value is None else bool(value)

@@ -1,6 +1,5 @@
 """Base entities: one coordinator, one key."""
 
-from abc import abstractmethod
 from typing import override
 
 from homeassistant.core import Context, callback
@@ -26,16 +25,9 @@ class GrokmonEntity(Entity):
     async def async_added_to_hass(self) -> None:
         """Follow the value."""
         self.async_on_remove(self._coordinator.async_listen(self._key, self._refresh))
-        self._take()
-
-    @callback
-    @abstractmethod
-    def _take(self) -> None:
-        """Take over the value of the key."""
 
     @callback
     def _refresh(self, context: Context | None) -> None:
-        self._take()
         if context is not None:
             self.async_set_context(context)
         self.async_write_ha_state()

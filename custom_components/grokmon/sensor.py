@@ -17,7 +17,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
 from .coordinator import ACCEPTED, AUDIT, KEY_AGE, LAST_SEEN, REJECTED, DeviceCoordinator
-from .entity import DeviceEntity, HubEntity
+from .entity import DeviceEntity, GrokmonEntity, HubEntity
 from .gateway.catalog import CATALOG, Metric
 from .gateway.models import Value
 from .hub import GrokmonConfigEntry
@@ -121,35 +121,31 @@ async def async_setup_entry(
     entry.runtime_data.enrolment.async_add_platform(add)
 
 
-class DeviceSensor(DeviceEntity, SensorEntity):
-    """A metric of a device, or a fact about it."""
+class GrokmonSensor(GrokmonEntity, SensorEntity):
+    """A sensor that shows one value of a coordinator."""
 
     entity_description: GrokmonSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType | datetime:
+        """Return the value as it is shown."""
+        value = self._coordinator.values.get(self._key)
+        shown = self.entity_description.value_fn
+        return value if value is None or shown is None else shown(value)
+
+
+class DeviceSensor(DeviceEntity, GrokmonSensor):
+    """A metric of a device, or a fact about it."""
 
     def __init__(self, coordinator: DeviceCoordinator, description: GrokmonSensorDescription) -> None:
         super().__init__(coordinator, description.key, measured=description.measured)
         self.entity_description = description
 
-    @callback
-    @override
-    def _take(self) -> None:
-        self._attr_native_value = _shown(self.entity_description, self._coordinator.values.get(self._key))
 
-
-class HubSensor(HubEntity, SensorEntity):
+class HubSensor(HubEntity, GrokmonSensor):
     """A total of the hub."""
-
-    entity_description: GrokmonSensorDescription
 
     def __init__(self, entry: GrokmonConfigEntry, description: GrokmonSensorDescription) -> None:
         super().__init__(entry, description.key)
         self.entity_description = description
-
-    @callback
-    @override
-    def _take(self) -> None:
-        self._attr_native_value = _shown(self.entity_description, self._coordinator.values.get(self._key))
-
-
-def _shown(description: GrokmonSensorDescription, value: Value | None) -> StateType | datetime:
-    return value if value is None or description.value_fn is None else description.value_fn(value)

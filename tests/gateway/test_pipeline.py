@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 import jwt
 import pytest
 
@@ -850,6 +850,9 @@ def test_any_signed_claims(sender: Sender, channel: str, claims: dict[str, Any])
 # --- Any order of events
 
 
+DEVICE_IDS = st.sampled_from([sender.device_id for sender in EVERYBODY])
+
+
 class GatewayMachine(RuleBasedStateMachine):
     """Honest devices, a network that keeps and repeats everything, an attacker, and a gateway that restarts.
 
@@ -869,25 +872,26 @@ class GatewayMachine(RuleBasedStateMachine):
         self.signed: dict[tuple[str, str, int], float] = {}
         self.counted: set[tuple[str, str, int]] = set()
 
-    @rule(target=captured, device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]))
-    def hello(self, device_id: str) -> Message:
-        """Start a device; it takes the answer."""
-        self.number += 1
-        message = self.senders[device_id].hello(boot_of(self.number))
-        self._take_answer(device_id, message)
-        return message
+    @initialize(target=captured)
+    def power(self) -> Any:
+        """Start every device."""
+        return multiple(*(self._start(device_id) for device_id in self.senders))
 
-    @rule(target=captured, device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]), deliver=st.booleans())
-    def measure(self, device_id: str, deliver: bool) -> Message:
-        """Sign a reading; the network delivers it now, or keeps it."""
-        self.number += 1
-        sid = self.sids.get(device_id, "s" * 16)
-        value = 20 + self.number % 1000 / 100
-        self.signed[device_id, sid, self.number] = value
-        message = self.senders[device_id].telemetry(sid, self.number, {"temp_c": value})
-        for _ in range(deliver):
-            self._deliver(message)
-        return message
+    @rule(target=captured, device_id=DEVICE_IDS)
+    def start(self, device_id: str) -> Message:
+        """Start a device anew."""
+        return self._start(device_id)
+
+    @rule(target=captured, device_id=DEVICE_IDS, kept=st.lists(st.booleans(), min_size=1, max_size=4))
+    def measure(self, device_id: str, kept: list[bool]) -> Any:
+        """Sign readings, one a second; the network delivers each now, or keeps it. Refused, the device starts anew."""
+        messages = []
+        for keep in kept:
+            self.now += 1
+            messages.append(self._sign(device_id))
+            if not keep and self._deliver(messages[-1]) is None:
+                messages.append(self._start(device_id))
+        return multiple(*messages)
 
     @rule(message=captured, times=st.integers(1, 3))
     def replay(self, message: Message, times: int) -> None:
@@ -895,12 +899,14 @@ class GatewayMachine(RuleBasedStateMachine):
         for _ in range(times):
             self._deliver(message)
 
-    @rule(message=captured, at=st.integers(0, 10**6), bit=st.integers(0, 7))
-    def flip(self, message: Message, at: int, bit: int) -> None:
-        """Change one bit of a message."""
+    @rule(target=captured, device_id=DEVICE_IDS, at=st.integers(0, 10**6), bit=st.integers(0, 7))
+    def flip(self, device_id: str, at: int, bit: int) -> Message:
+        """Change one bit of a fresh message before it arrives."""
+        message = self._sign(device_id)
         payload = bytearray(message.payload)
         payload[at % len(payload)] ^= 1 << bit
         assert self._deliver(replace(message, payload=bytes(payload))) is None
+        return message
 
     @rule(message=captured)
     def second_signature(self, message: Message) -> None:
@@ -908,30 +914,33 @@ class GatewayMachine(RuleBasedStateMachine):
         if message.device_id == "tent-2":
             self._deliver(malleated(message))
 
-    @rule(message=captured, device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]), channel=CHANNELS)
-    def misdirect(self, message: Message, device_id: str, channel: str) -> None:
-        """Deliver a message under another name and on another channel."""
-        self._deliver(replace(message, device_id=device_id, channel=channel))
+    @rule(target=captured, device_id=DEVICE_IDS, other=NAMES, channel=CHANNELS)
+    def misdirect(self, device_id: str, other: str, channel: str) -> Message:
+        """Deliver a fresh message under another name or on another channel."""
+        message = self._sign(device_id)
+        reading = self._deliver(replace(message, device_id=other, channel=channel))
+        assert reading is None or (other, channel) == (device_id, "telemetry")
+        return message
 
-    @rule(
-        message=captured, device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]), secret=st.sampled_from([b"", b"k"])
-    )
-    def forge(self, message: Message, device_id: str, secret: bytes) -> None:
-        """Change the value in a message, and sign it with what the attacker has: anything but the device's key."""
+    @rule(target=captured, device_id=DEVICE_IDS, secret=st.sampled_from([b"", b"k", b"tent-1"]))
+    def forge(self, device_id: str, secret: bytes) -> Message:
+        """Change the value in a fresh message, and sign it with what an attacker has: anything but the device's key."""
+        message = self._sign(device_id)
         header, body, signature = message.payload.split(b".")
         claims = json.loads(unb64(body)) | {"metrics": {"temp_c": 66.6}}
         forged = header + b"." + b64(to_json(claims))
         mac = b64(hmac.digest(secret, forged, hashlib.sha256))
         for payload in (forged + b"." + signature, forged + b"." + mac, hs256(secret, to_json(claims))):
-            assert self._deliver(Message(device_id, message.channel, payload)) is None
+            assert self._deliver(replace(message, payload=payload)) is None
+        return message
 
-    @rule(device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]))
+    @rule(device_id=DEVICE_IDS)
     def rotate(self, device_id: str) -> None:
         """Give a device a new credential."""
         self.senders[device_id] = Sender.new(device_id, self.senders[device_id].algorithm)
         self.gateway.admit(self.gateway.registry.set_credential(device_id, self.senders[device_id].credential))
 
-    @rule(device_id=st.sampled_from(["tent-1", "tent-2", "tent-3"]))
+    @rule(device_id=DEVICE_IDS)
     def remove_and_enrol(self, device_id: str) -> None:
         """Remove a device, and enrol it again with the credential that it has."""
         device = self.gateway.registry.remove(device_id)
@@ -953,6 +962,19 @@ class GatewayMachine(RuleBasedStateMachine):
     def pass_time(self, seconds: int) -> None:
         """Let time pass, or the clock jump."""
         self.now += seconds
+
+    def _start(self, device_id: str) -> Message:
+        self.number += 1
+        message = self.senders[device_id].hello(boot_of(self.number))
+        self._take_answer(device_id, message)
+        return message
+
+    def _sign(self, device_id: str) -> Message:
+        self.number += 1
+        sid = self.sids.get(device_id, "s" * 16)
+        value = 20 + self.number % 1000 / 100
+        self.signed[device_id, sid, self.number] = value
+        return self.senders[device_id].telemetry(sid, self.number, {"temp_c": value})
 
     def _take_answer(self, device_id: str, message: Message) -> None:
         greeting = attempt(lambda: self.gateway.ingest(message, self.now))
@@ -980,4 +1002,4 @@ class GatewayMachine(RuleBasedStateMachine):
 
 
 TestGatewayMachine = GatewayMachine.TestCase
-TestGatewayMachine.settings = settings(max_examples=80, stateful_step_count=40)
+TestGatewayMachine.settings = settings(max_examples=120, stateful_step_count=40)

@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tests.device_simulator.credentials import PrivateKey
 from tests.device_simulator.signing import b64decode, b64encode as b64url, derive_keys
 
+# From the alphabet of base64 to that of base64url.
+_URL = str.maketrans("+/", "-_", "=")
+
 type Needles = dict[bytes, str]
 """Bytes to look for, and what they are; never the bytes in a report."""
 
@@ -80,6 +83,3 @@ def found_in_files(folder: Path, needles: Needles, *, but: Iterable[Path] = ()) 
         if path.is_file() and not path.is_symlink() and path.resolve() not in kept
         for what in found(path.read_bytes(), needles)
     ]
-
-
-_URL = str.maketrans("+/", "-_", "=")

@@ -22,12 +22,15 @@ from tests.device_simulator.connection import Connection
 from tests.device_simulator.credentials import Auth
 
 from .battle import ACCOUNTS, AUTHS, GENUINE_TEMPERATURE, HONEST_TEMPERATURE, HOSTILE, Battle, battle
+from .drip import Drip
 from .observation import WITHIN, Marker, StateLog, audit_entries, numbers_on_record, verify_alone
 from .traffic import Numbering
 
 pytestmark = pytest.mark.timeout(240)
 
 CHATTY = Node("chatty", "Chatty", ("temp_c",))
+DRIPPED = Node("dripped", "Dripped", ("temp_c",))
+DRIPS: Refusal = (DRIPPED.device_id, "malformed")
 # What the transport or a crash may cause by itself is counted and audited, and no reason to call somebody.
 ORDINARY = {"duplicate", "session_unknown", "clock_skew"}
 FLOOD_RATE, FLOOD_SECONDS = 500, 10
@@ -44,7 +47,18 @@ def broker_accounts() -> tuple[str, ...]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def field(installation: Installation) -> AsyncGenerator[Battle]:
+async def drip(installation: Installation) -> AsyncGenerator[Drip]:
+    """Let rubbish come in all the time."""
+    enrolled = await installation.enrol(DRIPPED)
+    topic = enrolled.identity.up("telemetry")
+    async with Connection(installation.address(HOSTILE), "drip") as connection:
+        dripping = Drip(connection, topic, every=0.5)
+        yield dripping
+        await dripping.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def field(installation: Installation, drip: Drip) -> AsyncGenerator[Battle]:  # noqa: ARG001 - goes on meanwhile
     """Let honest devices send while the tests attack."""
     async with battle(installation) as fight:
         yield fight
@@ -59,7 +73,9 @@ async def test_attack_is_refused_with_its_code(field: Battle, auth: Auth, attack
     refused, accepted = await _counts(field)
     refusal = await field.attack(attack, scene)
     refused_then, accepted_then = await _counts(field)
-    assert refused_then - refused == Counter({refusal: 1})
+    new = refused_then - refused
+    del new[DRIPS]
+    assert new == Counter({refusal: 1})
     assert accepted_then[insider] == field.genuine[insider] >= accepted[insider]
 
 
@@ -118,8 +134,24 @@ async def test_budget_ends_and_a_revoked_key_opens_nothing(field: Battle) -> Non
     )
 
 
-async def test_every_message_is_accounted_for(field: Battle) -> None:
+async def test_refusals_that_do_not_end_are_told_once_a_minute(field: Battle, drip: Drip) -> None:
+    """The first of them at once, all that came in the minute after it in one line."""
+
+    async def lines() -> list[dict[str, Any]]:
+        entries = audit_entries(field.installation.audit_file)
+        return [entry for entry in entries if (entry.get("device"), entry.get("reason")) == DRIPS]
+
+    told = await settled(lines, lambda found: len(found) > 1, 2 * WITHIN)
+    assert [entry["event"] for entry in told] == ["refused", "refused_again"]
+    first, summary = (datetime.fromisoformat(entry["at"]) for entry in told)
+    assert (first - drip.began).total_seconds() < 5
+    assert (summary - first).total_seconds() >= MINUTE
+    assert 1 < told[1]["count"] < drip.count
+
+
+async def test_every_message_is_accounted_for(field: Battle, drip: Drip) -> None:
     """After all that: honest devices lost nothing, and exactly what was forged was refused, as the hub shows, too."""
+    field.expected[DRIPS] = await drip.stop()
     await field.traffic.stop()
     await _refused_completely(field)
     await field.marker.passed()

@@ -15,7 +15,7 @@ from homeassistant.const import __version__ as home_assistant_version
 from tests.stack.brokers import MosquittoBroker
 
 from .measure import Stand
-from .modes import Forged, Grokmon, MqttDiscovery, MqttSensors
+from .modes import Grokmon, MqttDiscovery, MqttSensors
 from .payloads import Metrics, changed_share, changing, recorded
 
 _RECORDING = Path("tests/data/agc2022_reference_climate.csv")
@@ -28,12 +28,11 @@ class Size:
     runs: int
     devices: int
     messages: int
-    rate: float
     start_devices: int
 
 
-FULL = Size(runs=3, devices=200, messages=8000, rate=700.0, start_devices=1000)
-SHORT = Size(runs=1, devices=50, messages=2000, rate=700.0, start_devices=100)
+FULL = Size(runs=3, devices=200, messages=20_000, start_devices=1000)
+SHORT = Size(runs=1, devices=50, messages=4000, start_devices=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,31 @@ class Result:
         )
 
 
-async def per_message(title: str, ours: type[Grokmon], reports: Sequence[Metrics], size: Size, wanted: float) -> Result:
+async def per_message(size: Size) -> list[Result]:
     """Compare the processor time per message, run by run in turn."""
-    results: dict[str, list[float]] = {"ours": [], "theirs": []}
-    async with Stand.open(ours(size.devices)) as own, Stand.open(MqttSensors(size.devices)) as peer:
+    changes = [changing(index // size.devices) for index in range(size.messages)]
+    wanted = {"all six values change": 0.62, "forged, refused": 0.20}
+    reports = {"all six values change": changes, "forged, refused": changes}
+    for every, reports_per_row in (("minute", 5), ("row", 1)):
+        rows = recorded(_RECORDING, reports_per_row=reports_per_row)
+        title = f"greenhouse rows, a report a {every}, {changed_share(rows):.0%} of the values change"
+        reports[title], wanted[title] = _dealt(rows, size), 0.35
+    own, peer = Grokmon(size.devices), MqttSensors(size.devices)
+    ours: dict[str, list[float]] = {title: [] for title in reports}
+    theirs: dict[str, list[float]] = {title: [] for title in reports}
+    async with Stand.open(own) as own_stand, Stand.open(peer) as peer_stand:
         for _ in range(size.runs):
-            results["ours"].append(await own.cost_per_message(reports, size.rate))
-            results["theirs"].append(await peer.cost_per_message(reports, size.rate))
-            _say(f"{title}: {results['ours'][-1]:.0f} against {results['theirs'][-1]:.0f} µs")
-    return Result(title, "µs", results["ours"], results["theirs"], wanted)
+            for stand, figures in ((own_stand, ours), (peer_stand, theirs)):
+                costs = await stand.costs_per_message(
+                    {
+                        title: (own.forge if stand is own_stand and "forged" in title else stand.mode.report, sent)
+                        for title, sent in reports.items()
+                    }
+                )
+                for title, cost in costs.items():
+                    figures[title].append(cost)
+                    _say(f"{stand.mode.name}, {title}: {cost:.0f} µs")
+    return [Result(f"per message, {title}", "µs", ours[title], theirs[title], wanted[title]) for title in reports]
 
 
 async def starts(size: Size) -> list[Result]:
@@ -100,18 +115,8 @@ async def starts(size: Size) -> list[Result]:
     ]
 
 
-async def run(size: Size) -> list[Result]:
-    """Run every comparison."""
-    changes = [changing(index // size.devices) for index in range(size.messages)]
-    results = [
-        await per_message("per message, all six values change", Grokmon, changes, size, 0.62),
-        await per_message("per forged message, refused", Forged, changes, size, 0.20),
-    ]
-    for every, reports_per_row in (("minute", 5), ("row", 1)):
-        rows = recorded(_RECORDING, reports_per_row=reports_per_row)
-        title = f"per message, greenhouse rows, one report a {every} ({changed_share(rows):.0%} of the values change)"
-        results.append(await per_message(title, Grokmon, _dealt(rows, size), size, 0.35))
-    return results + await starts(size)
+async def _run(size: Size) -> list[Result]:
+    return [*await per_message(size), *await starts(size)]
 
 
 def _dealt(rows: Sequence[Metrics], size: Size) -> list[Metrics]:
@@ -154,7 +159,7 @@ def main() -> int:
         _say("the bench needs Mosquitto")
         return 1
     size = SHORT if arguments.short else FULL
-    results = asyncio.run(run(size))
+    results = asyncio.run(_run(size))
     print(f"Machine: {_machine()}. Medians (lowest to highest) of {size.runs}.\n")
     print("| what | grokmon | Home Assistant's MQTT | ratio | at most | |")
     print("| --- | --- | --- | --- | --- | --- |")

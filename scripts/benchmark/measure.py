@@ -1,7 +1,7 @@
 """The measurements: cost per message, cost of a start, memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,13 @@ from .modes import Mode, Wire
 from .payloads import Metrics
 from .process import cpu_seconds, idle_share, resident_bytes, until_quiet
 
-_WARM_UP = 200
+_WARM_UP = 400
+_BREATH = 50
 # Everything that is not about MQTT is left out, on both sides.
 _BARE: dict[str, None] = {"recorder": None, "history": None, "logbook": None, "frontend": None, "config": None}
+
+
+type Scenario = tuple[Callable[[int, Metrics], Wire], Sequence[Metrics]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +55,20 @@ class Stand:
                     await mode.configure(hass)
                 yield cls(mode, hass, broker)
 
-    async def cost_per_message(self, reports: Sequence[Metrics], rate: float) -> float:
-        """Return the processor time of one message in µs, over all reports, dealt to the devices in turn."""
+    async def costs_per_message(self, scenarios: Mapping[str, Scenario]) -> dict[str, float]:
+        """Return the processor time of one message in µs for each scenario, all in one process.
+
+        The messages come as fast as they are taken, dealt to the devices in turn.
+        """
         async with self._hass, self._connected() as connection:
             await self._hass.wait_for_mqtt()
             await self.mode.connect(connection)
-            await self._send(connection, self._wires(reports[:_WARM_UP]), rate)
-            wires = self._wires(reports)
-            pid = self._hass.process.pid
-            await until_quiet(pid)
-            idle = await idle_share(pid)
-            began, before = time.perf_counter(), cpu_seconds(pid)
-            await self._send(connection, wires, rate)
-            await until_quiet(pid)
-            used = cpu_seconds(pid) - before - idle * (time.perf_counter() - began)
-            return used / len(wires) * 1e6
+            costs: dict[str, float] = {}
+            for title, (make, reports) in scenarios.items():
+                wires = [make(index % self.mode.devices, metrics) for index, metrics in enumerate(reports)]
+                await self._cost(connection, wires[:_WARM_UP])
+                costs[title] = await self._cost(connection, wires[_WARM_UP:])
+            return costs
 
     async def start(self) -> Start:
         """Return what a start costs, until Home Assistant has nothing left to do."""
@@ -81,9 +84,6 @@ class Stand:
         async with self._connected() as connection:
             await self.mode.connect(connection)
 
-    def _wires(self, reports: Sequence[Metrics]) -> list[Wire]:
-        return [self.mode.report(index % self.mode.devices, metrics) for index, metrics in enumerate(reports)]
-
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
         account = self._broker.accounts["bench"]
@@ -91,10 +91,15 @@ class Stand:
         async with Connection(address, "bench", on_message=self.mode.take) as connection:
             yield connection
 
-    async def _send(self, connection: Connection, wires: Sequence[Wire], rate: float) -> None:
-        start = time.perf_counter()
-        for index, (topic, payload) in enumerate(wires):
+    async def _cost(self, connection: Connection, wires: Sequence[Wire]) -> float:
+        pid = self._hass.process.pid
+        await until_quiet(pid)
+        idle = await idle_share(pid)
+        began, before = time.perf_counter(), cpu_seconds(pid)
+        for number, (topic, payload) in enumerate(wires):
             connection.send(topic, payload)
-            ahead = start + (index + 1) / rate - time.perf_counter()
-            if ahead > 0:
-                await asyncio.sleep(ahead)
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        await until_quiet(pid)
+        used = cpu_seconds(pid) - before - idle * (time.perf_counter() - began)
+        return used / len(wires) * 1e6

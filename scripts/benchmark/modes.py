@@ -56,10 +56,6 @@ class Mode(ABC):
     def report(self, number: int, metrics: Metrics) -> Wire:
         """Return a device's next message."""
 
-    @abstractmethod
-    def entity(self, number: int) -> str:
-        """Return the entity that shows a device's air temperature."""
-
 
 class MqttSensors(Mode):
     """Home Assistant's own MQTT sensors, one JSON template each, in YAML."""
@@ -76,10 +72,6 @@ class MqttSensors(Mode):
     def report(self, number: int, metrics: Metrics) -> Wire:
         body = {"device_id": device_id(number), "ts": int(time.time()), "metrics": metrics}
         return self.topic(number), json.dumps(body, separators=(",", ":")).encode()
-
-    @override
-    def entity(self, number: int) -> str:
-        return f"sensor.node_{number}_temp_c"
 
     @staticmethod
     def topic(number: int) -> str:
@@ -178,22 +170,7 @@ class Grokmon(Mode):
         }
         return topic, identity.sign(claims)
 
-    @override
-    def entity(self, number: int) -> str:
-        return f"sensor.node_{number}_air_temperature"
-
-
-class Forged(Grokmon):
-    """The integration, refusing what somebody without the key sends in the devices' names."""
-
-    name = "grokmon, forged"
-
-    def __init__(self, devices: int) -> None:
-        super().__init__(devices)
-        self._forger = DeviceIdentity.from_root_key("forger", "A" * 43)
-
-    @override
-    def report(self, number: int, metrics: Metrics) -> Wire:
-        topic, _ = genuine = super().report(number, metrics)
-        signed, _, _ = genuine[1].rpartition(b".")
-        return topic, signed + b"." + b"A" * 43
+    def forge(self, number: int, metrics: Metrics) -> Wire:
+        """Return what somebody without the key sends in a device's name."""
+        topic, genuine = self.report(number, metrics)
+        return topic, genuine.rpartition(b".")[0] + b"." + b"A" * 43

@@ -171,6 +171,8 @@ class Connection:
         for future in (self._opened, *self._waiting.values()):
             if not future.done():
                 future.set_exception(error)
+                # Who waits is told; where nobody waits any more there is nobody to complain.
+                future.exception()
         if self.is_open:
             self.is_open = False
             self._on_close()

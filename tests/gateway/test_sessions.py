@@ -388,7 +388,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self.order: list[str] = []
         self.counted: set[tuple[Any, ...]] = set()
         self.highest: dict[tuple[str, Channel], int] = {}
-        self.latest: dict[Channel, bytes] = {}
+        self.latest: dict[tuple[Channel, bool], bytes] = {}
         self.clocked: set[float] = set()
 
     @rule(target=hellos)
@@ -468,13 +468,14 @@ class SessionsMachine(RuleBasedStateMachine):
 
     def _deliver(self, channel: Channel, claims: Claims) -> str:
         raw = json.dumps([channel, claims]).encode()
-        known = {raw} if self.latest.get(channel) == raw or claims.get("iat") in self.clocked else set[bytes]()
+        last = (channel, "iat" in claims)
+        known = {raw} if self.latest.get(last) == raw or claims.get("iat") in self.clocked else set[bytes]()
         result = attempt(lambda: self.sessions.check(DEVICE, channel, claims, raw, self.now, clock_allowed=True))
         if result is not None:
             assert isinstance(result, FreshnessError)
             assert result.code is not Code.DUPLICATE or raw in known
             return code_of(result)
-        self.latest[channel] = raw
+        self.latest[last] = raw
         hello = self.sessions.take_hello(DEVICE)
         if "iat" in claims:
             assert hello is None

@@ -26,7 +26,7 @@ from .drip import Drip
 from .observation import WITHIN, Marker, StateLog, audit_entries, numbers_on_record, verify_alone
 from .traffic import Numbering
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("drip")]
 
 CHATTY = Node("chatty", "Chatty", ("temp_c",))
 DRIPPED = Node("dripped", "Dripped", ("temp_c",))
@@ -47,21 +47,21 @@ def broker_accounts() -> tuple[str, ...]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def drip(installation: Installation) -> AsyncGenerator[Drip]:
-    """Let rubbish come in all the time."""
-    enrolled = await installation.enrol(DRIPPED)
-    topic = enrolled.identity.up("telemetry")
-    async with Connection(installation.address(HOSTILE), "drip") as connection:
-        dripping = Drip(connection, topic, every=0.5)
-        yield dripping
-        await dripping.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def field(installation: Installation, drip: Drip) -> AsyncGenerator[Battle]:  # noqa: ARG001 - goes on meanwhile
+async def field(installation: Installation) -> AsyncGenerator[Battle]:
     """Let honest devices send while the tests attack."""
     async with battle(installation) as fight:
         yield fight
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def drip(field: Battle) -> AsyncGenerator[Drip]:
+    """Let rubbish come in all the time."""
+    installation = field.installation
+    enrolled = await installation.enrol(DRIPPED)
+    async with Connection(installation.address(HOSTILE), "drip") as connection:
+        dripping = Drip(connection, enrolled.identity.up("telemetry"), every=0.5)
+        yield dripping
+        await dripping.stop()
 
 
 @pytest.mark.parametrize("attack", LIVE_ATTACKS, ids=lambda attack: attack.name)

@@ -103,13 +103,14 @@ class DeviceCoordinator(Coordinator):
         """Take over a reading."""
         self._last_heard = reading.received_at
         self._deadline = reading.received_at + self.stale_after
-        context = Context()
         if not self.online:
             # What was measured before an outage is not current after it.
             self.values = {key: value for key, value in self.values.items() if key in DIAGNOSTICS} | reading.values
             self.values[LAST_SEEN] = reading.received_at
-            self._set_connectivity(True, context)
+            self._set_connectivity(True, Context())
             return
+        # One context for all that a reading changes, and none for a reading that changes nothing.
+        context: Context | None = None
         values = self.values
         listeners = self._listeners
         for name, value in reading.values.items():
@@ -117,6 +118,7 @@ class DeviceCoordinator(Coordinator):
                 continue
             values[name] = value
             if (refresh := listeners.get(name)) is not None:
+                context = context or Context()
                 refresh(context)
 
     @callback

@@ -16,7 +16,7 @@ from .models import Channel, Claims, Hello
 CLOCK_WINDOW: Final = 300.0
 SID_LENGTH: Final = 16
 _SID_BYTES: Final = 12
-_MAX_PENDING: Final = 4
+_MAX_PENDING: Final = 16
 _MAX_RETIRED: Final = 16
 _MAX_SEQ: Final = 2**53
 

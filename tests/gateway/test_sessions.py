@@ -146,13 +146,13 @@ def test_session_of_another_device_is_unknown(sessions: Sessions) -> None:
     assert check(sessions, {"sid": sid, "seq": 1}, device_id="tent-2") == "accepted"
 
 
-def test_four_pending_sessions(sessions: Sessions) -> None:
-    """Keep the last four sessions that nobody has used, and give the oldest up for a fifth."""
-    sids = [greet(sessions, DEVICE, hello_of(number)) for number in range(5)]
-    assert len(set(sids)) == 5
+def test_sixteen_pending_sessions(sessions: Sessions) -> None:
+    """Keep the last sixteen sessions that nobody has used, and give the oldest up for one more."""
+    sids = [greet(sessions, DEVICE, hello_of(number)) for number in range(17)]
+    assert len(set(sids)) == 17
     assert check(sessions, {"sid": sids[0], "seq": 1}) == "session_unknown"
     assert check(sessions, {"sid": sids[1], "seq": 1}) == "accepted"
-    assert [check(sessions, {"sid": sid, "seq": 1}) for sid in sids[2:]] == ["session_unknown"] * 3
+    assert [check(sessions, {"sid": sid, "seq": 1}) for sid in sids[2:]] == ["session_unknown"] * 15
 
 
 def test_sixteen_retired_starts(sessions: Sessions) -> None:
@@ -506,7 +506,7 @@ class SessionsMachine(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         """Keep no more than the protocol needs."""
         for state in self.sessions._devices.values():
-            assert len(state.pending) <= 4
+            assert len(state.pending) <= 16
             assert len(state.retired) <= 16
 
 

@@ -6,11 +6,11 @@ from typing import Final, override
 from homeassistant.components.binary_sensor import BinarySensorEntity, BinarySensorEntityDescription
 from homeassistant.components.binary_sensor.const import BinarySensorDeviceClass
 from homeassistant.const import EntityCategory
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import CONNECTIVITY, DeviceCoordinator
-from .entity import DeviceEntity
+from .entity import DeviceEntity, follow_devices
 from .gateway.catalog import CATALOG, Metric
 from .hub import GrokmonConfigEntry
 
@@ -46,15 +46,7 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the binary sensors of every device as it is enrolled."""
-
-    @callback
-    def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
-        async_add_entities(
-            [DeviceBinarySensor(coordinator, DEVICE_SENSORS[key]) for key in sorted(keys) if key in DEVICE_SENSORS],
-            config_subentry_id=coordinator.subentry_id,
-        )
-
-    entry.runtime_data.enrolment.async_add_platform(add)
+    follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceBinarySensor)
 
 
 class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):

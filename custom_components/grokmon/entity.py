@@ -1,10 +1,12 @@
 """Base entities: one coordinator, one key."""
 
+from collections.abc import Callable, Mapping
 from typing import override
 
 from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import DOMAIN, MANUFACTURER
 from .coordinator import Coordinator, DeviceCoordinator
@@ -58,6 +60,24 @@ class HubEntity(GrokmonEntity):
         super().__init__(entry.runtime_data.coordinator, key)
         self._attr_unique_id = f"hub_{key}"
         self._attr_device_info = hub_device_info()
+
+
+def follow_devices[D](
+    entry: GrokmonConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    descriptions: Mapping[str, D],
+    create: Callable[[DeviceCoordinator, D], Entity],
+) -> None:
+    """Add the described entities of every device, now and as devices are enrolled or get more metrics."""
+
+    @callback
+    def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
+        async_add_entities(
+            [create(coordinator, descriptions[key]) for key in sorted(keys) if key in descriptions],
+            config_subentry_id=coordinator.subentry_id,
+        )
+
+    entry.runtime_data.enrolment.async_add_platform(add)
 
 
 def hub_device_info() -> DeviceInfo:

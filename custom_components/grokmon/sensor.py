@@ -12,12 +12,12 @@ from homeassistant.components.sensor import (
     SensorStateClass,
 )
 from homeassistant.const import EntityCategory, UnitOfTime
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
 from .coordinator import ACCEPTED, AUDIT, KEY_AGE, LAST_SEEN, REJECTED, DeviceCoordinator
-from .entity import DeviceEntity, GrokmonEntity, HubEntity
+from .entity import DeviceEntity, GrokmonEntity, HubEntity, follow_devices
 from .gateway.catalog import CATALOG, Metric
 from .gateway.models import Value
 from .hub import GrokmonConfigEntry
@@ -110,15 +110,7 @@ async def async_setup_entry(
 ) -> None:
     """Set up the sensors of the hub, and of every device as it is enrolled."""
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
-
-    @callback
-    def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
-        async_add_entities(
-            [DeviceSensor(coordinator, DEVICE_SENSORS[key]) for key in sorted(keys) if key in DEVICE_SENSORS],
-            config_subentry_id=coordinator.subentry_id,
-        )
-
-    entry.runtime_data.enrolment.async_add_platform(add)
+    follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
 
 
 class GrokmonSensor(GrokmonEntity, SensorEntity):

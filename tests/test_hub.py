@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from homeassistant.components.mqtt.const import MQTT_PROCESSED_SUBSCRIPTIONS
 from homeassistant.const import (
     EVENT_HOMEASSISTANT_FINAL_WRITE,
     EVENT_HOMEASSISTANT_STOP,
@@ -13,6 +14,7 @@ from homeassistant.const import (
 from homeassistant.core import CoreState
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.dispatcher import async_dispatcher_send
 import pytest
 
 from custom_components.grokmon.const import CONF_STALE_AFTER
@@ -217,7 +219,8 @@ async def test_graceful_stop_keeps_sessions(tent: RoomDevice) -> None:
     await tent.send(missed)
     assert room.state("tent-1_temp_c").state == "21.5"
     await _start_again(room)
-    assert list(tent.downlinks()) == []
+    # For what it sent meanwhile, it is asked for a hello, which its session outlives.
+    assert [claims.get("hello") for claims in tent.downlinks()] == [True]
     await tent.send(accepted)
     assert room.hub.refused_by_code("tent-1") == {"replayed": 1}
     await tent.send(missed)
@@ -271,6 +274,7 @@ async def test_crash_drops_sessions(tent: RoomDevice) -> None:
     await tent.send(accepted)
     before = tent.protocol.sid
     await room.let_pass(5)
+    assert [claims.get("hello") for claims in tent.downlinks()] == [True]
     await _crash(room)
     assert list(tent.downlinks()) == []
     await _subscription_done(room)
@@ -297,9 +301,9 @@ async def test_sessions_are_good_for_one_start(tent: RoomDevice) -> None:
     assert room.hub.gateway.sessions.active_sid("tent-1") is None
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(900, True), (901, False), (-1, False)])
+@pytest.mark.parametrize(("seconds", "kept"), [(120, True), (121, False), (-1, False)])
 async def test_sessions_grow_old(tent: RoomDevice, seconds: int, *, kept: bool) -> None:
-    """A stop and a start belong together within 15 minutes; a clock that jumped back counts as too long."""
+    """A stop and a start belong together within two minutes; a clock that jumped back counts as too long."""
     room = tent.room
     await tent.report(TEMPERATURE)
     assert await room.hass.config_entries.async_unload(room.entry.entry_id)
@@ -309,8 +313,8 @@ async def test_sessions_grow_old(tent: RoomDevice, seconds: int, *, kept: bool) 
     assert not (room.storage / "grokmon.sessions").exists()
 
 
-async def test_only_devices_without_a_session_are_asked(tent: RoomDevice) -> None:
-    """At a start, who has a session is left in peace, and so is who may not speak."""
+async def test_who_is_asked_to_say_hello(tent: RoomDevice) -> None:
+    """At a start everybody who may speak is asked once; when the broker comes back, who has no session."""
     room = tent.room
     other, disabled, revoked = [await room.enrol(name) for name in ("tent-2", "tent-3", "tent-4")]
     await tent.report(TEMPERATURE)
@@ -320,8 +324,12 @@ async def test_only_devices_without_a_session_are_asked(tent: RoomDevice) -> Non
     before = len(room.published)
     await room.reload()
     await _subscription_done(room)
-    assert [message.topic for message in room.published[before:]] == [other.identity.down("session")]
-    assert len(list(other.downlinks())) == 1
+    topics = [device.identity.down("session") for device in (tent, other)]
+    assert [message.topic for message in room.published[before:]] == topics
+    async_dispatcher_send(room.hass, MQTT_PROCESSED_SUBSCRIPTIONS, [("grokmon/v1/+/up/+", 1)])
+    await room.settle()
+    assert [message.topic for message in room.published[before:]] == [*topics, topics[1]]
+    assert len(list(other.downlinks())) == 2
     assert list(disabled.downlinks()) == list(revoked.downlinks()) == []
 
 

@@ -22,7 +22,7 @@ from .coordinator import HubCoordinator
 from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.errors import GatewayError, SessionUnknownError
-from .gateway.models import DeviceStatus, Greeting, Hello, Message, OfflineHint, Outbound, Reading
+from .gateway.models import Greeting, Hello, Message, OfflineHint, Outbound, Reading
 from .gateway.pipeline import Gateway
 from .security import SecurityMonitor
 from .store import SecurityStore, SessionStore
@@ -50,6 +50,7 @@ class GrokmonHub:
         self.enrolment = Enrolment(hass, entry, self.gateway, store, audit, hub_device_id=device_id)
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
         self.coordinator = HubCoordinator()
+        self._asked = False
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self) -> None:
@@ -96,15 +97,14 @@ class GrokmonHub:
 
     @callback
     def _ask_for_hellos(self) -> None:
-        """Ask the active devices without a session to say hello."""
+        """Ask devices to say hello: all of them once, for what they sent meanwhile; then those without a session."""
         now = time()
-        sessions = self.gateway.sessions
+        everybody, self._asked = not self._asked, True
         self._publish(
             *(
                 request
                 for device in self.gateway.registry
-                if device.status is DeviceStatus.ACTIVE
-                and sessions.active_sid(device.device_id) is None
+                if (everybody or self.gateway.sessions.active_sid(device.device_id) is None)
                 and (request := self.gateway.hello_request(device.device_id, now)) is not None
             )
         )

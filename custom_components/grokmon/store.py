@@ -20,8 +20,9 @@ from .gateway import credentials
 from .gateway.models import Algorithm, Credential, DeviceStatus, PrivateKey
 
 _VERSION: Final = 1
-# A stop and a start belong together within this time; older sessions may come from a restored copy of the disk.
-_SESSIONS_MAX_AGE: Final = 900.0
+# A stop and a start belong together within this time; older sessions may come from a restored copy of the disk, whose
+# counters would let recorded messages in. A device without its session gets a new one within seconds.
+_SESSIONS_MAX_AGE: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 RECORDING = Path(__file__).parents[1] / "data" / "agc2022_reference_climate.csv"
 ROWS = 12_384
 METRICS = ("temp_c", "humidity_percent", "co2_ppm", "ppfd_umol", "leaf_temp_c")
-# What a healthy room shows, as document 000 and the catalogue have it.
+# What a healthy room shows, as the catalogue has it.
 PLAUSIBLE = {
     "temp_c": (12.8, 35.0),
     "humidity_percent": (20.0, 90.0),

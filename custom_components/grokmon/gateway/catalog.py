@@ -1,8 +1,9 @@
 """The metrics that a device can be granted, their units and their limits.
 
 The hard range is what a sensor of that kind can output at all; a value outside it refuses the message. The plausible
-range is what a healthy room shows; a value outside it is flagged. Plausible ranges are those of document 000, where it
-has one. Device classes, state classes and units are Home Assistant's, as plain strings.
+range is what a healthy room shows; a value outside it is flagged. Plausible ranges are those of "IoT Security Best
+Practices for Grok & Mon", section 4, where it has one. Device classes, state classes and units are Home Assistant's,
+as plain strings.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def _boolean(name: str, device_class: str, *, diagnostic: bool = False) -> Metri
 
 
 def _temperature(name: str) -> tuple[Metric, Metric]:
-    # 55 to 95 °F is document 000's range; sensors of this field end at -40 and 85 °C.
+    # 55 to 95 °F is the plausible range there; sensors of this field end at -40 and 85 °C.
     celsius = Metric(
         name=f"{name}_c",
         unit="°C",

@@ -46,6 +46,7 @@ def _device(hub: GrokmonHub, coordinator: DeviceCoordinator) -> dict[str, Any]:
         "rate_limit": device.rate_limit,
         "session": hub.gateway.sessions.active_sid(device.device_id) is not None,
         "accepted": hub.gateway.accepted[device.device_id],
+        "late": hub.gateway.late[device.device_id],
         "refused": hub.refused_by_code(device.device_id),
         "flagged": {
             metric: count for (known, metric), count in hub.gateway.flagged.items() if known == device.device_id

@@ -54,7 +54,7 @@ class GrokmonHub:
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self) -> None:
-        """Take up devices and sessions, listen, and ask the devices without a session to say hello."""
+        """Take up devices and sessions, listen, and ask the devices to say hello once the broker lets us hear it."""
         await self.enrolment.async_start()
         devices = list(self.gateway.registry)
         now = time()

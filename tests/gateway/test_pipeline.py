@@ -144,6 +144,7 @@ def test_late_reading(gateway: Gateway, sid: str, ts: float, late: bool) -> None
     """Flag a reading whose time is more than five minutes off, and take it."""
     reading = accepted(gateway, SENDER.telemetry(sid, 1, ts=ts))
     assert (reading.late, reading.measured_at) == (late, ts)
+    assert gateway.late.total() == late
 
 
 def test_last_will(gateway: Gateway) -> None:

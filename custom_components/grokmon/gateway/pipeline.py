@@ -68,7 +68,7 @@ class Gateway:
     """Decide about every message, and count the decisions.
 
     `accepted` counts readings by device, `refused` messages by device and code, with None for every device that the
-    registry does not know, and `flagged` implausible values by device and metric.
+    registry does not know, `flagged` implausible values by device and metric, and `late` readings by device.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Gateway:
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[tuple[str | None, Code]] = Counter()
         self.flagged: Counter[tuple[str, str]] = Counter()
+        self.late: Counter[str] = Counter()
         self._admissions: dict[str, _Admission] = {}
 
     def admit(self, device: Device) -> None:
@@ -180,13 +181,16 @@ class Gateway:
         for name in flags:
             self.flagged[device.device_id, name] += 1
         measured_at = now if body.ts is None else body.ts
+        late = abs(measured_at - now) > LATE_AFTER
+        if late:
+            self.late[device.device_id] += 1
         return Reading(
             device_id=device.device_id,
             received_at=now,
             measured_at=measured_at,
             values=values,
             flags=flags,
-            late=abs(measured_at - now) > LATE_AFTER,
+            late=late,
             meta=body.meta,
             hello=self.sessions.take_hello(device.device_id),
         )

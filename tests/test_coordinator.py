@@ -89,9 +89,9 @@ def test_listener_is_told_of_a_change_only() -> None:
 def test_listener_that_stopped_is_not_told() -> None:
     """An entity that was removed hears nothing more; stopping twice does no harm."""
     coordinator, listener = Coordinator(), Listener()
-    stop = coordinator.async_listen("a", listener)
-    stop()
-    stop()
+    coordinator.async_listen("a", listener)
+    coordinator.async_unlisten("a", listener)
+    coordinator.async_unlisten("a", listener)
     coordinator.async_set("a", 1.0)
     assert listener.contexts == []
 
@@ -99,9 +99,9 @@ def test_listener_that_stopped_is_not_told() -> None:
 def test_successor_is_not_stopped_by_its_predecessor() -> None:
     """An entity that is removed late does not take away what the one in its place hears."""
     coordinator, first, second = Coordinator(), Listener(), Listener()
-    stop = coordinator.async_listen("a", first)
+    coordinator.async_listen("a", first)
     coordinator.async_listen("a", second)
-    stop()
+    coordinator.async_unlisten("a", first)
     coordinator.async_set("a", 1.0)
     assert (len(first.contexts), len(second.contexts)) == (0, 1)
 

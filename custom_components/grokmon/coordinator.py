@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from homeassistant.core import CALLBACK_TYPE, Context, callback
+from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntry
 
 from .gateway.catalog import VPD
@@ -42,16 +42,15 @@ class Coordinator:
         self._listeners: dict[str, Refresh] = {}
 
     @callback
-    def async_listen(self, key: str, refresh: Refresh) -> CALLBACK_TYPE:
-        """Call `refresh` when the value of a key changes; return how to stop that."""
+    def async_listen(self, key: str, refresh: Refresh) -> None:
+        """Call `refresh` when the value of a key changes."""
         self._listeners[key] = refresh
 
-        def stop() -> None:
-            # An entity that is removed late must not take the place of its successor away.
-            if self._listeners.get(key) is refresh:
-                del self._listeners[key]
-
-        return stop
+    @callback
+    def async_unlisten(self, key: str, refresh: Refresh) -> None:
+        """Stop calling `refresh`. An entity that is removed late does not take the place of its successor away."""
+        if self._listeners.get(key) == refresh:
+            del self._listeners[key]
 
     @callback
     def async_set(self, key: str, value: Value, context: Context | None = None) -> None:

@@ -26,7 +26,12 @@ class GrokmonEntity(Entity):
     @override
     async def async_added_to_hass(self) -> None:
         """Follow the value."""
-        self.async_on_remove(self._coordinator.async_listen(self._key, self._refresh))
+        self._coordinator.async_listen(self._key, self._refresh)
+
+    @override
+    async def async_will_remove_from_hass(self) -> None:
+        """Follow the value no longer."""
+        self._coordinator.async_unlisten(self._key, self._refresh)
 
     @callback
     def _refresh(self, context: Context | None) -> None:

@@ -9,18 +9,9 @@ from .gateway.catalog import CATALOG
 from .gateway.envelope import encode_base64url
 from .gateway.models import Algorithm, Device, PrivateKey
 
-_PYTHON: Final = """\
+_EXAMPLE: Final = """\
 import json
-from grokmon_device import GrokmonDevice  # examples/devices/python
-
-device = GrokmonDevice(json.load(open("settings.json")))
-while True:
-    device.report({"METRIC": VALUE})
-    device.run(10)"""
-
-_MICROPYTHON: Final = """\
-import json
-from grokmon_device import GrokmonDevice  # examples/devices/micropython
+from grokmon_device import GrokmonDevice  # examples/devices/FOLDER
 
 device = GrokmonDevice(json.load(open("settings.json")))
 while True:
@@ -45,18 +36,18 @@ def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, Priva
 def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the page that shows the credentials: settings file, topics, and the two examples."""
     metric = min(device.metrics)
-    value = _example(metric)
+    example = _EXAMPLE.replace("METRIC", metric).replace("VALUE", _plausible_value(metric))
     return {
         "name": device.name,
         "device_id": device.device_id,
         "settings": _settings_file(settings),
         "topics": "\n".join(f"{channel}: {topic}" for channel, topic in settings["topics"].items()),
-        "python": _PYTHON.replace("METRIC", metric).replace("VALUE", value),
-        "micropython": _MICROPYTHON.replace("METRIC", metric).replace("VALUE", value),
+        "python": example.replace("FOLDER", "python"),
+        "micropython": example.replace("FOLDER", "micropython"),
     }
 
 
-def _example(metric: str) -> str:
+def _plausible_value(metric: str) -> str:
     """Return a value that a healthy room shows, as a literal of Python."""
     known = CATALOG[metric]
     if (limits := known.plausible or known.hard) is None:

@@ -13,6 +13,7 @@ from homeassistant.helpers import device_registry as dr, entity_registry as er, 
 
 from .audit_log import AuditLog
 from .const import (
+    CONF_ACTUATORS,
     CONF_DEVICE_ID,
     CONF_METRICS,
     CONF_RANGES,
@@ -27,6 +28,7 @@ from .const import (
 )
 from .coordinator import DeviceCoordinator
 from .gateway import credentials
+from .gateway.actuators import Actuator
 from .gateway.errors import Code, RegistryError
 from .gateway.models import Algorithm, Credential, Device, DeviceStatus, Range
 from .gateway.pipeline import Gateway
@@ -51,6 +53,7 @@ class Choices:
     zone: str | None
     metrics: frozenset[str]
     ranges: Mapping[str, Range]
+    actuators: tuple[Actuator, ...] = ()
     rate_limit: int = DEFAULT_RATE_LIMIT
 
     @classmethod
@@ -63,6 +66,7 @@ class Choices:
             zone=data.get(CONF_ZONE),
             metrics=frozenset(data[CONF_METRICS]),
             ranges={name: Range(low, high) for name, (low, high) in data.get(CONF_RANGES, {}).items()},
+            actuators=tuple(Actuator.from_dict(each) for each in data.get(CONF_ACTUATORS, ())),
             rate_limit=data.get(CONF_RATE_LIMIT, DEFAULT_RATE_LIMIT),
         )
 
@@ -73,6 +77,7 @@ class Choices:
             CONF_ZONE: self.zone,
             CONF_METRICS: sorted(self.metrics),
             CONF_RANGES: {name: [chosen.low, chosen.high] for name, chosen in self.ranges.items()},
+            CONF_ACTUATORS: [actuator.as_dict() for actuator in self.actuators],
             CONF_RATE_LIMIT: self.rate_limit,
         }
 
@@ -83,6 +88,7 @@ class Choices:
             name=self.name,
             zone=self.zone,
             metrics=self.metrics,
+            actuators=self.actuators,
             ranges=self.ranges,
             rate_limit=self.rate_limit,
             credential=record.credential,
@@ -299,6 +305,7 @@ class Enrolment:
                 name=choices.name,
                 zone=choices.zone,
                 metrics=choices.metrics,
+                actuators=choices.actuators,
                 ranges=choices.ranges,
                 rate_limit=choices.rate_limit,
             )

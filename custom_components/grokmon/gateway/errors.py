@@ -47,6 +47,7 @@ class Code(StrEnum):
     METRIC_NOT_GRANTED = "metric_not_granted"
     METRIC_TYPE = "metric_type"
     METRIC_IMPOSSIBLE = "metric_impossible"
+    ACTUATOR_NOT_GRANTED = "actuator_not_granted"
     # Accepted, and flagged: never raised
     METRIC_IMPLAUSIBLE = "metric_implausible"
     # The registry
@@ -55,6 +56,37 @@ class Code(StrEnum):
     PUBLIC_KEY_INVALID = "public_key_invalid"
     RANGE_INVALID = "range_invalid"
     RATE_LIMIT_INVALID = "rate_limit_invalid"
+    ACTUATOR_INVALID = "actuator_invalid"
+    ZONE_INVALID = "zone_invalid"
+    # The way out: why a command is refused
+    ACTUATOR_UNKNOWN = "actuator_unknown"
+    PARAMETER_INVALID = "parameter_invalid"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    DEVICE_OFFLINE = "device_offline"
+    INTERLOCKED = "interlocked"
+    SENSOR_STALE = "sensor_stale"
+    OUTPUT_FAULT = "output_fault"
+    DARK_PERIOD = "dark_period"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    DOSE_TOO_SOON = "dose_too_soon"
+    MINIMUM_OFF_TIME = "minimum_off_time"
+    HELD = "held"
+    CONTROL_RATE = "control_rate"
+    AI_BLOCKED = "ai_blocked"
+    AI_LIMIT = "ai_limit"
+    APPROVAL_REQUIRED = "approval_required"
+    NOT_ADMINISTRATOR = "not_administrator"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    # The way out: what became of a command
+    COMMAND_NOT_SENT = "command_not_sent"
+    COMMAND_TIMEOUT = "command_timeout"
+    COMMAND_REJECTED = "command_rejected"
+    COMMAND_FAILED = "command_failed"
+    COMMAND_SUPERSEDED = "command_superseded"
+    # An answer to nothing that was asked
+    ACK_UNEXPECTED = "ack_unexpected"
+    # Security events of the way out: never raised
+    INTERLOCK = "interlock"
 
 
 # A repeat that the transport is allowed to make, and a counter that nobody but the device can have used up.
@@ -116,3 +148,34 @@ class RangeError(GatewayError):
 
 class RegistryError(GatewayError):
     """The registry cannot hold what was asked of it."""
+
+
+class PolicyError(GatewayError):
+    """The command may not be carried out.
+
+    `detail` is the explanation that the caller, the audit trail and the AI get alike. `limit` and `left` are in the
+    unit of the rule, `frees_in_s` says in how many seconds the same command may be allowed; None is *not known*.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str = "",
+        *,
+        limit: float | None = None,
+        left: float | None = None,
+        frees_in_s: float | None = None,
+    ) -> None:
+        super().__init__(code, detail)
+        self.limit = limit
+        self.left = left
+        self.frees_in_s = frees_in_s
+
+    def facts(self) -> dict[str, float]:
+        """Return the figures that are known."""
+        named = {"limit": self.limit, "left": self.left, "frees_in_s": self.frees_in_s}
+        return {name: round(value, 1) for name, value in named.items() if value is not None}
+
+
+class CommandError(GatewayError):
+    """The command was allowed, and did not come about."""

@@ -8,6 +8,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from .actuators import Actuator, Observed
+
 type Value = float | bool
 type PublicKey = EllipticCurvePublicKey | Ed25519PublicKey
 type PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -97,6 +99,7 @@ class Device:
     name: str
     metrics: frozenset[str]
     credential: Credential
+    actuators: tuple[Actuator, ...] = ()
     zone: str | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     rate_limit: int = 100
@@ -155,6 +158,37 @@ class Reading:
     flags: tuple[str, ...]
     late: bool
     meta: Mapping[str, str]
+    hello: Hello | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a device has proved to say of its outputs. `hello` is as in a reading."""
+
+    device_id: str
+    received_at: float
+    states: Mapping[str, Observed]
+    hello: Hello | None
+
+
+class Result(StrEnum):
+    """What a device made of a command."""
+
+    DONE = "done"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """A device's answer to one command. `states` are outputs as they are since then; `hello` is as in a reading."""
+
+    device_id: str
+    received_at: float
+    cid: str
+    result: Result
+    reason: str
+    states: Mapping[str, Observed]
     hello: Hello | None
 
 

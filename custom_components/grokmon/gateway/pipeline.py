@@ -6,8 +6,9 @@ from typing import Final
 
 from . import climate, credentials, envelope, ranges, schema, topics
 from .catalog import CATALOG, VPD
-from .errors import Code, GatewayError, RateError, SchemaError, TransportError
+from .errors import Code, GatewayError, PolicyError, RateError, SchemaError, TransportError
 from .models import (
+    Ack,
     Algorithm,
     Channel,
     Claims,
@@ -20,6 +21,7 @@ from .models import (
     Outbound,
     PrivateKey,
     Reading,
+    Report,
     SigningKey,
     Value,
     VerifyingKey,
@@ -34,9 +36,14 @@ _PERIOD: Final = 60.0
 _FLOOD_CAPACITY: Final = 60_000.0
 _HELLOS: Final = 12.0
 _REQUESTS: Final = 6.0
+# States and answers of a device; a renewal for each of its outputs every few seconds is answered, too.
+_ANSWERS: Final = 600.0
 _OFFLINE: Final = b"offline"
 # A leaf far below the dew point is as wet as one slightly below it; only a device's own figure can be impossible.
 _DEW: Final = -0.5
+
+
+type Incoming = Reading | Report | Ack | Greeting | OfflineHint
 
 
 class _Budgets:
@@ -48,6 +55,7 @@ class _Budgets:
         self.hellos = TokenBucket(_HELLOS, _PERIOD)
         self.repeats = TokenBucket(_HELLOS, _PERIOD)
         self.requests = TokenBucket(_REQUESTS, _PERIOD)
+        self.answers = TokenBucket(_ANSWERS, _PERIOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class _Admission:
     signing_key: SigningKey
     topics: dict[str, str]
     granted: dict[str, bool]
+    actuators: frozenset[str]
     limits: dict[str, ranges.Limits]
     derives_vpd: bool
     budgets: _Budgets
@@ -99,6 +108,7 @@ class Gateway:
             ),
             signing_key=credentials.signing_key(credential, self.site_keys.get(credential.algorithm)),
             topics=topics.all_topics(self.prefix, device.device_id),
+            actuators=frozenset(actuator.name for actuator in device.actuators),
             granted={name: CATALOG[name].is_boolean for name in device.metrics},
             limits=ranges.limits_of(device, device.metrics | {VPD} if derives_vpd else device.metrics),
             derives_vpd=derives_vpd,
@@ -112,14 +122,17 @@ class Gateway:
         self._admissions.pop(device_id, None)
         self.sessions.forget(device_id)
 
-    def ingest(self, message: Message, now: float) -> Reading | Greeting | OfflineHint:
+    def ingest(self, message: Message, now: float) -> Incoming:
         """Return what a message means, or raise GatewayError. `now` is in seconds since the epoch."""
         try:
             return self._ingest(message, now)
         except GatewayError as error:
-            known = message.device_id if message.device_id in self._admissions else None
-            self.refused[known, error.code] += 1
+            self.count_refusal(message.device_id, error)
             raise
+
+    def count_refusal(self, device_id: str, error: GatewayError) -> None:
+        """Count what was refused in the name of a device."""
+        self.refused[device_id if device_id in self._admissions else None, error.code] += 1
 
     def hello_request(self, device_id: str, now: float, sid: str | None = None) -> Outbound | None:
         """Return the request to say hello again, or None when the device was asked often enough or may not speak.
@@ -134,7 +147,19 @@ class Gateway:
             claims["sid"] = sid
         return _outbound(admission, Downlink.SESSION, claims)
 
-    def _ingest(self, message: Message, now: float) -> Reading | Greeting | OfflineHint:
+    def command(self, device_id: str, body: Claims) -> Outbound:
+        """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to."""
+        admission = self._admissions[device_id]
+        if admission.device.status is not DeviceStatus.ACTIVE:
+            revoked = admission.device.status is DeviceStatus.REVOKED
+            raise PolicyError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED, device_id)
+        counted = self.sessions.next_command(device_id)
+        if counted is None:
+            raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start")
+        sid, seq = counted
+        return _outbound(admission, Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
+
+    def _ingest(self, message: Message, now: float) -> Incoming:
         admission = self._entrance(message, now)
         match message.channel:
             case Channel.TELEMETRY:
@@ -146,7 +171,7 @@ class Gateway:
                     raise SchemaError(Code.FIELD_INVALID, "status")
                 return OfflineHint(message.device_id)
             case Channel.STATE | Channel.ACK:
-                raise TransportError(Code.CHANNEL_NOT_ALLOWED, "the device has no actuators")
+                return self._answer(admission, message, now)
             case _:
                 raise TransportError(Code.UNKNOWN_CHANNEL)
 
@@ -193,6 +218,32 @@ class Gateway:
             late=late,
             meta=body.meta,
             hello=self.sessions.take_hello(device.device_id),
+        )
+
+    def _answer(self, admission: _Admission, message: Message, now: float) -> Report | Ack:
+        """Return what a device says of its outputs. Only a session makes that fresh: a clock can be set."""
+        device_id = admission.device.device_id
+        if not admission.actuators:
+            raise TransportError(Code.CHANNEL_NOT_ALLOWED, "the device has no actuators")
+        channel = Channel(message.channel)
+        claims = _open(admission, channel, message.payload, now)
+        self.sessions.check(device_id, channel, claims, message.payload, now, clock_allowed=False)
+        if not admission.budgets.answers.take(now):
+            raise RateError(Code.RATE_LIMITED, f"{_ANSWERS:.0f} states and answers per minute")
+        if channel is Channel.STATE:
+            states = schema.state(claims, admission.actuators)
+            return Report(
+                device_id=device_id, received_at=now, states=states, hello=self.sessions.take_hello(device_id)
+            )
+        cid, result, reason, states = schema.ack(claims, admission.actuators)
+        return Ack(
+            device_id=device_id,
+            received_at=now,
+            cid=cid,
+            result=result,
+            reason=reason,
+            states=states,
+            hello=self.sessions.take_hello(device_id),
         )
 
     def _hello(self, admission: _Admission, payload: bytes, now: float) -> Greeting:

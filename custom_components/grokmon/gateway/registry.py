@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from .actuators import MAX_ACTUATORS, Actuator, check as check_actuator
 from .catalog import CATALOG
 from .errors import Code, RegistryError
 from .models import Credential, Device, DeviceStatus, Range
@@ -50,12 +51,19 @@ class DeviceRegistry:
         name: str,
         zone: str | None,
         metrics: frozenset[str],
+        actuators: tuple[Actuator, ...],
         ranges: Mapping[str, Range],
         rate_limit: int,
     ) -> Device:
         """Change what the user chose for a device."""
         changed = replace(
-            self[device_id], name=name, zone=zone, metrics=metrics, ranges=dict(ranges), rate_limit=rate_limit
+            self[device_id],
+            name=name,
+            zone=zone,
+            metrics=metrics,
+            actuators=actuators,
+            ranges=dict(ranges),
+            rate_limit=rate_limit,
         )
         check(changed)
         self._devices[device_id] = changed
@@ -96,8 +104,13 @@ def check(device: Device) -> None:
         raise RegistryError(Code.DEVICE_ID_INVALID, device.device_id)
     if unknown := device.metrics - CATALOG.keys():
         raise RegistryError(Code.METRIC_UNKNOWN, min(unknown))
-    if not device.metrics:
+    if not device.metrics and not device.actuators:
         raise RegistryError(Code.FIELD_MISSING, "metrics")
+    names = [actuator.name for actuator in device.actuators]
+    if len(names) > MAX_ACTUATORS or len(set(names)) != len(names):
+        raise RegistryError(Code.ACTUATOR_INVALID, f"at most {MAX_ACTUATORS}, each with a name of its own")
+    for actuator in device.actuators:
+        check_actuator(actuator)
     if not 1 <= device.rate_limit <= MAX_RATE_LIMIT:
         raise RegistryError(Code.RATE_LIMIT_INVALID, f"1 to {MAX_RATE_LIMIT}")
     for name, chosen in device.ranges.items():

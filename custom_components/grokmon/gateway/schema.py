@@ -4,9 +4,10 @@ from collections.abc import Mapping
 import re
 from typing import Any, Final
 
+from .actuators import MAX_PERCENT, Observed
 from .catalog import CATALOG
 from .errors import Code, SchemaError
-from .models import Claims, Hello, Telemetry, Value
+from .models import Claims, Hello, Result, Telemetry, Value
 
 MAX_METRICS: Final = 64
 MAX_META: Final = 16
@@ -18,6 +19,14 @@ MAX_TIME: Final = 253_402_300_799
 
 _ENVELOPE: Final = frozenset({"iss", "aud", "iat", "exp", "nbf", "sid", "seq", "device_id"})
 _TELEMETRY: Final = _ENVELOPE | {"metrics", "ts", "meta"}
+_STATE: Final = _ENVELOPE | {"actuators"}
+_ACK: Final = _STATE | {"cid", "result", "reason"}
+_OUTPUT: Final = frozenset({"on", "percent", "lease_left_s", "reason", "cid"})
+# Crockford's base 32, as ULIDs are written.
+_CID_PATTERN: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_REASON_PATTERN: Final = re.compile(r"[a-z0-9_]{1,32}")
+_RESULTS: Final = frozenset(result.value for result in Result)
+_MAX_LEASE_LEFT: Final = 86_400
 _HELLO: Final = _ENVELOPE - {"sid", "seq"} | {"boot", "firmware", "model", "capabilities"}
 
 
@@ -58,6 +67,59 @@ def hello(claims: Claims) -> Hello:
         model=_optional_text(claims, "model"),
         capabilities=tuple(capabilities),
     )
+
+
+def state(claims: Claims, actuators: frozenset[str]) -> dict[str, Observed]:
+    """Return the body of a state message: what each output does. `actuators` are the names that the device has."""
+    _only(claims, _STATE)
+    return _outputs(_required(claims, "actuators", dict), actuators)
+
+
+def ack(claims: Claims, actuators: frozenset[str]) -> tuple[str, Result, str, dict[str, Observed]]:
+    """Return the body of an answer to a command: its identifier, the result, the reason, and what outputs do."""
+    _only(claims, _ACK)
+    result = _required(claims, "result", str)
+    if result not in _RESULTS:
+        raise SchemaError(Code.FIELD_INVALID, "result")
+    cid = _matching(_required(claims, "cid", str), _CID_PATTERN, "cid")
+    reason = _matching(claims["reason"], _REASON_PATTERN, "reason") if "reason" in claims else ""
+    return cid, Result(result), reason, _outputs(claims.get("actuators", {}), actuators)
+
+
+def _outputs(states: Any, actuators: frozenset[str]) -> dict[str, Observed]:
+    if type(states) is not dict:
+        raise SchemaError(Code.FIELD_INVALID, "actuators")
+    observed: dict[str, Observed] = {}
+    for name, body in states.items():
+        if name not in actuators:
+            raise SchemaError(Code.ACTUATOR_NOT_GRANTED, _shown(name))
+        if type(body) is not dict or type(body.get("on")) is not bool:
+            raise SchemaError(Code.FIELD_INVALID, f"{name}.on")
+        _only(body, _OUTPUT)
+        observed[name] = Observed(
+            on=body["on"],
+            percent=_optional_number(body, "percent", MAX_PERCENT, integer=False),
+            lease_left_s=_optional_number(body, "lease_left_s", _MAX_LEASE_LEFT, integer=True),
+            reason=_matching(body["reason"], _REASON_PATTERN, "reason") if "reason" in body else "",
+            cid=_matching(body["cid"], _CID_PATTERN, "cid") if "cid" in body else None,
+        )
+    return observed
+
+
+def _optional_number(body: Claims, name: str, high: float, *, integer: bool) -> Any:
+    if name not in body:
+        return None
+    value = body[name]
+    kind = type(value)
+    if (kind is not int and (integer or kind is not float)) or not 0 <= value <= high:
+        raise SchemaError(Code.FIELD_INVALID, name)
+    return value
+
+
+def _matching(value: Any, pattern: re.Pattern[str], field: str) -> str:
+    if type(value) is not str or pattern.fullmatch(value) is None:
+        raise SchemaError(Code.FIELD_INVALID, field)
+    return value
 
 
 def _meta(claims: Claims) -> Mapping[str, str]:

@@ -25,12 +25,14 @@ _MAX_SEQ: Final = 2**53
 class Session:
     """A run of a device: its boot value and the last counter accepted on each channel.
 
-    `hello` is what the device said at its start, until somebody has taken note of it.
+    `hello` is what the device said at its start, until somebody has taken note of it; `commands` is the last counter
+    used on the way to the device.
     """
 
     sid: str
     boot: str
     hello: Hello | None = None
+    commands: int = 0
     counters: dict[Channel, int] = field(default_factory=dict)
     last: dict[Channel, bytes] = field(default_factory=dict)
 
@@ -104,6 +106,14 @@ class Sessions:
         state = self._devices.get(device_id)
         return state.active.sid if state is not None and state.active is not None else None
 
+    def next_command(self, device_id: str) -> tuple[str, int] | None:
+        """Use up a counter for a command; return the session and the counter, or None where there is no session."""
+        state = self._devices.get(device_id)
+        if state is None or state.active is None:
+            return None
+        state.active.commands += 1
+        return state.active.sid, state.active.commands
+
     def forget(self, device_id: str) -> None:
         """Drop a device's sessions. The last times stay: the device may come back with the same key pair."""
         state = self._devices.pop(device_id, None)
@@ -130,7 +140,7 @@ class Sessions:
             active = None
             if "sid" in data:
                 counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
-                active = Session(data["sid"], data["boot"], counters=counters)
+                active = Session(data["sid"], data["boot"], commands=data.get("commands", 0), counters=counters)
             self._devices[device_id] = _DeviceSessions(
                 active,
                 retired=deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED),
@@ -155,7 +165,7 @@ def _session_data(session: Session | None) -> dict[str, Any]:
     if session is None:
         return {}
     counters = {channel.value: seq for channel, seq in session.counters.items()}
-    return {"sid": session.sid, "boot": session.boot, "counters": counters}
+    return {"sid": session.sid, "boot": session.boot, "commands": session.commands, "counters": counters}
 
 
 def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> None:

@@ -1,0 +1,396 @@
+"""The way out: the order of the steps from a command to an output, and from what a device says back to the hub.
+
+The controller decides and keeps books; it publishes nothing. The hub asks it with `accept` before a command goes out,
+tells it what came back, and carries out the actions that it returns.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Any, Final
+
+from .actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
+from .actuators import Caller, Command, Key, Kind, Moment, Observed, Principal, Role, system
+from .commands import ACK_TIMEOUT_S
+from .errors import Code, CommandError, GatewayError, PolicyError
+from .interlocks import Interlocks
+from .ledger import Dose, Ledger
+from .models import Ack, Device, Reading, Result
+from .outputs import Order, Output, Step, Wish
+from .policy import Policy, Site
+from .watering import WateringWatch
+from .zones import Zone
+
+# A pump is given this much longer than its dose takes before its lease is no longer renewed.
+_PUMP_MARGIN_S: Final = 2.0
+_REMEMBERED: Final = 256
+_FULL: Final = 100.0
+
+
+class Controller:
+    """Everything in the room that can be switched."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.interlocks = Interlocks()
+        self.policy = Policy(self.ledger, self.interlocks)
+        self.zones: dict[str, Zone] = {}
+        self.outputs: dict[Key, Output] = {}
+        self._devices: dict[str, Device] = {}
+        self._orders: dict[str, Order] = {}
+        self._late: OrderedDict[str, Order] = OrderedDict()
+        self._renewals: OrderedDict[str, Key] = OrderedDict()
+        self._watering = WateringWatch()
+
+    # What is in the room
+
+    def configure(self, zones: Iterable[Zone], devices: Iterable[Device], now: Moment) -> list[Order]:
+        """Take over zones and devices; return the orders of outputs that are no more."""
+        self.zones = {zone.zone_id: zone for zone in zones}
+        self._devices = {device.device_id: device for device in devices}
+        for zone in self.zones.values():
+            metrics = {each.device_id: each.metrics for each in self._devices.values() if each.zone == zone.zone_id}
+            self.interlocks.set_zone(zone, metrics, now.steady)
+        for removed in self.interlocks.zone_ids - self.zones.keys():
+            self.interlocks.remove_zone(removed)
+        wanted = {
+            Key(device.device_id, actuator.name): (actuator, device.zone)
+            for device in self._devices.values()
+            for actuator in device.actuators
+        }
+        for key, (actuator, zone_id) in wanted.items():
+            output = self.outputs.setdefault(key, Output(key, actuator))
+            output.actuator = actuator
+            output.zone_id = zone_id if zone_id in self.zones else None
+        gone = [self.outputs.pop(key) for key in self.outputs.keys() - wanted.keys()]
+        return [order for output in gone if (order := self._abandon(output)) is not None]
+
+    def outputs_of(self, device_id: str) -> list[Output]:
+        """Return the outputs of a device."""
+        return [output for key, output in self.outputs.items() if key.device_id == device_id]
+
+    def outputs_in(self, zone_id: str) -> list[Output]:
+        """Return the outputs of a zone."""
+        return [output for output in self.outputs.values() if output.zone_id == zone_id]
+
+    def output(self, key: Key) -> Output:
+        """Return an output. Raises PolicyError (`actuator_unknown`)."""
+        if (output := self.outputs.get(key)) is None:
+            raise PolicyError(Code.ACTUATOR_UNKNOWN, str(key))
+        return output
+
+    def site(self, output: Output) -> Site:
+        """Return an output in its place."""
+        zone = self.zones.get(output.zone_id) if output.zone_id is not None else None
+        return Site(output, zone, (output,) if zone is None else tuple(self.outputs_in(zone.zone_id)))
+
+    # A command, from the wish to the answer
+
+    def accept(self, command: Command, who: Principal, cid: str, now: Moment) -> tuple[Order, Order | None]:
+        """Return the order to publish, entered in all books, and the one on its way that it takes the place of.
+
+        Raises PolicyError; *off* is never refused but for an output that does not exist.
+        """
+        output = self.output(command.key)
+        wanted = self.policy.judge(command, self.site(output), who, now)
+        run_s = self._run_s(wanted, output)
+        lease_s = output.actuator.lease_s
+        if not wanted.energises:
+            lease_s = 0
+        elif run_s is not None:
+            lease_s = min(lease_s, ceil(run_s))
+        order = Order(cid=cid, command=wanted, principal=who, at=now.steady, lease_s=lease_s, run_s=run_s)
+        amount = wanted.seconds if wanted.amount_ml is None else wanted.amount_ml
+        if wanted.energises and amount is not None:
+            self.ledger.enter(Dose(cid, order.key, output.zone_id, who.caller, amount, now.steady))
+        replaced = output.send(order)
+        if replaced is not None:
+            self._retire(replaced)
+        self._orders[cid] = order
+        self._note_caller(output, order, now)
+        return order, replaced
+
+    def withdraw(self, order: Order) -> None:
+        """Take back an order that was not published."""
+        self._orders.pop(order.cid, None)
+        self.ledger.release(order.cid)
+        output = self.outputs.get(order.key)
+        if output is not None and output.pending is order:
+            output.pending = None
+
+    def is_current(self, order: Order) -> bool:
+        """Tell whether an order is still the latest word about its output."""
+        return order.cid in self._orders
+
+    def acknowledge(self, ack: Ack, now: Moment) -> tuple[Settled, list[Action]]:
+        """Take over a device's answer. Raises CommandError (`ack_unexpected`) for one that nobody waits for."""
+        settled = self._settle(ack, now)
+        return settled, self.report(ack.device_id, ack.states, now)
+
+    def expire(self, now: Moment) -> list[Settled]:
+        """Give up the orders that were not answered in time. Their doses stay in the books: they may have come."""
+        overdue = [order for order in self._orders.values() if now.steady - order.at >= ACK_TIMEOUT_S]
+        for order in overdue:
+            self._retire(order)
+            output = self.outputs[order.key]
+            if output.pending is order:
+                output.pending = None
+                # What may be on all the same is wanted by nobody.
+                output.wish = None
+        return [Settled(Fate.TIMEOUT, order) for order in overdue]
+
+    def restarted(self, device_id: str) -> list[Settled]:
+        """Give up what was on its way to a device that has started anew."""
+        lost = [order for order in self._orders.values() if order.key.device_id == device_id]
+        for order in lost:
+            self._retire(order)
+            self.outputs[order.key].pending = None
+        return [Settled(Fate.FAILED, order, "boot") for order in lost]
+
+    def absent(self, device_id: str) -> None:
+        """Note that a device is not heard any more: nobody knows what its outputs do."""
+        for output in self.outputs_of(device_id):
+            output.observed = None
+
+    def abandon(self, device_id: str) -> list[Order]:
+        """Let go of a device that may no longer be spoken to: its outputs end by their leases."""
+        return [order for output in self.outputs_of(device_id) if (order := self._abandon(output)) is not None]
+
+    def renewing(self, key: Key, cid: str, now: Moment) -> tuple[Order, int]:
+        """Return the order whose lease is to be prolonged, and by how many seconds."""
+        output = self.outputs[key]
+        if output.wish is None:
+            raise PolicyError(Code.COMMAND_SUPERSEDED, str(key))
+        lease_s = output.lease_of(now.steady)
+        self._remember(self._renewals, cid, key)
+        output.wish.renewed_at = now.steady
+        return output.wish.order, lease_s
+
+    # What devices say, and what time brings
+
+    def report(self, device_id: str, states: Mapping[str, Observed], now: Moment) -> list[Action]:
+        """Take over what the outputs of a device do."""
+        actions: list[Action] = []
+        for name, observed in states.items():
+            if (output := self.outputs.get(Key(device_id, name))) is None:
+                continue
+            match output.report(observed, now.steady):
+                case Step.ENDED:
+                    if observed.reason != "done":
+                        self._watering.stopped(output.key)
+                    actions.append(Ended(output.key, observed.reason))
+                case Step.UNWANTED:
+                    actions.append(Stop(output.key, "unasked"))
+                case Step.FAULT:
+                    actions += self._fault(output, "mismatch")
+                case Step.SAME:
+                    pass
+            self._count_burning(output, now)
+        return actions
+
+    def observe(self, reading: Reading, now: Moment) -> list[Action]:
+        """Take over what a device measured; return what it sets off at once."""
+        device = self._devices.get(reading.device_id)
+        if device is None or device.zone is None or device.zone not in self.zones:
+            return []
+        self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
+        self._watering.observe(device.zone, reading.values, now.steady)
+        tripped = self._judge_interlocks(now)
+        # Nothing waits for the next second where somebody could come to harm.
+        return [*tripped, *self._sustain(now)] if tripped else []
+
+    def tick(self, now: Moment) -> list[Action]:
+        """Return what is due: renewals, ends, faults, and what interlocks and the dark period want."""
+        actions = [*self._judge_interlocks(now), *self._sustain(now)]
+        for key, fault in self._watering.judge(now.steady):
+            if (output := self.outputs.get(key)) is not None:
+                actions += self._fault(output, fault)
+        for output in self.outputs.values():
+            if output.overdue(now.steady):
+                actions += self._fault(output, "mismatch")
+            self._count_burning(output, now)
+        return actions
+
+    def reset_fault(self, key: Key) -> str | None:
+        """Let an output be used again after a fault; return the fault."""
+        output = self.output(key)
+        fault, output.fault, output.mismatch_since = output.fault, None, None
+        return fault
+
+    # Over a restart
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what has to survive a restart, as plain data."""
+        return {
+            "ledger": self.ledger.snapshot(),
+            "latched": self.interlocks.snapshot(),
+            "ai_allowed": self.policy.ai_allowed,
+            "overrides": dict(self.policy.overrides),
+            "outputs": [
+                {
+                    "device_id": key.device_id,
+                    "actuator": key.actuator,
+                    "fault": output.fault,
+                    "started_at": output.started_at,
+                    "stopped_at": output.stopped_at,
+                    "wish": output.wish.as_dict() if output.wish is not None else None,
+                }
+                for key, output in self.outputs.items()
+            ],
+        }
+
+    def restore(self, snapshot: Mapping[str, Any], open_until: float, now: Moment) -> None:
+        """Take up a snapshot, after `configure`. What was on counts as on until `open_until`.
+
+        A wish stands again only if its device says within the lease that it is still carried out.
+        """
+        self.ledger.restore(snapshot["ledger"], open_until)
+        self.interlocks.restore(snapshot["latched"])
+        self.policy.ai_allowed = snapshot["ai_allowed"]
+        self.policy.overrides = dict(snapshot["overrides"])
+        for data in snapshot["outputs"]:
+            output = self.outputs.get(Key(data["device_id"], data["actuator"]))
+            if output is None:
+                continue
+            output.fault = data["fault"]
+            output.started_at, output.stopped_at = data["started_at"], data["stopped_at"]
+            wish = data["wish"]
+            if wish is not None and now.steady < wish["lease_until"]:
+                output.wish = Wish.from_dict(wish, now.steady)
+
+    def _run_s(self, wanted: Command, output: Output) -> float | None:
+        if wanted.amount_ml is not None:
+            return wanted.amount_ml / output.actuator.ml_per_s + _PUMP_MARGIN_S
+        return wanted.seconds
+
+    def _note_caller(self, output: Output, order: Order, now: Moment) -> None:
+        caller = order.principal.caller
+        if caller is Caller.SYSTEM:
+            return
+        output.held_by, output.commanded_at = caller, now.steady
+        if output.forced and not order.command.energises:
+            output.forced, output.resume = False, None
+            # A person may have a reason that no sensor knows of.
+            output.let_be = caller is Caller.PERSON
+
+    def _settle(self, ack: Ack, now: Moment) -> Settled:
+        if (order := self._orders.get(ack.cid)) is not None and order.key.device_id == ack.device_id:
+            del self._orders[ack.cid]
+            self._conclude(order, ack.result, now)
+            return Settled(Fate(ack.result.value), order, ack.reason)
+        if (key := self._renewals.get(ack.cid)) is not None and key.device_id == ack.device_id:
+            del self._renewals[ack.cid]
+            output = self.outputs.get(key)
+            if output is not None and output.wish is not None and ack.result is Result.DONE:
+                output.wish.confirmed_at = now.steady
+            return Settled(Fate.RENEWED, None, ack.reason)
+        late = self._late.get(ack.cid)
+        if late is not None and late.key.device_id == ack.device_id:
+            del self._late[ack.cid]
+            if ack.result is Result.REJECTED:
+                self.ledger.release(ack.cid)
+            return Settled(Fate.LATE, late, ack.reason)
+        raise CommandError(Code.ACK_UNEXPECTED)
+
+    def _conclude(self, order: Order, result: Result, now: Moment) -> None:
+        output = self.outputs[order.key]
+        if result is not Result.DONE:
+            if result is Result.REJECTED:
+                self.ledger.release(order.cid)
+            if output.pending is order:
+                output.pending = None
+            return
+        output.confirm(order, now.steady)
+        if not order.command.energises:
+            self._watering.stopped(order.key)
+        elif order.command.amount_ml is not None and output.zone_id is not None:
+            run_s = order.command.amount_ml / output.actuator.ml_per_s
+            self._watering.begin(order.key, output.zone_id, order.command.amount_ml, run_s, now.steady)
+        self._count_burning(output, now)
+
+    def _sustain(self, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        for output in self.outputs.values():
+            if output.is_on and (refusal := self._may_not_go_on(output, now)) is not None:
+                if output.pending is None or output.pending.command.energises:
+                    actions.append(Stop(output.key, refusal.code.value, refusal.detail))
+                continue
+            actions += self._drive(output)
+            if output.wish is not None and output.pending is None:
+                actions += self._keep(output, output.wish, now)
+        return actions
+
+    def _may_not_go_on(self, output: Output, now: Moment) -> GatewayError | None:
+        at_rest = output.wish is None and output.pending is None
+        if at_rest and output.fault is not None:
+            return None
+        try:
+            self.policy.sustain(self.site(output), now)
+        except PolicyError as error:
+            return error
+        return None
+
+    def _keep(self, output: Output, wish: Wish, now: Moment) -> list[Action]:
+        """Return what a standing wish needs: nothing, a renewal, or its end."""
+        lease_s = wish.order.lease_s
+        if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * lease_s:
+            output.drop()
+            return [Ended(output.key, "lost")]
+        if wish.until is not None and now.steady >= wish.until:
+            return [Stop(output.key, "done")]
+        return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
+
+    def _drive(self, output: Output) -> list[Action]:
+        """Return what an interlock wants of an exhaust fan, or what it has no longer a reason to."""
+        if output.actuator.role is not Role.EXHAUST or output.pending is not None or output.fault is not None:
+            return []
+        interlock = self.interlocks.exhausting(output.zone_id)
+        if interlock is None:
+            output.let_be = False
+            if not output.forced:
+                return []
+            output.forced, resume, output.resume = False, output.resume, None
+            if resume is None:
+                return [Stop(output.key, "interlock_ended")]
+            return [Drive(resume.command, system("interlock_ended"))]
+        if output.forced or output.let_be:
+            return []
+        output.resume = output.wish.order if output.wish is not None else None
+        output.forced = True
+        full = Command(key=output.key, percent=min(_FULL, output.actuator.max_percent))
+        return [Drive(full, system(interlock.value))]
+
+    def _fault(self, output: Output, fault: str) -> list[Action]:
+        if output.fault is not None:
+            return []
+        output.drop()
+        output.fault = fault
+        return [Faulted(output.key, fault), Stop(output.key, Code.OUTPUT_FAULT.value, fault)]
+
+    def _judge_interlocks(self, now: Moment) -> list[Action]:
+        return [Tripped(zone_id, each, active) for zone_id, each, active in self.interlocks.judge(now.steady)]
+
+    def _count_burning(self, output: Output, now: Moment) -> None:
+        if output.actuator.kind is not Kind.LIGHT:
+            return
+        if output.is_on:
+            self.ledger.begin(output.key, now.steady)
+        else:
+            self.ledger.end(output.key, now.steady)
+
+    def _abandon(self, output: Output) -> Order | None:
+        order = output.drop()
+        if order is not None:
+            self._retire(order)
+        return order
+
+    def _retire(self, order: Order) -> None:
+        """Wait for an answer no longer, but know it when it comes."""
+        self._orders.pop(order.cid, None)
+        self._remember(self._late, order.cid, order)
+
+    @staticmethod
+    def _remember[T](memory: OrderedDict[str, T], cid: str, what: T) -> None:
+        memory[cid] = what
+        if len(memory) > _REMEMBERED:
+            memory.popitem(last=False)

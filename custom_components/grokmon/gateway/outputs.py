@@ -1,0 +1,210 @@
+"""Outputs: what was asked of each actuator, what it was last told, and what its device says that it does.
+
+An output has at most one order on its way and at most one wish that stands. The wish is what the hub renews the lease
+for; without one, an output is to be off, or where its safe state is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from .actuators import Actuator, Caller, Command, Key, Observed, Principal
+
+# "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
+MISMATCH_S: Final = 5.0
+_PERCENT_TOLERANCE: Final = 1.0
+# How an output may come to be off without anything being wrong.
+_ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command on its way, or one that was carried out.
+
+    `run_s` is how long it is to stay on, None for as long as nobody says otherwise.
+    """
+
+    cid: str
+    command: Command
+    principal: Principal
+    at: float
+    lease_s: int = 0
+    run_s: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return the output that it is about."""
+        return self.command.key
+
+
+@dataclass(slots=True)
+class Wish:
+    """What is to be on. `lease_until` is when the device ends it unless it is renewed."""
+
+    order: Order
+    until: float | None
+    renewed_at: float
+    lease_until: float
+    confirmed_at: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the wish as plain data."""
+        order = self.order
+        return {
+            "cid": order.cid,
+            "device_id": order.key.device_id,
+            "actuator": order.key.actuator,
+            "params": order.command.params(),
+            "caller": order.principal.caller.value,
+            "identity": order.principal.identity,
+            "at": order.at,
+            "lease_s": order.lease_s,
+            "run_s": order.run_s,
+            "until": self.until,
+            "lease_until": self.lease_until,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], now: float) -> Self:
+        """Return the wish that `as_dict` wrote."""
+        key = Key(data["device_id"], data["actuator"])
+        order = Order(
+            cid=data["cid"],
+            command=Command(key=key, **data["params"]),
+            principal=Principal(caller=Caller(data["caller"]), identity=data["identity"]),
+            at=data["at"],
+            lease_s=data["lease_s"],
+            run_s=data["run_s"],
+        )
+        return cls(order, data["until"], now, data["lease_until"], now)
+
+
+class Step(StrEnum):
+    """What a report of a device means for an output."""
+
+    SAME = "same"
+    ENDED = "ended"
+    UNWANTED = "unwanted"
+    FAULT = "fault"
+
+
+@dataclass(slots=True)
+class Output:
+    """One actuator of one device.
+
+    `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
+    it. `held_by` is the class of who last commanded it, at `commanded_at`. `forced` says that an interlock drives it,
+    `resume` what stood before that, `let_be` that a person switched it off all the same.
+    """
+
+    key: Key
+    actuator: Actuator
+    zone_id: str | None = None
+    observed: Observed | None = None
+    pending: Order | None = None
+    wish: Wish | None = None
+    fault: str | None = None
+    mismatch_since: float | None = None
+    started_at: float | None = None
+    stopped_at: float | None = None
+    held_by: Caller | None = None
+    commanded_at: float = 0.0
+    forced: bool = False
+    resume: Order | None = None
+    let_be: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether it is on, as far as anybody knows: what was sent and not answered counts as on."""
+        observed = self.observed is not None and self.observed.on
+        return observed or self.wish is not None or (self.pending is not None and self.pending.command.energises)
+
+    @property
+    def in_step(self) -> bool:
+        """Tell whether the device does what was asked of it."""
+        return self.fault is None and self.mismatch_since is None
+
+    def send(self, order: Order) -> Order | None:
+        """Note an order that is on its way; return the one that it takes the place of."""
+        replaced, self.pending = self.pending, order
+        if not order.command.energises:
+            # From here on nothing is renewed, whatever becomes of the order: the lease ends it at the latest.
+            self.wish = None
+        return replaced
+
+    def confirm(self, order: Order, now: float) -> None:
+        """Note that the device did what was ordered."""
+        if self.pending is order:
+            self.pending = None
+        self.mismatch_since = None
+        if not order.command.energises:
+            self.wish = None
+            return
+        until = None if order.run_s is None else now + order.run_s
+        self.wish = Wish(order, until, now, now + order.lease_s, now)
+
+    def renewed(self, now: float) -> None:
+        """Note that the device was told to go on."""
+        if self.wish is not None:
+            self.wish.renewed_at = now
+            self.wish.lease_until = now + self.lease_of(now)
+
+    def lease_of(self, now: float) -> int:
+        """Return the lease that a renewal gives: no longer than what is still to run."""
+        if self.wish is None:
+            return 0
+        if self.wish.until is None:
+            return self.wish.order.lease_s
+        return max(1, min(self.wish.order.lease_s, round(self.wish.until - now + 0.5)))
+
+    def drop(self) -> Order | None:
+        """Give up the order that is on its way and the wish that stands; return the order."""
+        pending, self.pending, self.wish = self.pending, None, None
+        self.forced, self.resume, self.mismatch_since = False, None, None
+        return pending
+
+    def report(self, observed: Observed, now: float) -> Step:
+        """Take over what the device says; tell what it means."""
+        was_on = self.observed is not None and self.observed.on
+        self.observed = observed
+        if observed.on and not was_on:
+            self.started_at = now
+        elif was_on and not observed.on:
+            self.stopped_at = now
+        if self.pending is not None:
+            return Step.SAME
+        if self.wish is None:
+            return self._judge_idle(observed, now)
+        if observed.on and self._matches(observed):
+            self.mismatch_since = None
+            self.wish.confirmed_at = now
+            return Step.SAME
+        if not observed.on and observed.reason in _ENDED and observed.cid in {None, self.wish.order.cid}:
+            self.wish, self.mismatch_since, self.forced = None, None, False
+            return Step.ENDED
+        return self._differs(now)
+
+    def overdue(self, now: float) -> bool:
+        """Tell whether the device has had its time to do what it acknowledged."""
+        return self.fault is None and self.mismatch_since is not None and now - self.mismatch_since >= MISMATCH_S
+
+    def _judge_idle(self, observed: Observed, now: float) -> Step:
+        at_rest = not observed.on or (self.actuator.safe_percent > 0 and observed.percent == self.actuator.safe_percent)
+        if at_rest:
+            self.mismatch_since = None
+            return Step.SAME
+        return Step.FAULT if self._differs(now) is Step.FAULT else Step.UNWANTED
+
+    def _differs(self, now: float) -> Step:
+        if self.mismatch_since is None:
+            self.mismatch_since = now
+        return Step.FAULT if self.overdue(now) else Step.SAME
+
+    def _matches(self, observed: Observed) -> bool:
+        """Tell whether what is on is what the wish asked for, as near as the device can set it."""
+        wanted = self.wish.order.command.percent if self.wish is not None else None
+        if wanted is None or observed.percent is None:
+            return True
+        step = 50.0 / self.actuator.speeds if self.actuator.speeds else 0.0
+        return abs(observed.percent - wanted) <= max(_PERCENT_TOLERANCE, step)

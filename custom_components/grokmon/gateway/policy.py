@@ -1,0 +1,334 @@
+"""Policy: whether a command may be carried out, and if not, why, what is left, and when it frees up.
+
+Turning off is never judged here. Everything else passes the same rules in the same order, whoever asks: bounds, faults
+and interlocks, the dark period, budgets, then the limits of the caller's class, and its rate last, so that a refusal by
+any other rule costs nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .actuators import Caller, Command, Key, Kind, Moment, Principal, Role, normalise
+from .errors import Code, PolicyError
+from .interlocks import Interlocks
+from .ledger import DAY_S, HOUR_S, Ledger
+from .outputs import Output
+from .ratelimit import TokenBucket
+from .zones import Zone
+
+_MINUTE_S: Final = 60.0
+# Between the starts of two loads.
+STAGGER_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassLimits:
+    """What one class of callers may do beyond what holds for everybody.
+
+    `rate` is in commands a minute for each output, `hold_s` how long a command keeps lower classes away from an
+    output, `day_ml` the water of a zone in 24 hours.
+    """
+
+    rate: int = 5
+    hold_s: float = 0.0
+    max_percent: float = 100.0
+    min_dose_ml: float = 0.0
+    max_dose_ml: float = 1000.0
+    day_ml: float | None = None
+    min_inject_s: float = 1.0
+    max_inject_s: float = 120.0
+
+
+LIMITS: Final[Mapping[Caller, ClassLimits]] = {
+    Caller.PERSON: ClassLimits(hold_s=300.0),
+    Caller.AUTOMATION: ClassLimits(),
+    Caller.VOICE: ClassLimits(),
+    Caller.AI: ClassLimits(max_percent=90.0, min_dose_ml=50.0, max_dose_ml=500.0, day_ml=2000.0, min_inject_s=15.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An output in its place. `siblings` are all outputs of its zone, itself included: they share its budgets."""
+
+    output: Output
+    zone: Zone | None
+    siblings: tuple[Output, ...]
+
+    @property
+    def zone_id(self) -> str | None:
+        """Return the identifier of the zone."""
+        return None if self.zone is None else self.zone.zone_id
+
+    def keys(self, role: Role) -> list[Key]:
+        """Return the outputs of the zone with a role."""
+        return [each.key for each in self.siblings if each.actuator.role is role]
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """An amount that some outputs may give together within a window of seconds."""
+
+    what: str
+    unit: str
+    limit: float
+    window: float
+    keys: list[Key]
+
+
+@dataclass(slots=True)
+class Policy:
+    """Judge commands by the ledger, the interlocks, and what is set for zones and classes.
+
+    `overrides` are the steady times until which an administrator let lights burn in the dark period, by zone.
+    """
+
+    ledger: Ledger
+    interlocks: Interlocks
+    limits: Mapping[Caller, ClassLimits] = field(default_factory=lambda: LIMITS)
+    ai_allowed: bool = True
+    overrides: dict[str, float] = field(default_factory=dict)
+    _buckets: dict[tuple[Key, Caller], TokenBucket] = field(default_factory=dict)
+    _next_start: float = 0.0
+
+    def judge(self, command: Command, site: Site, who: Principal, now: Moment) -> Command:
+        """Return the command in its normal form if it may be carried out; raise PolicyError otherwise."""
+        wanted = normalise(command, site.output.actuator)
+        if not wanted.energises:
+            return wanted
+        self._faultless(site.output)
+        self._interlocks(site)
+        if who.caller is not Caller.SYSTEM:
+            self._sensors(site, now, running=False)
+            self._driven(site)
+        self._photoperiod(site, now)
+        self._budgets(wanted, site, now)
+        if who.caller is not Caller.SYSTEM:
+            self._class(wanted, site, who, now)
+            self._held(site.output, who, now)
+            self._rest(site.output, now)
+            self._rate(site.output.key, who, now)
+        return wanted
+
+    def sustain(self, site: Site, now: Moment) -> None:
+        """Raise PolicyError when an output that is on may not go on."""
+        self._faultless(site.output)
+        self._interlocks(site)
+        self._sensors(site, now, running=True)
+        self._photoperiod(site, now)
+        self._lamp(site, now)
+        wish = site.output.wish
+        if wish is not None and wish.order.principal.caller is Caller.AI and not self.ai_allowed:
+            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off")
+
+    def start_delay(self, output: Output, now: float) -> float:
+        """Return the seconds to wait before an output is switched on, and keep the place in the queue of loads."""
+        if not output.actuator.is_load or output.is_on:
+            return 0.0
+        start = max(now, self._next_start)
+        self._next_start = start + STAGGER_S
+        return start - now
+
+    def water_left(self, zone: Zone, pumps: list[Key], now: float) -> float:
+        """Return the millilitres that the pumps of a zone may still give."""
+        return max(0.0, zone.water_budget - self.ledger.given(now, DAY_S, keys=pumps))
+
+    def with_limits(self, limits: Mapping[Caller, ClassLimits]) -> None:
+        """Take over other limits of the classes."""
+        self.limits = limits
+        self._buckets.clear()
+
+    def _faultless(self, output: Output) -> None:
+        if output.fault is not None:
+            raise PolicyError(
+                Code.OUTPUT_FAULT, f"{output.key} has a fault ({output.fault}) that an administrator has to reset"
+            )
+
+    def _interlocks(self, site: Site) -> None:
+        blocking = self.interlocks.blocking(site.output.actuator, site.zone_id)
+        if blocking is not None:
+            raise PolicyError(Code.INTERLOCKED, f"the interlock {blocking} keeps {site.output.key} off")
+
+    def _sensors(self, site: Site, now: Moment, *, running: bool) -> None:
+        stale = self.interlocks.stale(site.output.actuator, site.zone_id, now.steady, running=running)
+        if stale is not None:
+            raise PolicyError(Code.SENSOR_STALE, f"no sensor says lately and plausibly what {stale} is")
+
+    def _driven(self, site: Site) -> None:
+        if site.output.forced:
+            driving = self.interlocks.exhausting(site.zone_id)
+            raise PolicyError(Code.INTERLOCKED, f"the interlock {driving} drives {site.output.key}")
+
+    def _photoperiod(self, site: Site, now: Moment) -> None:
+        zone = site.zone
+        if zone is None or site.output.actuator.kind is not Kind.LIGHT or not zone.is_dark(now.day_s):
+            return
+        if self._overridden(zone, now):
+            return
+        left = zone.until_light_change(now.day_s)
+        raise PolicyError(
+            Code.DARK_PERIOD,
+            f"it is the dark period of {zone.name}, stage {zone.stage}{_when(left)}",
+            frees_in_s=left,
+        )
+
+    def _overridden(self, zone: Zone, now: Moment) -> bool:
+        return now.steady < self.overrides.get(zone.zone_id, 0.0)
+
+    def _budgets(self, wanted: Command, site: Site, now: Moment) -> None:
+        output, zone = site.output, site.zone
+        actuator, own = output.actuator, [output.key]
+        if wanted.amount_ml is not None:
+            self._interval(output, now.steady)
+            self._within(
+                wanted.amount_ml, _Budget(f"the water of {output.key}", "ml", actuator.day_ml, DAY_S, own), now
+            )
+            if zone is not None:
+                pumps = site.keys(Role.IRRIGATION)
+                budget = _Budget(f"the water of {zone.name}", "ml", zone.water_budget, DAY_S, pumps)
+                self._within(wanted.amount_ml, budget, now)
+        elif wanted.seconds is not None:
+            self._interval(output, now.steady)
+            self._within(wanted.seconds, _Budget(f"the CO2 of {output.key}", "s", actuator.hour_s, HOUR_S, own), now)
+            if zone is not None:
+                valves = site.keys(Role.CO2_VALVE)
+                budget = _Budget(f"the CO2 of {zone.name}", "s", zone.co2_hour_s, HOUR_S, valves)
+                self._within(wanted.seconds, budget, now)
+        self._lamp(site, now)
+
+    def _interval(self, output: Output, now: float) -> None:
+        last = self.ledger.last_dose(output.key)
+        if last is None or now - last >= output.actuator.interval_s:
+            return
+        left = last + output.actuator.interval_s - now
+        raise PolicyError(
+            Code.DOSE_TOO_SOON,
+            f"{output.key} gives one dose in {output.actuator.interval_s:g} s{_when(left)}",
+            limit=output.actuator.interval_s,
+            frees_in_s=left,
+        )
+
+    def _within(self, wanted: float, budget: _Budget, now: Moment) -> None:
+        limit, window = budget.limit, budget.window
+        left = max(0.0, limit - self.ledger.given(now.steady, window, keys=budget.keys))
+        if wanted <= left:
+            return
+        frees = self.ledger.frees_in(now.steady, window, budget.keys, wanted - left) if wanted <= limit else None
+        hours = "24 hours" if window == DAY_S else "an hour"
+        raise PolicyError(
+            Code.BUDGET_EXCEEDED,
+            f"{budget.what}: at most {limit:g} {budget.unit} in {hours}, {left:g} {budget.unit} left{_when(frees)}",
+            limit=limit,
+            left=left,
+            frees_in_s=frees,
+        )
+
+    def _lamp(self, site: Site, now: Moment) -> None:
+        """Refuse a lamp that has burned for as long as it may."""
+        actuator = site.output.actuator
+        if actuator.kind is not Kind.LIGHT:
+            return
+        limits = [] if actuator.hours_day is None else [actuator.hours_day * HOUR_S]
+        # An override is for somebody who has to see something, not more light for the plants.
+        if site.zone is not None and not self._overridden(site.zone, now):
+            limits.append(site.zone.lamp_budget_s)
+        if not limits or self.ledger.burned(site.output.key, now.steady) < min(limits):
+            return
+        hours = min(limits) / HOUR_S
+        raise PolicyError(
+            Code.BUDGET_EXCEEDED,
+            f"the light of {site.output.key}: at most {hours:g} h in 24 hours, 0 h left",
+            limit=hours,
+            left=0.0,
+        )
+
+    def _class(self, wanted: Command, site: Site, who: Principal, now: Moment) -> None:
+        limits = self.limits[who.caller]
+        if who.caller is Caller.AI and not self.ai_allowed:
+            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
+        self._bounds(wanted, limits, who.caller)
+        if wanted.amount_ml is not None and limits.day_ml is not None:
+            pumps = site.keys(Role.IRRIGATION) or [wanted.key]
+            left = max(0.0, limits.day_ml - self.ledger.given(now.steady, DAY_S, keys=pumps, caller=who.caller))
+            if wanted.amount_ml > left:
+                raise PolicyError(
+                    Code.BUDGET_EXCEEDED,
+                    f"the water of the class {who.caller}: at most {limits.day_ml:g} ml in 24 hours, {left:g} ml left",
+                    limit=limits.day_ml,
+                    left=left,
+                )
+        if site.output.actuator.needs_approval and who.caller is Caller.AI and who.approved_by is None:
+            raise PolicyError(
+                Code.APPROVAL_REQUIRED, f"an administrator has to approve what the AI does to {wanted.key}"
+            )
+
+    @staticmethod
+    def _bounds(wanted: Command, limits: ClassLimits, caller: Caller) -> None:
+        for what, unit, value, low, high in (
+            ("percent", "%", wanted.percent, 0.0, limits.max_percent),
+            ("dose", "ml", wanted.amount_ml, limits.min_dose_ml, limits.max_dose_ml),
+            ("injection", "s", wanted.seconds, limits.min_inject_s, limits.max_inject_s),
+        ):
+            if value is not None and not low <= value <= high:
+                raise PolicyError(
+                    Code.AI_LIMIT if caller is Caller.AI else Code.LIMIT_EXCEEDED,
+                    f"{what} for the class {caller}: {low:g} to {high:g} {unit}",
+                    limit=high,
+                )
+
+    def _held(self, output: Output, who: Principal, now: Moment) -> None:
+        pending = output.pending
+        if pending is not None and pending.command.energises and pending.principal.caller.rank < who.caller.rank:
+            raise PolicyError(Code.HELD, f"a command of the class {pending.principal.caller} is on its way")
+        holder = output.held_by
+        if holder is None or holder is Caller.SYSTEM or holder.rank >= who.caller.rank:
+            return
+        left = output.commanded_at + self.limits[holder].hold_s - now.steady
+        if left > 0:
+            raise PolicyError(
+                Code.HELD, f"the class {holder} set {output.key} and comes first{_when(left)}", frees_in_s=left
+            )
+
+    def _rest(self, output: Output, now: Moment) -> None:
+        """Keep a load off for its minimum time, and for what was missing of its minimum time on."""
+        actuator = output.actuator
+        if output.is_on or output.stopped_at is None:
+            return
+        ready = output.stopped_at + actuator.min_off_s
+        if output.started_at is not None:
+            ready = max(ready, output.started_at + actuator.min_on_s + actuator.min_off_s)
+        left = ready - now.steady
+        if left > 0:
+            raise PolicyError(
+                Code.MINIMUM_OFF_TIME, f"{output.key} has to stay off for a while{_when(left)}", frees_in_s=left
+            )
+
+    def _rate(self, key: Key, who: Principal, now: Moment) -> None:
+        rate = self.limits[who.caller].rate
+        bucket = self._buckets.setdefault((key, who.caller), TokenBucket(rate, _MINUTE_S))
+        if not bucket.take(now.steady):
+            left = _MINUTE_S / rate
+            raise PolicyError(
+                Code.CONTROL_RATE,
+                f"at most {rate} commands a minute for {key} from the class {who.caller}{_when(left)}",
+                limit=rate,
+                left=0.0,
+                frees_in_s=left,
+            )
+
+
+def limits_from(data: Mapping[str, Mapping[str, float]]) -> dict[Caller, ClassLimits]:
+    """Return the limits of the classes with what was changed about them, from plain data."""
+    return {caller: replace(default, **data.get(caller.value, {})) for caller, default in LIMITS.items()}  # type: ignore[arg-type] # named as the fields are
+
+
+def _when(seconds: float | None) -> str:
+    """Return when a rule frees up, in words that need no clock."""
+    if seconds is None:
+        return ""
+    if seconds < 2 * _MINUTE_S:
+        return f"; frees up in {seconds:.0f} s"
+    if seconds < 2 * HOUR_S:
+        return f"; frees up in {seconds / _MINUTE_S:.0f} min"
+    return f"; frees up in {seconds / HOUR_S:.1f} h"

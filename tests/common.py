@@ -6,7 +6,7 @@ from datetime import timedelta
 import json
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import MagicMock
+from unittest.mock import DEFAULT, MagicMock
 
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.config_entries import (
@@ -37,6 +37,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.hub import GrokmonConfigEntry, GrokmonHub
 
+from .device_simulator.actuators import Outputs, specs_from
 from .device_simulator.credentials import DeviceIdentity, PrivateKey
 from .device_simulator.protocol import DeviceProtocol
 
@@ -120,15 +121,26 @@ class Room:
         assert isinstance(response, dict)
         return response
 
+    async def act(
+        self, domain: str, service: str, unique_id: str, *, context: Context | None = None, **data: Any
+    ) -> None:
+        """Call a service of an entity, as an administrator unless told otherwise."""
+        target = {"entity_id": self.entity_id(unique_id)}
+        await self.hass.services.async_call(
+            domain, service, {**target, **data}, blocking=True, context=context or Context(user_id=self.admin.user_id)
+        )
+        await self.settle()
+
     async def enrol(
         self, device_id: str = "tent-1", *metrics: str, private_key: PrivateKey | None = None, **choices: Any
     ) -> RoomDevice:
         """Enrol a device through the service; return the device, which has not said anything yet."""
         data = {"device_id": device_id, "name": device_id.replace("-", " ").title(), "metrics": list(metrics)}
-        if not metrics:
+        if not metrics and "actuators" not in choices:
             data["metrics"] = ["temp_c", "humidity_percent"]
         response = await self.call("enroll_device", data | choices)
-        return RoomDevice(self, DeviceProtocol(DeviceIdentity.from_enrolment(response, private_key)))
+        outputs = Outputs(specs_from(response.get("actuators", {})))
+        return RoomDevice(self, DeviceProtocol(DeviceIdentity.from_enrolment(response, private_key), outputs=outputs))
 
     async def add_zone(self, name: str, stage: str = "vegetative") -> ConfigSubentry:
         """Add a zone through its flow; return its subentry."""
@@ -282,6 +294,33 @@ class RoomDevice:
             if message.topic == self.identity.down("session"):
                 self.protocol.receive(message.payload, self.room.now)
                 yield self.identity.verify_down(message.payload)
+
+    def attach(self) -> None:
+        """Carry out commands as they are published, and answer them, from now on."""
+        before = self.room.mqtt.async_publish.side_effect
+
+        def publish(topic: str, payload: bytes, *rest: Any, **more: Any) -> Any:
+            if before is not None:
+                before(topic, payload, *rest, **more)
+            if topic == self.identity.down("command"):
+                self.protocol.receive_command(payload, self.room.now)
+                self.room.hass.async_create_task(self.answer(), eager_start=False)
+            return DEFAULT
+
+        self.room.mqtt.async_publish.side_effect = publish
+
+    async def answer(self) -> None:
+        """Send what the device has to say of its outputs."""
+        while (message := self.protocol.next_answer(self.room.now)) is not None:
+            channel, payload = message
+            async_fire_mqtt_message(self.room.hass, self.identity.up(channel), payload, 1, False)
+
+    async def act(self) -> None:
+        """Say hello, say what the outputs do, and carry out commands from now on."""
+        await self.hello()
+        self.attach()
+        await self.answer()
+        await self.room.settle()
 
     async def hello(self) -> list[dict[str, Any]]:
         """Say hello; return the claims of what came back."""

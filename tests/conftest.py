@@ -8,6 +8,7 @@ from unittest.mock import MagicMock, Mock
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.auth.models import User
 from homeassistant.core import Context, HomeAssistant
+from homeassistant.setup import async_setup_component
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry  # type: ignore[import-untyped] # no py.typed
 from pytest_homeassistant_custom_component.syrupy import HomeAssistantSnapshotExtension  # type: ignore[import-untyped]
@@ -87,10 +88,12 @@ def admin(hass_admin_user: User) -> Context:
 
 
 @pytest.fixture
-def quiet_room(
+async def quiet_room(
     clock: FrozenDateTimeFactory, hass: HomeAssistant, entry: GrokmonConfigEntry, mqtt_mock: MagicMock, admin: Context
 ) -> Room:
     """Return a room whose integration is not set up yet."""
+    # Conversation, which the integration depends on, takes this for granted.
+    assert await async_setup_component(hass, "homeassistant", {})
     mqtt_mock.async_publish.reset_mock()
     return Room(hass, mqtt_mock, clock, entry, admin)
 

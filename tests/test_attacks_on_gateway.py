@@ -7,8 +7,8 @@ import pytest
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.envelope import encode_base64url
 from custom_components.grokmon.gateway.errors import GatewayError
-from custom_components.grokmon.gateway.models import Algorithm, Device, Greeting, Message, OfflineHint, Reading
-from custom_components.grokmon.gateway.pipeline import Gateway
+from custom_components.grokmon.gateway.models import Algorithm, Device, Greeting, Message
+from custom_components.grokmon.gateway.pipeline import Gateway, Incoming
 from tests.device_simulator.attacks import ATTACKS, Attack, Scene
 from tests.device_simulator.credentials import ALGORITHMS, Auth, DeviceIdentity, generate_key_pair, public_pem
 from tests.device_simulator.protocol import DeviceProtocol
@@ -68,7 +68,7 @@ class Site:
         self.receives(protocol.identity.up("telemetry"), message[1])
         return message[1]
 
-    def receives(self, topic: str, payload: bytes, *, retained: bool = False) -> Reading | Greeting | OfflineHint:
+    def receives(self, topic: str, payload: bytes, *, retained: bool = False) -> Incoming:
         """Hand a message to the gateway."""
         _, _, device_id, _, channel = topic.split("/")
         return self.gateway.ingest(Message(device_id, channel, payload, retained), NOW)

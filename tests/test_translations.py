@@ -17,11 +17,12 @@ import pytest
 
 from custom_components.grokmon import binary_sensor, config_flow, event, sensor
 from custom_components.grokmon.config_flow import GrokmonConfigFlow, GrokmonOptionsFlow
-from custom_components.grokmon.const import DOMAIN, STAGES
+from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.device_flow import TEMPLATES, DeviceFlow
 from custom_components.grokmon.gateway import credentials, registry
 from custom_components.grokmon.gateway.catalog import CATALOG
 from custom_components.grokmon.gateway.errors import ORDINARY_CODES, Code
+from custom_components.grokmon.gateway.zones import Stage
 from custom_components.grokmon.services import ALGORITHMS
 from custom_components.grokmon.zone_flow import ZoneFlow
 
@@ -336,7 +337,7 @@ def test_every_choice_has_words() -> None:
         "metric": CATALOG.keys(),
         "template": TEMPLATES.keys(),
         "auth": ALGORITHMS.keys(),
-        "stage": set(STAGES),
+        "stage": {stage.value for stage in Stage},
     }
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {

@@ -3,7 +3,7 @@
 from homeassistant.data_entry_flow import FlowResultType, InvalidData
 import pytest
 
-from custom_components.grokmon.const import STAGES
+from custom_components.grokmon.gateway.zones import Stage
 
 from .common import Room, RoomDevice
 
@@ -24,7 +24,7 @@ async def test_stage_begins_with_seedlings(room: Room) -> None:
     form = await room.start_flow("zone")
     await room.submit(form, {"name": "Nursery"})
     (zone,) = room.entry.subentries.values()
-    assert dict(zone.data) == {"stage": STAGES[0]}
+    assert dict(zone.data) == {"stage": Stage.SEEDLING}
 
 
 async def test_stage_must_be_one_of_the_list(room: Room) -> None:

@@ -11,7 +11,7 @@ from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .services import async_setup_services
-from .store import SecurityStore, SessionStore
+from .store import ControlStore, SecurityStore, SessionStore
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 ISSUE_MQTT_MISSING = "mqtt_missing"
@@ -81,3 +81,4 @@ async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) ->
     """Delete the credentials. The audit trail stays."""
     await SecurityStore(hass).async_remove()
     await SessionStore(hass).async_remove()
+    await ControlStore(hass).async_remove()

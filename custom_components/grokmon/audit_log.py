@@ -36,6 +36,11 @@ class AuditLog:
         self.healthy = True
 
     @property
+    def path(self) -> Path:
+        """Return where the trail is."""
+        return self._file.path
+
+    @property
     def entries(self) -> int:
         """Return how many entries the file holds."""
         return self._file.end.count

@@ -1,5 +1,6 @@
 """Binary sensors: the booleans of devices, and whether a device is heard."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, override
 
@@ -9,10 +10,12 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import CONNECTIVITY, DeviceCoordinator
-from .entity import DeviceEntity, follow_devices
+from .coordinator import CONNECTIVITY, DeviceCoordinator, fault_key
+from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones
+from .gateway.actuators import Actuator
 from .gateway.catalog import CATALOG, Metric
-from .hub import GrokmonConfigEntry
+from .hub import GrokmonConfigEntry, GrokmonHub
+from .zone import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, VPD_IN_TARGET, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 
@@ -45,8 +48,56 @@ DEVICE_SENSORS: Final = {metric.name: _describe(metric) for metric in CATALOG.va
 async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
-    """Set up the binary sensors of every device as it is enrolled."""
+    """Set up the binary sensors of zones, and of every device as it is enrolled."""
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceBinarySensor)
+    follow_outputs(entry, async_add_entities, _faults)
+    follow_zones(entry, async_add_entities, lambda zone: [ZoneBinarySensor(zone, each) for each in ZONE_SENSORS])
+
+
+ZONE_SENSORS: Final = (
+    BinarySensorEntityDescription(
+        key=INTERLOCK_ACTIVE, device_class=BinarySensorDeviceClass.SAFETY, translation_key=f"zone_{INTERLOCK_ACTIVE}"
+    ),
+    BinarySensorEntityDescription(key=VPD_IN_TARGET, translation_key=f"zone_{VPD_IN_TARGET}"),
+    BinarySensorEntityDescription(key=CLIMATE_IN_TARGET, translation_key=f"zone_{CLIMATE_IN_TARGET}"),
+)
+
+
+def _faults(_hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[BinarySensorEntity]:
+    yield FaultSensor(coordinator, actuator)
+
+
+class FaultSensor(DeviceEntity, BinarySensorEntity):
+    """Whether an output does something else than it was told."""
+
+    _attr_device_class = BinarySensorDeviceClass.PROBLEM
+    _attr_entity_category = EntityCategory.DIAGNOSTIC
+    _attr_translation_key = "output_fault"
+
+    def __init__(self, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
+        super().__init__(coordinator, fault_key(actuator.name), measured=False)
+        self._attr_translation_placeholders = {"actuator": actuator.name.replace("_", " ")}
+
+    @property
+    @override
+    def is_on(self) -> bool:
+        """Return whether it is out of step."""
+        return bool(self._coordinator.values.get(self._key, False))
+
+
+class ZoneBinarySensor(ZoneEntity, BinarySensorEntity):
+    """A fact about a zone."""
+
+    def __init__(self, coordinator: ZoneCoordinator, description: BinarySensorEntityDescription) -> None:
+        super().__init__(coordinator, description.key)
+        self.entity_description = description
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        """Return the fact, or None while nothing is measured."""
+        value: bool | None = self._coordinator.values.get(self._key)
+        return value
 
 
 class DeviceBinarySensor(DeviceEntity, BinarySensorEntity):

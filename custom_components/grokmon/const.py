@@ -7,7 +7,17 @@ from homeassistant.const import Platform
 DOMAIN: Final = "grokmon"
 MANUFACTURER: Final = "Grok & Mon"
 
-PLATFORMS: Final = (Platform.BINARY_SENSOR, Platform.EVENT, Platform.SENSOR)
+PLATFORMS: Final = (
+    Platform.BINARY_SENSOR,
+    Platform.BUTTON,
+    Platform.EVENT,
+    Platform.FAN,
+    Platform.LIGHT,
+    Platform.NUMBER,
+    Platform.SELECT,
+    Platform.SENSOR,
+    Platform.SWITCH,
+)
 
 SUBENTRY_DEVICE: Final = "device"
 SUBENTRY_ZONE: Final = "zone"
@@ -24,9 +34,11 @@ CONF_AUTH: Final = "auth"
 CONF_PUBLIC_KEY: Final = "public_key"
 CONF_STAGE: Final = "stage"
 
+CONF_AI_USERS: Final = "ai_users"
+CONF_LIMITS: Final = "limits"
+CONF_NOTIFY: Final = "notify"
+
 DEFAULT_TOPIC_PREFIX: Final = "grokmon"
 DEFAULT_STALE_AFTER: Final = 300
-
-STAGES: Final = ("seedling", "vegetative", "transition", "flowering", "late_flower", "harvest")
 
 EVENT_SECURITY: Final = "grokmon_security_event"

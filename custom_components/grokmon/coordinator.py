@@ -1,22 +1,29 @@
 """The device coordinator: what one device last said, and which entities want to know."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntry
 
+from .gateway.actuators import Actuator, Observed
 from .gateway.catalog import VPD
 from .gateway.climate import derives_vpd
 from .gateway.models import Device, Reading, Value
+from .gateway.outputs import Output
 
+type Shown = Value | Observed | str | None
 type Refresh = Callable[[Context | None], None]
 
+# A pump has a number and a button beside its switch.
+DOSE_SUFFIX: Final = "_dose"
+ENTITY_SUFFIXES: Final = ("", DOSE_SUFFIX)
 CONNECTIVITY: Final = "connectivity"
 LAST_SEEN: Final = "last_seen"
 REJECTED: Final = "rejected"
 ACCEPTED: Final = "accepted"
 AUDIT: Final = "audit"
+AI_CONTROL: Final = "ai_control"
 KEY_AGE: Final = "key_age"
 DIAGNOSTICS: Final = frozenset({CONNECTIVITY, LAST_SEEN, REJECTED, KEY_AGE})
 
@@ -31,14 +38,25 @@ _HINT_PATIENCE: Final = 30.0
 def entity_keys(device: Device) -> frozenset[str]:
     """Return the keys of all entities of a device: its metrics, what follows from them, and the diagnostics."""
     metrics = device.metrics | {VPD} if derives_vpd(device.metrics) else device.metrics
-    return metrics | DIAGNOSTICS
+    outputs = {make(actuator.name) for actuator in device.actuators for make in (output_key, fault_key)}
+    return metrics | DIAGNOSTICS | outputs
+
+
+def output_key(actuator: str) -> str:
+    """Return the key of the entities that show and drive an actuator."""
+    return f"output_{actuator}"
+
+
+def fault_key(actuator: str) -> str:
+    """Return the key of the entity that says whether an actuator does what it was told."""
+    return f"fault_{actuator}"
 
 
 class Coordinator:
     """Hold values by the key of their entity, and wake only the entities whose value changed."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, Any] = {}
         self._listeners: dict[str, Refresh] = {}
 
     @callback
@@ -53,7 +71,7 @@ class Coordinator:
             del self._listeners[key]
 
     @callback
-    def async_set(self, key: str, value: Value, context: Context | None = None) -> None:
+    def async_set(self, key: str, value: Shown, context: Context | None = None) -> None:
         """Take over one value."""
         if self.values.get(key) == value:
             return
@@ -96,6 +114,28 @@ class DeviceCoordinator(Coordinator):
     def keys(self) -> frozenset[str]:
         """Return the keys of all entities that this device has."""
         return entity_keys(self.device)
+
+    @property
+    def actuators(self) -> dict[str, Actuator]:
+        """Return the actuators by the key of their entities."""
+        return {output_key(actuator.name): actuator for actuator in self.device.actuators}
+
+    @callback
+    def async_heard(self, now: float) -> None:
+        """Note a message that is no reading: an answer, or what the outputs do."""
+        self._last_heard = now
+        self._deadline = now + self.stale_after
+        if not self.online:
+            self.values = {key: value for key, value in self.values.items() if key in DIAGNOSTICS}
+            self.values[LAST_SEEN] = now
+            self._set_connectivity(True, Context())
+
+    @callback
+    def async_show_outputs(self, outputs: Iterable[Output]) -> None:
+        """Show what the outputs of the device do, as the device itself says."""
+        for output in outputs:
+            self.async_set(output_key(output.key.actuator), output.observed)
+            self.async_set(fault_key(output.key.actuator), not output.in_step)
 
     @callback
     def async_take(self, reading: Reading) -> None:

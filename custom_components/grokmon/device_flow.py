@@ -21,7 +21,9 @@ from homeassistant.helpers.selector import (
 from homeassistant.util import slugify
 import probatio
 
+from .actuator_form import changed_actuator, limits_of, limits_schema
 from .const import (
+    CONF_ACTUATORS,
     CONF_AUTH,
     CONF_DEVICE_ID,
     CONF_METRICS,
@@ -31,6 +33,7 @@ from .const import (
     SUBENTRY_ZONE,
 )
 from .enrolment import Choices
+from .gateway.actuators import Actuator, Role
 from .gateway.catalog import CATALOG, Metric
 from .gateway.errors import Code, RegistryError
 from .gateway.models import Algorithm, Device, DeviceStatus, Range
@@ -42,6 +45,7 @@ from .store import SecurityRecord
 
 CONF_TEMPLATE: Final = "template"
 CONF_METRIC: Final = "metric"
+CONF_ACTUATOR: Final = "actuator"
 CONF_LOW: Final = "low"
 CONF_HIGH: Final = "high"
 
@@ -50,8 +54,11 @@ TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     "climate": ("temp_{t}", "humidity_percent", "co2_ppm", "rssi_dbm"),
     "soil": ("soil_moisture_percent", "soil_temp_{t}", "ec_ms_cm", "vbat", "rssi_dbm"),
     "safety": ("smoke", "leak", "tamper", "mains_power", "rssi_dbm"),
+    "actuators": ("power_w", "rssi_dbm"),
     "custom": (),
 }
+# The outputs that a kind of node usually drives.
+ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = {"actuators": (Role.GROW_LIGHT.value, Role.EXHAUST.value)}
 
 # Flows are open to administrators only; Home Assistant does not tell a flow which one it is.
 _ACTOR: Final = "administrator"
@@ -61,6 +68,14 @@ def _metric_selector(names: list[str], *, multiple: bool) -> SelectSelector:
     return SelectSelector(
         SelectSelectorConfig(
             options=names, multiple=multiple, mode=SelectSelectorMode.DROPDOWN, translation_key="metric"
+        )
+    )
+
+
+def _actuator_selector(names: list[str], *, multiple: bool) -> SelectSelector:
+    return SelectSelector(
+        SelectSelectorConfig(
+            options=names, multiple=multiple, mode=SelectSelectorMode.DROPDOWN, translation_key="actuator"
         )
     )
 
@@ -78,6 +93,9 @@ _IDENTITY: Final = probatio.Schema(
     }
 )
 _METRICS: Final = probatio.Schema({probatio.Required(CONF_METRICS): _metric_selector(list(CATALOG), multiple=True)})
+_ACTUATORS: Final = probatio.Schema(
+    {probatio.Required(CONF_ACTUATORS, default=[]): _actuator_selector([role.value for role in Role], multiple=True)}
+)
 _PUBLIC_KEY: Final = probatio.Schema(
     {probatio.Optional(CONF_PUBLIC_KEY): TextSelector(TextSelectorConfig(multiline=True))}
 )
@@ -106,6 +124,7 @@ class DeviceFlow(ConfigSubentryFlow):
         super().__init__()
         self._choices: dict[str, Any] = {}
         self._metric = ""
+        self._actuator = ""
         self._record: SecurityRecord | None = None
         self._instructions: dict[str, str] = {}
 
@@ -134,15 +153,24 @@ class DeviceFlow(ConfigSubentryFlow):
                 errors[CONF_DEVICE_ID] = "device_exists"
             else:
                 self._choices |= user_input
-                return await self.async_step_metrics()
+                return await self.async_step_actuators()
         suggested = {CONF_DEVICE_ID: slugify(self._choices[CONF_NAME], separator="-")[:32].strip("-")}
         return self._form("identity", _IDENTITY, user_input or suggested, errors)
+
+    async def async_step_actuators(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Ask for the outputs that the device drives, if any; their limits can be changed later."""
+        if user_input is not None:
+            self._choices |= user_input
+            return await self.async_step_metrics()
+        return self._form(
+            "actuators", _ACTUATORS, {CONF_ACTUATORS: list(ROLES_OF.get(self._choices[CONF_TEMPLATE], ()))}, {}
+        )
 
     async def async_step_metrics(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask for the metrics that the device may report."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if user_input[CONF_METRICS]:
+            if user_input[CONF_METRICS] or self._choices[CONF_ACTUATORS]:
                 self._choices |= user_input
                 return await self.async_step_auth()
             errors[CONF_METRICS] = "field_missing"
@@ -192,7 +220,9 @@ class DeviceFlow(ConfigSubentryFlow):
         if self._device_id not in self._hub.gateway.registry:
             return self.async_abort(reason="credential_missing")
         status = self._hub.gateway.registry[self._device_id].status
-        options = ["settings", "ranges"]
+        options = ["settings", "ranges", "outputs"]
+        if self._subentry_choices().actuators:
+            options.append("output")
         if status is DeviceStatus.ACTIVE:
             options += ["rotate", "disable", "revoke"]
         elif status is DeviceStatus.DISABLED:
@@ -210,7 +240,7 @@ class DeviceFlow(ConfigSubentryFlow):
         if user_input is not None:
             if not user_input[CONF_NAME].strip():
                 errors[CONF_NAME] = "name_missing"
-            elif not user_input[CONF_METRICS]:
+            elif not user_input[CONF_METRICS] and not choices.actuators:
                 errors[CONF_METRICS] = "field_missing"
             else:
                 metrics = frozenset(user_input[CONF_METRICS])
@@ -258,6 +288,52 @@ class DeviceFlow(ConfigSubentryFlow):
         current = choices.ranges.get(metric.name) or metric.plausible or metric.hard
         suggested = {CONF_LOW: current.low, CONF_HIGH: current.high} if current is not None else {}
         return self._form("range", _RANGE, user_input or suggested, errors, _range_placeholders(metric))
+
+    async def async_step_outputs(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change which outputs the device drives; those that stay keep their limits."""
+        choices = self._subentry_choices()
+        known = {actuator.name: actuator for actuator in choices.actuators}
+        if user_input is not None:
+            names: list[str] = user_input[CONF_ACTUATORS]
+            if not names and not choices.metrics:
+                return self._form("outputs", self._outputs_schema(known), user_input, {"base": "field_missing"})
+            actuators = [known.get(name) or Actuator(name=name, role=Role(name)) for name in names]
+            return self._change(replace(choices, actuators=tuple(actuators)))
+        return self._form("outputs", self._outputs_schema(known), {CONF_ACTUATORS: list(known)}, {})
+
+    async def async_step_output(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Ask which output's limits to change."""
+        if user_input is not None:
+            self._actuator = user_input[CONF_ACTUATOR]
+            return await self.async_step_limits()
+        names = [actuator.name for actuator in self._subentry_choices().actuators]
+        schema = probatio.Schema(
+            {probatio.Required(CONF_ACTUATOR, default=names[0]): _actuator_selector(names, multiple=False)}
+        )
+        return self._form("output", schema, None, {})
+
+    async def async_step_limits(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change the limits of an output."""
+        choices = self._subentry_choices()
+        actuator = next(each for each in choices.actuators if each.name == self._actuator)
+        errors: dict[str, str] = {}
+        placeholders = {"actuator": actuator.name, "problem": ""}
+        if user_input is not None:
+            try:
+                changed = changed_actuator(actuator, user_input)
+            except RegistryError as error:
+                errors["base"] = error.code.value
+                placeholders["problem"] = error.detail
+            else:
+                actuators = tuple(changed if each.name == changed.name else each for each in choices.actuators)
+                return self._change(replace(choices, actuators=actuators))
+        schema = limits_schema(actuator)
+        return self._form("limits", schema, user_input or limits_of(actuator), errors, placeholders)
+
+    @staticmethod
+    def _outputs_schema(known: Mapping[str, Actuator]) -> probatio.Schema:
+        names = [*known, *(role.value for role in Role if role.value not in known)]
+        return probatio.Schema({probatio.Required(CONF_ACTUATORS): _actuator_selector(names, multiple=True)})
 
     async def async_step_rotate(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Give the device a new credential."""
@@ -314,6 +390,7 @@ class DeviceFlow(ConfigSubentryFlow):
             zone=self._choices.get(CONF_ZONE),
             metrics=frozenset(self._choices[CONF_METRICS]),
             ranges={},
+            actuators=tuple(Actuator(name=role, role=Role(role)) for role in self._choices[CONF_ACTUATORS]),
         )
 
     def _name_and_zone(self) -> probatio.Schema:

@@ -26,7 +26,7 @@ from .const import (
     SUBENTRY_DEVICE,
     SUBENTRY_ZONE,
 )
-from .coordinator import DeviceCoordinator
+from .coordinator import ENTITY_SUFFIXES, DeviceCoordinator
 from .gateway import credentials
 from .gateway.actuators import Actuator
 from .gateway.errors import Code, RegistryError
@@ -99,7 +99,8 @@ class Choices:
 class Enrolment:
     """Enrol, change, rotate, disable, revoke and remove devices.
 
-    Subentries hold what the user chose, the store what is secret or decided; the registry is made from both.
+    Subentries hold what the user chose, the store what is secret or decided; the registry is made from both. `silenced`
+    is called with a device that may not be spoken to any more.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Enrolment:
         audit: AuditLog,
         *,
         hub_device_id: str,
+        silenced: Callable[[str], None],
     ) -> None:
         self._hass = hass
         self._entry = entry
@@ -118,6 +120,7 @@ class Enrolment:
         self._store = store
         self._audit = audit
         self._hub_device_id = hub_device_id
+        self._silenced = silenced
         self._adders: list[AddEntities] = []
         self._without_credential: set[str] = set()
         # Credential and status of a device are in one record: whoever changes one must not undo the other.
@@ -202,6 +205,7 @@ class Enrolment:
             changed = self._apply(registry.set_status(device_id, status))
             if status is not DeviceStatus.ACTIVE:
                 self.coordinators[device_id].async_set_offline()
+                self._silenced(device_id)
             self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
             # Not taken back when the disk fails: the device is refused all the same, and a later write keeps it so.
             self._store.state.devices[device_id] = SecurityRecord(changed.credential, changed.status)
@@ -332,7 +336,7 @@ class Enrolment:
 
     def _remove_entities(self, device_id: str, keys: frozenset[str]) -> None:
         entities = er.async_get(self._hass)
-        unique_ids = {f"{device_id}_{key}" for key in keys}
+        unique_ids = {f"{device_id}_{key}{suffix}" for key in keys for suffix in ENTITY_SUFFIXES}
         for entity in er.async_entries_for_config_entry(entities, self._entry.entry_id):
             if entity.unique_id in unique_ids:
                 entities.async_remove(entity.entity_id)

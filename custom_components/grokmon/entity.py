@@ -1,7 +1,7 @@
 """Base entities: one coordinator, one key."""
 
-from collections.abc import Callable, Mapping
-from typing import override
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, override
 
 from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
@@ -9,8 +9,11 @@ from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import DOMAIN, MANUFACTURER
-from .coordinator import Coordinator, DeviceCoordinator
-from .hub import GrokmonConfigEntry
+from .coordinator import Coordinator, DeviceCoordinator, output_key
+from .errors import translate_errors
+from .gateway.actuators import Actuator, Command, Key, Observed
+from .hub import GrokmonConfigEntry, GrokmonHub
+from .zone import ZoneCoordinator
 
 
 class GrokmonEntity(Entity):
@@ -58,6 +61,61 @@ class DeviceEntity(GrokmonEntity):
         return self._coordinator.online or not self._measured
 
 
+class OutputEntity(DeviceEntity):
+    """An entity that drives one actuator: what it shows is what the device reported."""
+
+    _attr_assumed_state = False
+
+    def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator, suffix: str = "") -> None:
+        super().__init__(coordinator, output_key(actuator.name), measured=True)
+        self._hub = hub
+        self._name_after(actuator)
+        self._attr_unique_id = f"{coordinator.device.device_id}_{output_key(actuator.name)}{suffix}"
+        self._attr_translation_key = f"{actuator.role}{suffix}"
+        self.output = Key(coordinator.device.device_id, actuator.name)
+
+    @property
+    def actuator(self) -> Actuator:
+        """Return the actuator as it is set now."""
+        return self._coordinator.actuators.get(self._key, self._actuator)
+
+    @property
+    def observed(self) -> Observed | None:
+        """Return what the device said last."""
+        observed: Observed | None = self._coordinator.values.get(self._key)
+        return observed
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Return whether the device is heard, and has said what the output does."""
+        return super().available and self.observed is not None
+
+    def _name_after(self, actuator: Actuator) -> None:
+        self._actuator = actuator
+        # One of its role is called by the role; a second one has a name that somebody gave it.
+        number = "" if actuator.name == actuator.role else actuator.name.removeprefix(actuator.role).strip("_")
+        self._attr_translation_placeholders = {"number": f" {number.replace('_', ' ')}" if number else ""}
+
+    @translate_errors
+    async def _async_command(self, **wanted: Any) -> None:
+        """Carry out a command for whoever stands behind the context of this call."""
+        who = await self._hub.callers.async_identify(self._context)
+        await self._hub.async_command(Command(key=self.output, **wanted), who)
+
+
+class ZoneEntity(GrokmonEntity):
+    """An entity of a zone."""
+
+    _coordinator: ZoneCoordinator
+
+    def __init__(self, coordinator: ZoneCoordinator, key: str) -> None:
+        super().__init__(coordinator, key)
+        self._attr_unique_id = f"{coordinator.zone.zone_id}_{key}"
+        self._attr_translation_key = f"zone_{key}"
+        self.device_entry = coordinator.device_entry
+
+
 class HubEntity(GrokmonEntity):
     """An entity of the hub itself."""
 
@@ -83,6 +141,43 @@ def follow_devices[D](
         )
 
     entry.runtime_data.enrolment.async_add_platform(add)
+
+
+def follow_outputs(
+    entry: GrokmonConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    create: Callable[[GrokmonHub, DeviceCoordinator, Actuator], Iterable[Entity]],
+) -> None:
+    """Add the entities of every actuator, now and as devices are enrolled or get more of them."""
+    hub = entry.runtime_data
+
+    @callback
+    def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
+        async_add_entities(
+            [
+                entity
+                for key, actuator in coordinator.actuators.items()
+                if key in keys
+                for entity in create(hub, coordinator, actuator)
+            ],
+            config_subentry_id=coordinator.subentry_id,
+        )
+
+    hub.enrolment.async_add_platform(add)
+
+
+def follow_zones(
+    entry: GrokmonConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    create: Callable[[ZoneCoordinator], Iterable[Entity]],
+) -> None:
+    """Add the entities of every zone, now and later."""
+
+    @callback
+    def add(coordinator: ZoneCoordinator) -> None:
+        async_add_entities(list(create(coordinator)), config_subentry_id=coordinator.subentry_id)
+
+    entry.runtime_data.zones.async_add_platform(add)
 
 
 def hub_device_info() -> DeviceInfo:

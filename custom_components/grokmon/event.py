@@ -7,7 +7,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .entity import hub_device_info
-from .gateway.errors import ORDINARY_CODES, Code
+from .gateway.errors import ANSWERED_CODES, ORDINARY_CODES, Code
 from .hub import GrokmonConfigEntry
 
 PARALLEL_UPDATES = 0
@@ -15,7 +15,7 @@ PARALLEL_UPDATES = 0
 SECURITY_EVENT: Final = EventEntityDescription(
     key="security_event",
     translation_key="security_event",
-    event_types=[code.value for code in Code if code not in ORDINARY_CODES],
+    event_types=[code.value for code in Code if code not in ORDINARY_CODES | ANSWERED_CODES],
 )
 
 

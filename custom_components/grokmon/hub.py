@@ -5,27 +5,38 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 import logging
 from time import time
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from homeassistant.components import mqtt
+from homeassistant.components.mqtt.const import PROTOCOL_5
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.const import EVENT_HOMEASSISTANT_STOP
-from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.const import CONF_PROTOCOL, EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
+from .alarms import Alarms
+from .approvals import Approvals
 from .audit_log import AuditLog
-from .const import CONF_TOPIC_PREFIX
-from .coordinator import HubCoordinator
+from .callers import Callers
+from .const import CONF_AI_USERS, CONF_LIMITS, CONF_STAGE, CONF_TOPIC_PREFIX, DOMAIN
+from .coordinator import AI_CONTROL, HubCoordinator
+from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
-from .gateway.errors import GatewayError, SessionUnknownError
-from .gateway.models import Greeting, Hello, Message, OfflineHint, Outbound, Reading
-from .gateway.pipeline import Gateway
+from .gateway.actuators import Command, Key, Principal
+from .gateway.commands import TTL_S
+from .gateway.errors import Code, CommandError, GatewayError, PolicyError, SessionUnknownError
+from .gateway.models import Ack, Greeting, Hello, Message, OfflineHint, Outbound, Reading, Report
+from .gateway.pipeline import Gateway, Incoming
+from .gateway.policy import limits_from
+from .gateway.zones import Interlock, Stage
 from .security import SecurityMonitor
 from .store import SecurityStore, SessionStore
+from .zone import zones_of
+from .zones import Zones
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,33 +52,55 @@ class GrokmonHub:
     def __init__(
         self, hass: HomeAssistant, entry: GrokmonConfigEntry, store: SecurityStore, audit: AuditLog, device_id: str
     ) -> None:
-        self._hass = hass
+        self.hass = hass
         self._entry = entry
         self._sessions = SessionStore(hass)
         self.audit = audit
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
         self.gateway = Gateway(self.prefix, time(), store.state.site_keys)
-        self.enrolment = Enrolment(hass, entry, self.gateway, store, audit, hub_device_id=device_id)
+        self.enrolment = Enrolment(
+            hass, entry, self.gateway, store, audit, hub_device_id=device_id, silenced=self._async_silenced
+        )
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
+        self.alarms = Alarms(hass, audit, self.monitor, self._name_of)
+        self.callers = Callers(hass, frozenset(entry.options.get(CONF_AI_USERS, ())))
+        self.dispatcher = Dispatcher(
+            hass,
+            entry,
+            self.gateway,
+            audit,
+            self.alarms,
+            publish=self._async_publish_command,
+            changed=self._async_outputs_changed,
+        )
+        self.dispatcher.controller.policy.with_limits(limits_from(entry.options.get(CONF_LIMITS, {})))
+        self.zones = Zones(hass, entry, self.dispatcher, self.enrolment.coordinators)
+        self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
         self.coordinator = HubCoordinator()
+        self.doses: dict[Key, float] = {}
         self._asked = False
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self) -> None:
         """Take up devices and sessions, listen, and ask the devices to say hello once the broker lets us hear it."""
         await self.enrolment.async_start()
+        self._configure()
+        await self.dispatcher.async_start()
+        self.coordinator.values[AI_CONTROL] = self.dispatcher.controller.policy.ai_allowed
         devices = list(self.gateway.registry)
         now = time()
         self.gateway.sessions.restore(await self._sessions.async_take(now), [device.device_id for device in devices])
         self.audit.record("started", devices=len(devices))
         subscription = topics.subscription(self.prefix)
         self._cleanups = [
-            self._hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops),
-            async_track_time_interval(self._hass, self._tick, _TICK, cancel_on_shutdown=True),
+            self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops),
+            async_track_time_interval(self.hass, self._tick, _TICK, cancel_on_shutdown=True),
+            *self.callers.async_listen(),
+            *self.approvals.async_listen(),
         ]
-        self._cleanups.append(await mqtt.async_subscribe(self._hass, subscription, self._receive, _QOS, encoding=None))
+        self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, _QOS, encoding=None))
         # An answer that comes before the broker has the subscription would be lost.
-        self._cleanups.append(mqtt.async_on_subscribe_done(self._hass, subscription, _QOS, self._ask_for_hellos))
+        self._cleanups.append(mqtt.async_on_subscribe_done(self.hass, subscription, _QOS, self._ask_for_hellos))
         self._tick(dt_util.utcnow())
 
     async def async_stop(self) -> None:
@@ -77,6 +110,7 @@ class GrokmonHub:
             for cleanup in self._cleanups:
                 cleanup()
             self._cleanups = []
+            await self.dispatcher.async_stop()
             now = time()
             await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
             self.monitor.async_tick(now, self.gateway.accepted, closing=True)
@@ -85,11 +119,87 @@ class GrokmonHub:
 
     async def async_follow(self) -> None:
         """Follow a change of the subentries."""
-        for device_id in await self.enrolment.async_follow():
+        gone = await self.enrolment.async_follow()
+        for device_id in gone:
             self.monitor.async_forget(device_id)
+        self._configure()
+
+    @callback
+    def _configure(self) -> None:
+        """Bring zones and outputs in step with the subentries."""
+        self.dispatcher.async_configure(zones_of(self._entry))
+        self.zones.async_sync()
 
     async def _async_home_assistant_stops(self, _event: Event) -> None:
         await self.async_stop()
+
+    async def async_command(self, command: Command, who: Principal) -> None:
+        """Carry out a command for somebody; what needs approval is put to the administrators, and still refused now.
+
+        Raises PolicyError or CommandError.
+        """
+        try:
+            await self.dispatcher.async_send(command, who)
+        except PolicyError as error:
+            if error.code is Code.APPROVAL_REQUIRED:
+                await self.approvals.async_request(command, who)
+            raise
+
+    async def async_reset_interlocks(
+        self, zone_id: str, actor: str
+    ) -> tuple[frozenset[Interlock], frozenset[Interlock]]:
+        """Reset what is latched in a zone; return what was reset, and what stays since its condition holds."""
+        result = self.alarms.async_reset_zone(self.dispatcher.controller, zone_id, actor)
+        await self._async_settings_changed()
+        return result
+
+    async def async_reset_fault(self, key: Key, actor: str) -> None:
+        """Let an output be used again after a fault. Raises PolicyError for an unknown one."""
+        self.alarms.async_reset_fault(self.dispatcher.controller, key, actor)
+        self._async_outputs_changed(key.device_id)
+        await self._async_settings_changed()
+
+    async def async_stop_all(self, keys: list[Key], context: Context | None) -> dict[Key, Code | None]:
+        """Switch outputs off for whoever asks; return why it is not known of some that they are.
+
+        Raises CommandError when one of them is not known to be off.
+        """
+        who = await self.callers.async_identify(context)
+        outcome = await self.dispatcher.async_stop_outputs(keys, who)
+        if open_ends := {key: code for key, code in outcome.items() if code is not None}:
+            key, code = next(iter(open_ends.items()))
+            raise CommandError(code, f"{key}: it ends when its lease is over")
+        return outcome
+
+    @callback
+    def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
+        """Change the growth stage of a zone."""
+        subentry = self._entry.subentries[zone_id]
+        self.audit.record("stage", zone=zone_id, stage=stage.value, **who.as_dict())
+        data = {**subentry.data, CONF_STAGE: stage.value}
+        self.hass.config_entries.async_update_subentry(self._entry, subentry, data=data)
+
+    def zone_settings(self, zone_id: str) -> dict[str, Any]:
+        """Return what a person chose for a zone, as its subentry has it."""
+        return dict(self._entry.subentries[zone_id].data)
+
+    async def async_allow_ai(self, allowed: bool, actor: str) -> None:
+        """Let the AI act, or not: at once, and for what it has switched on already, too."""
+        self.dispatcher.controller.policy.ai_allowed = allowed
+        self.audit.record("ai_allowed" if allowed else "ai_blocked", actor=actor)
+        self.coordinator.async_set(AI_CONTROL, allowed)
+        await self._async_settings_changed()
+
+    async def async_override_photoperiod(self, zone_id: str, minutes: float, actor: str) -> None:
+        """Let lights burn in the dark period of a zone for some time; 0 ends that."""
+        until = self.dispatcher.clock.now().steady + minutes * 60.0
+        self.dispatcher.controller.policy.overrides[zone_id] = until
+        self.audit.record("photoperiod_override", zone=zone_id, minutes=minutes, actor=actor)
+        await self._async_settings_changed()
+
+    async def _async_settings_changed(self) -> None:
+        self.zones.async_refresh()
+        await self.dispatcher.async_changed_by_hand()
 
     def refused_by_code(self, device_id: str | None) -> dict[str, int]:
         """Return how many messages of a device were refused, by code; None is every device that is not enrolled."""
@@ -116,27 +226,48 @@ class GrokmonHub:
         payload = cast("bytes", message.payload)
         try:
             result = self.gateway.ingest(Message(device_id, channel, payload, message.retain), now)
+            self._take(result, now)
         except GatewayError as error:
             self._refused(device_id, error, payload, now)
-            return
-        match result:
-            case Reading():
-                self._take(result, now)
-            case Greeting():
-                self._publish(result.answer)
-            case OfflineHint():  # pragma: no branch - there is nothing else
-                self.enrolment.coordinators[device_id].async_hint_offline(now)
 
     @callback
-    def _take(self, reading: Reading, now: float) -> None:
-        coordinator = self.enrolment.coordinators[reading.device_id]
+    def _take(self, result: Incoming, now: float) -> None:
+        match result:
+            case Greeting():
+                self._publish(result.answer)
+            case OfflineHint(device_id):
+                self.enrolment.coordinators[device_id].async_hint_offline(now)
+            case Reading() | Report() | Ack():  # pragma: no branch - there is nothing else
+                self._hear(result, now)
+
+    @callback
+    def _hear(self, said: Reading | Report | Ack, now: float) -> None:
+        """Take over what a device has proved to say."""
+        coordinator = self.enrolment.coordinators[said.device_id]
         if not coordinator.online:
             _LOGGER.info("%s is heard", coordinator.device.name)
-        coordinator.async_take(reading)
-        if reading.flags:
-            self.monitor.async_implausible(reading.device_id, reading.flags, now)
-        if reading.hello is not None:
-            self._begin_session(reading.device_id, reading.hello)
+        if said.hello is not None:
+            self._begin_session(said.device_id, said.hello)
+        match said:
+            case Reading():
+                coordinator.async_take(said)
+                if said.flags:
+                    self.monitor.async_implausible(said.device_id, said.flags, now)
+                self.dispatcher.async_take_reading(said)
+            case Report():
+                coordinator.async_heard(now)
+                self.dispatcher.async_take_report(said)
+            case Ack():  # pragma: no branch - there is nothing else
+                coordinator.async_heard(now)
+                self._acknowledged(said)
+
+    @callback
+    def _acknowledged(self, ack: Ack) -> None:
+        try:
+            self.dispatcher.async_take_ack(ack)
+        except GatewayError as error:
+            self.gateway.count_refusal(ack.device_id, error)
+            raise
 
     @callback
     def _refused(self, claimed_id: str, error: GatewayError, payload: bytes, now: float) -> None:
@@ -150,8 +281,9 @@ class GrokmonHub:
     @callback
     def _begin_session(self, device_id: str, hello: Hello) -> None:
         self.audit.record("session", device=device_id, firmware=hello.firmware)
+        self.dispatcher.async_restarted(device_id)
         device = self.enrolment.coordinators[device_id].device_entry
-        dr.async_get(self._hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
+        dr.async_get(self.hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
 
     @callback
     def _tick(self, moment: datetime) -> None:
@@ -163,20 +295,50 @@ class GrokmonHub:
             if coordinator.async_tick(now, rejected[device_id]):
                 _LOGGER.warning("%s has not been heard for %d s", coordinator.device.name, coordinator.stale_after)
                 self.audit.record("silent", device=device_id)
+                self.dispatcher.async_absent(device_id)
         self.monitor.async_tick(now, self.gateway.accepted)
+        self.zones.async_refresh()
         self.coordinator.async_tick(self.gateway.accepted.total(), rejected.total(), audit_healthy=self.audit.healthy)
 
     @callback
     def _publish(self, *messages: Outbound) -> None:
-        self._entry.async_create_background_task(self._hass, self._async_publish(messages), "grokmon publish")
+        self._entry.async_create_background_task(self.hass, self._async_publish(messages), "grokmon publish")
 
     async def _async_publish(self, messages: Iterable[Outbound]) -> None:
         for message in messages:
             try:
-                await mqtt.async_publish(self._hass, message.topic, message.payload, _QOS, retain=False)
+                await mqtt.async_publish(self.hass, message.topic, message.payload, _QOS, retain=False)
             except HomeAssistantError as error:
                 # The device repeats its hello until it is answered.
                 _LOGGER.warning("An answer to a device could not be published: %s", error)
 
-    def _name_of(self, device_id: str) -> str:
-        return self.gateway.registry[device_id].name
+    async def _async_publish_command(self, message: Outbound) -> None:
+        """Publish a command. Nothing waits before the client has it: commands leave in the order of their counters."""
+        if not mqtt.is_connected(self.hass):
+            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="broker_away")
+        expiry = TTL_S if self._broker_expires else None
+        await mqtt.async_publish(
+            self.hass, message.topic, message.payload, _QOS, retain=False, message_expiry_interval=expiry
+        )
+
+    @property
+    def _broker_expires(self) -> bool:
+        """Tell whether the broker can drop what it could not deliver in time: MQTT 5 can."""
+        entries = self.hass.config_entries.async_loaded_entries(mqtt.DOMAIN)
+        return any(entry.data.get(CONF_PROTOCOL) == PROTOCOL_5 for entry in entries)
+
+    @callback
+    def _async_silenced(self, device_id: str) -> None:
+        """Leave the outputs of a device that was disabled or revoked to its own leases."""
+        self.dispatcher.async_abandon(device_id)
+
+    @callback
+    def _async_outputs_changed(self, device_id: str) -> None:
+        if (coordinator := self.enrolment.coordinators.get(device_id)) is not None:
+            coordinator.async_show_outputs(self.dispatcher.controller.outputs_of(device_id))
+        self.zones.async_refresh()
+
+    def _name_of(self, identifier: str) -> str:
+        """Return the name of a device or of a zone."""
+        device = self.gateway.registry.get(identifier)
+        return device.name if device is not None else self.enrolment.zone_name(identifier) or identifier

@@ -15,8 +15,19 @@ from grokmon_device import GrokmonDevice  # examples/devices/FOLDER
 
 device = GrokmonDevice(json.load(open("settings.json")))
 while True:
-    device.report({"METRIC": VALUE})
-    device.run(10)"""
+    REPORTdevice.run(10)"""
+_ACTING: Final = """\
+import json
+from grokmon_device import GrokmonDevice  # examples/devices/FOLDER
+from grokmon_outputs import Outputs  # examples/devices
+
+def apply(name, on, percent):
+    ...  # drive the pin of this output
+
+settings = json.load(open("settings.json"))
+device = GrokmonDevice(settings, Outputs(settings["actuators"], apply))
+while True:
+    REPORTdevice.run(1)"""
 
 
 def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, PrivateKey]) -> dict[str, Any]:
@@ -28,6 +39,8 @@ def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, Priva
         "prefix": prefix,
         "topics": topics.all_topics(prefix, device.device_id),
     }
+    if device.actuators:
+        settings["actuators"] = {actuator.name: actuator.for_device() for actuator in device.actuators}
     if algorithm is Algorithm.HS256:
         return settings | {"key": encode_base64url(device.credential.secret).decode()}
     return settings | {"site_public_key": credentials.public_pem(site_keys[algorithm])}
@@ -35,8 +48,12 @@ def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, Priva
 
 def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the page that shows the credentials: settings file, topics, and the two examples."""
-    metric = min(device.metrics)
-    example = _EXAMPLE.replace("METRIC", metric).replace("VALUE", _plausible_value(metric))
+    example = _ACTING if device.actuators else _EXAMPLE
+    report = ""
+    if device.metrics:
+        metric = min(device.metrics)
+        report = f'device.report({{"{metric}": {_plausible_value(metric)}}})\n    '
+    example = example.replace("REPORT", report)
     return {
         "name": device.name,
         "device_id": device.device_id,
@@ -57,6 +74,10 @@ def _plausible_value(metric: str) -> str:
 
 def _settings_file(settings: Mapping[str, Any]) -> str:
     """Return the settings file of the example devices, with places for what only the user knows."""
-    chosen = {name: settings[name] for name in ("device_id", "prefix", "key", "site_public_key") if name in settings}
+    chosen = {
+        name: settings[name]
+        for name in ("device_id", "prefix", "key", "site_public_key", "actuators")
+        if name in settings
+    }
     broker = {"host": "BROKER", "port": 8883, "username": "USER", "password": "PASSWORD", "ca_file": "ca.crt"}
     return json.dumps(chosen | broker, indent=2)

@@ -57,7 +57,7 @@ class SecurityMonitor:
                 sha256=sha256(payload).hexdigest(),
             )
             if error.is_security_event:
-                self._fire(error.code, device_id, error.detail)
+                self.async_fire(error.code, device_id, error.detail)
         if device_id is not None and error.is_security_event and error.code not in _WANTED:
             self._note_repeated(device_id, error.code, now)
 
@@ -67,7 +67,7 @@ class SecurityMonitor:
         for metric in metrics:
             if self._implausible.add((device_id, metric), now):
                 self._audit.record("implausible", device=device_id, metric=metric)
-                self._fire(Code.METRIC_IMPLAUSIBLE, device_id, metric)
+                self.async_fire(Code.METRIC_IMPLAUSIBLE, device_id, metric)
 
     @callback
     def async_tick(self, now: float, accepted: Counter[str], *, closing: bool = False) -> None:
@@ -95,6 +95,18 @@ class SecurityMonitor:
         if self._repeated.pop(device_id, 0) >= _REPEATED:
             ir.async_delete_issue(self._hass, DOMAIN, f"device_refused_{device_id}")
 
+    @callback
+    def async_fire(self, code: Code, device_id: str | None, detail: str) -> None:
+        """Tell everybody who listens of a security event."""
+        data = {"code": code.value}
+        if device_id is not None:
+            data |= {"device_id": device_id, "name": self._name_of(device_id)}
+        if detail:
+            data["detail"] = detail
+        self._hass.bus.async_fire(EVENT_SECURITY, data)
+        for listener in self._listeners:
+            listener(code, data)
+
     def _report_accepted(self, accepted: Counter[str]) -> None:
         for device_id, total in accepted.items():
             if total > self._reported[device_id]:
@@ -114,13 +126,3 @@ class SecurityMonitor:
                 translation_key="device_refused",
                 translation_placeholders={"name": self._name_of(device_id), "code": code.value},
             )
-
-    def _fire(self, code: Code, device_id: str | None, detail: str) -> None:
-        data = {"code": code.value}
-        if device_id is not None:
-            data |= {"device_id": device_id, "name": self._name_of(device_id)}
-        if detail:
-            data["detail"] = detail
-        self._hass.bus.async_fire(EVENT_SECURITY, data)
-        for listener in self._listeners:
-            listener(code, data)

@@ -11,16 +11,18 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
-from homeassistant.const import EntityCategory, UnitOfTime
+from homeassistant.const import EntityCategory, UnitOfPressure, UnitOfTime, UnitOfVolume
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
 from .coordinator import ACCEPTED, AUDIT, KEY_AGE, LAST_SEEN, REJECTED, DeviceCoordinator
-from .entity import DeviceEntity, GrokmonEntity, HubEntity, follow_devices
+from .entity import DeviceEntity, GrokmonEntity, HubEntity, ZoneEntity, follow_devices, follow_zones
 from .gateway.catalog import CATALOG, Metric
 from .gateway.models import Value
+from .gateway.zones import Interlock
 from .hub import GrokmonConfigEntry
+from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 
@@ -105,12 +107,44 @@ HUB_SENSORS: Final = (
 )
 
 
+ZONE_SENSORS: Final = (
+    GrokmonSensorDescription(
+        key=INTERLOCK,
+        translation_key=f"zone_{INTERLOCK}",
+        device_class=SensorDeviceClass.ENUM,
+        options=[NO_INTERLOCK, *(each.value for each in Interlock)],
+    ),
+    GrokmonSensorDescription(
+        key=NEXT_LIGHT_CHANGE,
+        translation_key=f"zone_{NEXT_LIGHT_CHANGE}",
+        device_class=SensorDeviceClass.TIMESTAMP,
+        value_fn=lambda value: datetime.fromtimestamp(value, UTC),
+    ),
+    GrokmonSensorDescription(
+        key=WATER_LEFT,
+        translation_key=f"zone_{WATER_LEFT}",
+        device_class=SensorDeviceClass.VOLUME_STORAGE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfVolume.MILLILITERS,
+        suggested_display_precision=0,
+    ),
+    GrokmonSensorDescription(
+        key=VPD,
+        translation_key=f"zone_{VPD}",
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfPressure.KPA,
+        suggested_display_precision=2,
+    ),
+)
+
+
 async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
-    """Set up the sensors of the hub, and of every device as it is enrolled."""
+    """Set up the sensors of the hub, of zones, and of every device as it is enrolled."""
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
+    follow_zones(entry, async_add_entities, lambda zone: [ZoneSensor(zone, each) for each in ZONE_SENSORS])
 
 
 class GrokmonSensor(GrokmonEntity, SensorEntity):
@@ -132,6 +166,14 @@ class DeviceSensor(DeviceEntity, GrokmonSensor):
 
     def __init__(self, coordinator: DeviceCoordinator, description: GrokmonSensorDescription) -> None:
         super().__init__(coordinator, description.key, measured=description.measured)
+        self.entity_description = description
+
+
+class ZoneSensor(ZoneEntity, GrokmonSensor):
+    """A figure of a zone."""
+
+    def __init__(self, coordinator: ZoneCoordinator, description: GrokmonSensorDescription) -> None:
+        super().__init__(coordinator, description.key)
         self.entity_description = description
 
 

@@ -2,18 +2,29 @@
 
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
-from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
 import probatio
 
-from .const import CONF_AUTH, CONF_DEVICE_ID, CONF_METRICS, CONF_PUBLIC_KEY, CONF_RATE_LIMIT, CONF_ZONE, DOMAIN
+from .access import async_administrator, hub_of, zone_named
+from .const import (
+    CONF_ACTUATORS,
+    CONF_AUTH,
+    CONF_DEVICE_ID,
+    CONF_METRICS,
+    CONF_PUBLIC_KEY,
+    CONF_RATE_LIMIT,
+    CONF_ZONE,
+    DOMAIN,
+)
+from .control_services import async_setup_control_services
 from .enrolment import Choices
 from .errors import translate_errors
+from .gateway.actuators import Actuator
 from .gateway.models import Algorithm, DeviceStatus
 from .gateway.registry import DEFAULT_RATE_LIMIT
-from .hub import GrokmonConfigEntry, GrokmonHub
+from .hub import GrokmonHub
 from .onboarding import settings_of
 
 CONF_NAME: Final = "name"
@@ -25,7 +36,8 @@ _ENROL: Final = probatio.Schema(
     {
         **_DEVICE,
         probatio.Required(CONF_NAME): probatio.All(cv.string, probatio.Strip, probatio.Length(min=1, max=64)),
-        probatio.Required(CONF_METRICS): probatio.All(cv.ensure_list, [cv.string], probatio.Length(min=1)),
+        probatio.Optional(CONF_METRICS, default=[]): probatio.All(cv.ensure_list, [cv.string]),
+        probatio.Optional(CONF_ACTUATORS, default=[]): probatio.All(cv.ensure_list, [dict]),
         probatio.Optional(CONF_ZONE): cv.string,
         probatio.Optional(CONF_AUTH, default="hs256"): probatio.In(ALGORITHMS),
         probatio.Optional(CONF_PUBLIC_KEY, default=""): cv.string,
@@ -46,24 +58,22 @@ def async_setup_services(hass: HomeAssistant) -> None:
     )
     hass.services.async_register(DOMAIN, "list_devices", _async_list, probatio.Schema({}), only)
     hass.services.async_register(DOMAIN, "verify_audit", _async_verify, probatio.Schema({}), only)
+    async_setup_control_services(hass)
 
 
 @translate_errors
 async def _async_enroll(call: ServiceCall) -> ServiceResponse:
-    actor = await _async_administrator(call)
-    hub = _hub(call.hass)
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
     zone_name = call.data.get(CONF_ZONE)
-    zone = hub.enrolment.zone_named(zone_name) if zone_name is not None else None
-    if zone_name is not None and zone is None:
-        raise ServiceValidationError(
-            translation_domain=DOMAIN, translation_key="unknown_zone", translation_placeholders={"zone": zone_name}
-        )
+    zone = zone_named(hub, zone_name) if zone_name is not None else None
     choices = Choices(
         device_id=call.data[CONF_DEVICE_ID],
         name=call.data[CONF_NAME],
         zone=zone,
         metrics=frozenset(call.data[CONF_METRICS]),
         ranges={},
+        actuators=tuple(Actuator.from_dict(each) for each in call.data[CONF_ACTUATORS]),
         rate_limit=call.data[CONF_RATE_LIMIT],
     )
     algorithm = ALGORITHMS[call.data[CONF_AUTH]]
@@ -73,28 +83,28 @@ async def _async_enroll(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_rotate(call: ServiceCall) -> ServiceResponse:
-    actor = await _async_administrator(call)
-    hub = _hub(call.hass)
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
     device = await hub.enrolment.async_rotate(call.data[CONF_DEVICE_ID], call.data[CONF_PUBLIC_KEY], actor)
     return settings_of(device, hub.prefix, hub.gateway.site_keys)
 
 
 @translate_errors
 async def _async_revoke(call: ServiceCall) -> ServiceResponse:
-    actor = await _async_administrator(call)
-    device = await _hub(call.hass).enrolment.async_set_status(call.data[CONF_DEVICE_ID], DeviceStatus.REVOKED, actor)
+    actor = await async_administrator(call)
+    device = await hub_of(call.hass).enrolment.async_set_status(call.data[CONF_DEVICE_ID], DeviceStatus.REVOKED, actor)
     return {"device_id": device.device_id, "status": device.status.value}
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
-    await _async_administrator(call)
-    hub = _hub(call.hass)
+    await async_administrator(call)
+    hub = hub_of(call.hass)
     return {"devices": [_listed(hub, device_id) for device_id in sorted(hub.enrolment.coordinators)]}
 
 
 async def _async_verify(call: ServiceCall) -> ServiceResponse:
-    actor = await _async_administrator(call)
-    audit = _hub(call.hass).audit
+    actor = await async_administrator(call)
+    audit = hub_of(call.hass).audit
     try:
         report = await audit.async_verify()
     except OSError as error:
@@ -118,25 +128,9 @@ def _listed(hub: GrokmonHub, device_id: str) -> dict[str, Any]:
         "auth": device.credential.algorithm.name.lower(),
         "key_id": device.credential.key_id,
         "metrics": sorted(device.metrics),
+        "actuators": [actuator.as_dict() for actuator in device.actuators],
         "rate_limit": device.rate_limit,
         "online": coordinator.online,
         "accepted": hub.gateway.accepted[device_id],
         "refused": hub.refused_by_code(device_id),
     }
-
-
-async def _async_administrator(call: ServiceCall) -> str:
-    """Return the id of the administrator who calls; automations and scripts call without a user, and may not."""
-    user_id = call.context.user_id
-    user = await call.hass.auth.async_get_user(user_id) if user_id is not None else None
-    if user is None or not user.is_active or not user.is_admin:
-        raise Unauthorized(context=call.context)
-    return user.id
-
-
-def _hub(hass: HomeAssistant) -> GrokmonHub:
-    entries: list[GrokmonConfigEntry] = hass.config_entries.async_entries(DOMAIN)
-    for entry in entries:
-        if entry.state is ConfigEntryState.LOADED:
-            return entry.runtime_data
-    raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_loaded")

@@ -5,7 +5,7 @@ Config entries are stored readable by everybody; these files are private. A writ
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
@@ -122,6 +122,33 @@ class SessionStore:
     async def async_put(self, sessions: Mapping[str, Mapping[str, Any]], now: float) -> None:
         """Keep the sessions for the next start."""
         await self._store.async_save({"saved_at": now, "sessions": dict(sessions)})
+
+    async def async_remove(self) -> None:
+        """Delete the store."""
+        await self._store.async_remove()
+
+
+class ControlStore:
+    """What the way out has to remember: budgets that are spent, what is latched, what is to be on, and since when."""
+
+    def __init__(self, hass: HomeAssistant) -> None:
+        self._hass = hass
+        self._store: Store[dict[str, Any]] = Store(
+            hass, _VERSION, f"{DOMAIN}.control", private=True, atomic_writes=True
+        )
+        self._lock = asyncio.Lock()
+
+    async def async_load(self) -> dict[str, Any] | None:
+        """Return what was saved, or None before the first time."""
+        return await self._store.async_load()
+
+    async def async_save(self, make: Callable[[], dict[str, Any]]) -> None:
+        """Save what `make` returns when its turn comes. Raises HomeAssistantError when the disk does not hold it."""
+        async with self._lock:
+            data = make()
+            await self._store.async_save(data)
+            if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
+                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
     async def async_remove(self) -> None:
         """Delete the store."""

@@ -3,19 +3,89 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
-from homeassistant.const import CONF_NAME
-from homeassistant.helpers.selector import SelectSelector, SelectSelectorConfig, TextSelector
+from homeassistant.config_entries import ConfigSubentry, ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.const import CONF_NAME, UnitOfTemperature, UnitOfTime, UnitOfVolume
+from homeassistant.helpers.selector import (
+    BooleanSelector,
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectSelector,
+    SelectSelectorConfig,
+    TextSelector,
+    TimeSelector,
+)
+from homeassistant.util import dt as dt_util
 import probatio
 
-from .const import CONF_STAGE, STAGES, SUBENTRY_ZONE
+from .const import CONF_STAGE, SUBENTRY_ZONE
+from .gateway.errors import RegistryError
+from .gateway.zones import TARGET_METRICS, Interlock, Stage, Zone
 
+CONF_LIGHTS_ON: Final = "lights_on"
+CONF_LAMP_HOURS: Final = "lamp_hours"
+CONF_WATER: Final = "water_ml_day"
+CONF_CO2: Final = "co2_hour_s"
+CONF_STAGES: Final = "stages"
+CONF_INTERLOCKS: Final = "interlocks"
+CONF_ENABLED: Final = "enabled"
+_LOW: Final = "_low"
+_HIGH: Final = "_high"
+_DAILY: Final = ("light_hours", "water_ml_day")
+
+
+def _number(low: float, high: float, unit: str) -> NumberSelector:
+    return NumberSelector(
+        NumberSelectorConfig(min=low, max=high, step="any", mode=NumberSelectorMode.BOX, unit_of_measurement=unit)
+    )
+
+
+def _stages() -> SelectSelector:
+    return SelectSelector(SelectSelectorConfig(options=[stage.value for stage in Stage], translation_key="stage"))
+
+
+_UNITS: Final = {
+    "temp_c": UnitOfTemperature.CELSIUS,
+    "humidity_percent": "%",
+    "vpd_kpa": "kPa",
+    "ppfd_umol": "\u03bcmol/m²/s",
+    "co2_ppm": "ppm",
+}
 _ZONE: Final = probatio.Schema(
     {
         probatio.Required(CONF_NAME): TextSelector(),
-        probatio.Required(CONF_STAGE, default=STAGES[0]): SelectSelector(
-            SelectSelectorConfig(options=list(STAGES), translation_key="stage")
+        probatio.Required(CONF_STAGE, default=Stage.SEEDLING.value): _stages(),
+    }
+)
+_BUDGETS: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_LIGHTS_ON): TimeSelector(),
+        probatio.Optional(CONF_LAMP_HOURS): _number(0, 24, UnitOfTime.HOURS),
+        probatio.Optional(CONF_WATER): _number(0, 1_000_000, UnitOfVolume.MILLILITERS),
+        probatio.Required(CONF_CO2): _number(0, 3600, UnitOfTime.SECONDS),
+    }
+)
+_TARGETS: Final = probatio.Schema(
+    {
+        **{
+            probatio.Required(f"{name}{end}"): _number(-40, 4000, unit)
+            for name, unit in _UNITS.items()
+            for end in (_LOW, _HIGH)
+        },
+        probatio.Required("light_hours"): _number(0, 24, UnitOfTime.HOURS),
+        probatio.Required("water_ml_day"): _number(0, 1_000_000, UnitOfVolume.MILLILITERS),
+    }
+)
+_INTERLOCKS: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_ENABLED): SelectSelector(
+            SelectSelectorConfig(options=[each.value for each in Interlock], multiple=True, translation_key="interlock")
         ),
+        probatio.Required("over_temperature_c"): _number(20, 60, UnitOfTemperature.CELSIUS),
+        probatio.Required("high_co2_ppm"): _number(600, 10_000, "ppm"),
+        probatio.Required("tank_low_percent"): _number(0, 90, "%"),
+        probatio.Required("stale_s"): _number(10, 86_400, UnitOfTime.SECONDS),
+        probatio.Required("exhaust_on_smoke"): BooleanSelector(),
     }
 )
 
@@ -23,23 +93,107 @@ _ZONE: Final = probatio.Schema(
 class ZoneFlow(ConfigSubentryFlow):
     """Add or change a zone."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage = Stage.SEEDLING
+
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask for the name and the growth stage."""
-        errors = self._errors(user_input)
+        errors = self._name_errors(user_input)
         if user_input is None or errors:
-            return self._form("user", user_input or {}, errors)
+            return self._form("user", _ZONE, user_input or {}, errors)
         return self.async_create_entry(title=user_input[CONF_NAME].strip(), data={CONF_STAGE: user_input[CONF_STAGE]})
 
-    async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Change the name or the growth stage."""
-        subentry = self._get_reconfigure_subentry()
-        errors = self._errors(user_input, subentry.subentry_id)
-        if user_input is None or errors:
-            return self._form("reconfigure", user_input or {CONF_NAME: subentry.title, **subentry.data}, errors)
-        data = {CONF_STAGE: user_input[CONF_STAGE]}
-        return self.async_update_and_abort(self._get_entry(), subentry, title=user_input[CONF_NAME].strip(), data=data)
+    async def async_step_reconfigure(self, _user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Ask what to change."""
+        return self.async_show_menu(
+            step_id="reconfigure",
+            menu_options=["settings", "budgets", "targets", "interlocks"],
+            description_placeholders={"name": self._subentry.title},
+        )
 
-    def _errors(self, user_input: dict[str, Any] | None, own_id: str | None = None) -> dict[str, str]:
+    async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change the name or the growth stage."""
+        subentry = self._subentry
+        errors = self._name_errors(user_input, subentry.subentry_id)
+        if user_input is None or errors:
+            shown = user_input or {CONF_NAME: subentry.title, CONF_STAGE: self._zone.stage.value}
+            return self._form("settings", _ZONE, shown, errors)
+        return self._save(title=user_input[CONF_NAME].strip(), changes={CONF_STAGE: user_input[CONF_STAGE]})
+
+    async def async_step_budgets(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change when the light day begins, and what may be given in a day or an hour."""
+        zone = self._zone
+        if user_input is None:
+            shown = {CONF_LIGHTS_ON: _clock(zone.lights_on_s), CONF_CO2: zone.co2_hour_s}
+            optional = {CONF_LAMP_HOURS: zone.lamp_hours, CONF_WATER: zone.water_ml_day}
+            shown |= {name: value for name, value in optional.items() if value is not None}
+            return self._form("budgets", _BUDGETS, shown, {})
+        changes = {
+            "lights_on_s": _seconds(user_input[CONF_LIGHTS_ON]),
+            CONF_LAMP_HOURS: user_input.get(CONF_LAMP_HOURS),
+            CONF_WATER: user_input.get(CONF_WATER),
+            CONF_CO2: user_input[CONF_CO2],
+        }
+        return self._checked("budgets", _BUDGETS, user_input, changes)
+
+    async def async_step_targets(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Ask which stage's targets to change."""
+        if user_input is not None:
+            self._stage = Stage(user_input[CONF_STAGE])
+            return await self.async_step_stage()
+        schema = probatio.Schema({probatio.Required(CONF_STAGE, default=self._zone.stage.value): _stages()})
+        return self._form("targets", schema, {}, {})
+
+    async def async_step_stage(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change what a stage wants."""
+        if user_input is None:
+            zone = Zone.from_dict(
+                self._subentry.subentry_id, "", {**self._subentry.data, CONF_STAGE: self._stage.value}
+            )
+            shown = {name: getattr(zone.targets, name) for name in _DAILY}
+            for name in TARGET_METRICS:
+                wanted = getattr(zone.targets, name)
+                shown |= {f"{name}{_LOW}": wanted.low, f"{name}{_HIGH}": wanted.high}
+            return self._form("stage", _TARGETS, shown, {})
+        targets: dict[str, Any] = {name: user_input[name] for name in _DAILY}
+        targets |= {name: [user_input[f"{name}{_LOW}"], user_input[f"{name}{_HIGH}"]] for name in TARGET_METRICS}
+        stages = {**self._subentry.data.get(CONF_STAGES, {}), self._stage.value: targets}
+        return self._checked("stage", _TARGETS, user_input, {CONF_STAGES: stages})
+
+    async def async_step_interlocks(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Change which interlocks there are, and when they trip."""
+        if user_input is None:
+            settings = self._zone.interlocks
+            names = [each.schema for each in _INTERLOCKS.schema if each.schema != CONF_ENABLED]
+            shown = {name: getattr(settings, name) for name in names}
+            shown[CONF_ENABLED] = [each.value for each in Interlock if each in settings.enabled]
+            return self._form("interlocks", _INTERLOCKS, shown, {})
+        return self._checked("interlocks", _INTERLOCKS, user_input, {CONF_INTERLOCKS: user_input})
+
+    @property
+    def _subentry(self) -> ConfigSubentry:
+        return self._get_reconfigure_subentry()
+
+    @property
+    def _zone(self) -> Zone:
+        return Zone.from_dict(self._subentry.subentry_id, self._subentry.title, self._subentry.data)
+
+    def _checked(
+        self, step_id: str, schema: probatio.Schema, answers: Mapping[str, Any], changes: Mapping[str, Any]
+    ) -> SubentryFlowResult:
+        """Save changes that make sense, or show the form again with what does not."""
+        try:
+            Zone.from_dict(self._subentry.subentry_id, self._subentry.title, {**self._subentry.data, **changes})
+        except RegistryError as error:
+            return self._form(step_id, schema, answers, {"base": error.code.value}, error.detail)
+        return self._save(title=self._subentry.title, changes=changes)
+
+    def _save(self, *, title: str, changes: Mapping[str, Any]) -> SubentryFlowResult:
+        data = {**self._subentry.data, **changes}
+        return self.async_update_and_abort(self._get_entry(), self._subentry, title=title, data=data)
+
+    def _name_errors(self, user_input: dict[str, Any] | None, own_id: str | None = None) -> dict[str, str]:
         if user_input is None:
             return {}
         name = user_input[CONF_NAME].strip().casefold()
@@ -52,7 +206,29 @@ class ZoneFlow(ConfigSubentryFlow):
         }
         return {CONF_NAME: "zone_exists"} if name in taken else {}
 
-    def _form(self, step_id: str, values: Mapping[str, Any], errors: dict[str, str]) -> SubentryFlowResult:
+    def _form(
+        self,
+        step_id: str,
+        schema: probatio.Schema,
+        values: Mapping[str, Any],
+        errors: dict[str, str],
+        problem: str = "",
+    ) -> SubentryFlowResult:
         return self.async_show_form(
-            step_id=step_id, data_schema=self.add_suggested_values_to_schema(_ZONE, values), errors=errors
+            step_id=step_id,
+            data_schema=self.add_suggested_values_to_schema(schema, values),
+            errors=errors,
+            description_placeholders={"problem": problem, "stage": self._stage.value},
         )
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _seconds(clock: str) -> float:
+    time = dt_util.parse_time(clock)
+    if time is None:
+        return -1.0
+    return time.hour * 3600.0 + time.minute * 60.0 + time.second

@@ -7,6 +7,7 @@ from typing import Self
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from .actuators import Outputs
 from .connection import BrokerAddress, Connection
 from .credentials import DeviceIdentity
 from .protocol import Counts, DeviceProtocol, Metrics, Reading
@@ -23,19 +24,21 @@ class HonestDevice:
         firmware: str | None = None,
         model: str | None = None,
         capabilities: Sequence[str] = (),
+        outputs: Outputs | None = None,
         mqtt_version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
         hello_interval: float = 5.0,
         backoff: tuple[float, float] = (0.2, 2.0),
     ) -> None:
         self.identity = identity
         self.session_ready = asyncio.Event()
-        self.protocol = DeviceProtocol(identity, firmware, model, capabilities, hello_interval)
+        self.protocol = DeviceProtocol(identity, firmware, model, capabilities, hello_interval, outputs or Outputs())
         self.last_error: OSError | None = None
         self._broker = broker
         self._mqtt_version = mqtt_version
         self._backoff = backoff
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._leases: asyncio.Task[None] | None = None
 
     @property
     def counts(self) -> Counts:
@@ -46,13 +49,16 @@ class HonestDevice:
         """Begin to connect; `session_ready` tells when the hub knows the device."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"device {self.identity.device_id}")
+            self._leases = asyncio.create_task(self._keep_leases(), name=f"leases of {self.identity.device_id}")
 
     async def stop(self) -> None:
         """Disconnect; what was not delivered stays in the queue for the next start."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            tasks = [task for task in (self._task, self._leases) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._task = self._leases = None
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -103,6 +109,8 @@ class HonestDevice:
             try:
                 async with link:
                     delay = shortest
+                    if self.protocol.outputs.outputs:
+                        await link.subscribe(self.identity.down("command"))
                     await link.subscribe(self.identity.down("session"))
                     await self._serve(link)
             except OSError as err:
@@ -119,6 +127,9 @@ class HonestDevice:
             hello_at = self.protocol.hello_at
             if hello_at is not None and self._now() >= hello_at:
                 await link.publish(self.identity.up("hello"), self.protocol.hello(self._now()))
+            elif answer := self.protocol.next_answer(self._now()):
+                channel, payload = answer
+                await link.publish(self.identity.up(channel), payload)
             elif message := self.protocol.next_message(self._now()):
                 reading, payload = message
                 # One at a time: a repeat by the transport is then always one of the last message.
@@ -126,7 +137,14 @@ class HonestDevice:
                 self.protocol.acknowledged(reading)
                 self._pulse()
             else:
-                await self._wait(hello_at)
+                await self._wait(self.protocol.next_deadline())
+
+    async def _keep_leases(self) -> None:
+        """End outputs in time, whether or not there is a connection."""
+        while True:
+            if self.protocol.expire(self._now()):
+                self._pulse()
+            await self._wait(self.protocol.outputs.deadline)
 
     async def _wait(self, deadline: float | None) -> None:
         try:
@@ -135,8 +153,16 @@ class HonestDevice:
         except TimeoutError:
             return
 
-    def _received(self, _topic: str, payload: bytes, _retain: bool) -> None:
-        self.protocol.receive(payload, self._now())
+    def _received(self, topic: str, payload: bytes, _retain: bool) -> None:
+        if topic == self.identity.down("command"):
+            self.protocol.receive_command(payload, self._now())
+        else:
+            self.protocol.receive(payload, self._now())
+        self._pulse()
+
+    def by_hand(self, name: str, *, on: bool, percent: float = 0.0) -> None:
+        """Let somebody turn a knob on the device itself."""
+        self.protocol.by_hand(name, self._now(), on=on, percent=percent)
         self._pulse()
 
     def _pulse(self) -> None:

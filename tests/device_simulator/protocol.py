@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import Any
 
+from .actuators import Answer, Outputs
 from .credentials import DeviceIdentity, DownlinkRefusedError
 from .signing import b64encode
 
 KEPT_READINGS = 32
 KEPT_SECONDS = 300.0
+STATE_EVERY = 30.0
 
 type Metrics = Mapping[str, float | bool]
 
@@ -41,6 +43,8 @@ class Counts:
     hellos: int = 0
     sessions: int = 0
     downlinks_refused: int = 0
+    commands: int = 0
+    commands_refused: int = 0
 
 
 @dataclass(slots=True)
@@ -52,6 +56,9 @@ class DeviceProtocol:
     model: str | None = None
     capabilities: Sequence[str] = ()
     hello_interval: float = 5.0
+    outputs: Outputs = field(default_factory=Outputs)
+    lose_acks: bool = False
+    """Whether commands are carried out and not answered."""
     counts: Counts = field(default_factory=Counts)
     boot: str = field(default_factory=lambda: b64encode(token_bytes(16)).decode())
     sid: str | None = None
@@ -65,6 +72,11 @@ class DeviceProtocol:
     _last_heard: int = 0
     _clock_offset: float | None = None
     _kept: deque[Reading] = field(default_factory=deque)
+    _due: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
+    _sequences: dict[str, int] = field(default_factory=dict)
+    _last_command: int = 0
+    _state_at: float = float("-inf")
+    _state_due: bool = False
 
     def connected(self, now: float) -> None:
         """Ask for the session again: only its answer shows that the hub listens, too."""
@@ -129,6 +141,71 @@ class DeviceProtocol:
             "seq": self.seq,
         }
 
+    def expire(self, now: float) -> bool:
+        """End the outputs that are due; tell whether any was."""
+        ended = self.outputs.expire(now)
+        self._state_due |= ended
+        return ended
+
+    def next_answer(self, now: float) -> tuple[str, bytes] | None:
+        """Sign the next state or answer to a command; give its channel with it."""
+        self.expire(now)
+        if not self.ready or not self.outputs.outputs:
+            return None
+        if self._state_due or now - self._state_at >= STATE_EVERY:
+            self._state_due, self._state_at = False, now
+            return "state", self._answer("state", {"actuators": self.outputs.states(now)})
+        if not self._due:
+            return None
+        channel, body = self._due.popleft()
+        return channel, self._answer(channel, body)
+
+    def next_deadline(self) -> float | None:
+        """Tell when something is due although nothing arrives."""
+        due = [self.hello_at, self.outputs.deadline, self._state_at + STATE_EVERY if self.outputs.outputs else None]
+        return min((each for each in due if each is not None and each != float("-inf")), default=None)
+
+    def receive_command(self, payload: bytes, now: float) -> Answer | None:
+        """Take a message on the command topic; give the answer, or None for what is not a new command for this run."""
+        try:
+            claims = self.identity.verify_down(payload, "command")
+        except DownlinkRefusedError:
+            self.counts.commands_refused += 1
+            return None
+        if claims.get("sid") != self.sid or claims["seq"] <= self._last_command or self._clock_offset is None:
+            self.counts.commands_refused += 1
+            return None
+        self._last_command = claims["seq"]
+        if self._clock_offset + now > claims["iat"] + claims["ttl_s"] + 1:
+            # Its clock may be fast: a fresh answer to a hello puts it right.
+            self.hello_at = max(now, self._last_obeyed + self.hello_interval)
+            answer = Answer(claims["cid"], "rejected", "expired")
+        else:
+            self._clock_offset = max(self._clock_offset, claims["iat"] - now)
+            self.counts.commands += 1
+            answer = self.outputs.command(claims, now)
+        if not self.lose_acks:
+            self._due.append(("ack", self._ack_body(answer, now)))
+        return answer
+
+    def by_hand(self, name: str, now: float, *, on: bool, percent: float = 0.0) -> None:
+        """Let somebody turn a knob on the device itself."""
+        self.outputs.by_hand(name, now, on=on, percent=percent)
+        self._state_due = True
+
+    def _ack_body(self, answer: Answer, now: float) -> dict[str, Any]:
+        body: dict[str, Any] = {"cid": answer.cid, "result": answer.result}
+        if answer.reason:
+            body["reason"] = answer.reason
+        if answer.touched:
+            body["actuators"] = self.outputs.states(now, answer.touched)
+        return body
+
+    def _answer(self, channel: str, body: dict[str, Any]) -> bytes:
+        self._sequences[channel] = self._sequences.get(channel, 0) + 1
+        claims = {"iss": self.identity.device_id, "aud": self.identity.up(channel), "sid": self.sid}
+        return self.identity.sign(claims | {"seq": self._sequences[channel]} | body)
+
     def acknowledged(self, reading: Reading) -> None:
         """Note that the broker took a reading; that counts as delivered only while the session is believed valid."""
         self.counts.acked += 1
@@ -147,7 +224,7 @@ class DeviceProtocol:
             return
         if claims.get("hello") is True:
             self._asked_for_hello(claims, now)
-        elif claims.get("boot") == self.boot and not self.ready:
+        elif claims.get("boot") == self.boot and (not self.ready or claims["time"] > self._last_heard):
             self._start_session(claims, now)
 
     @property
@@ -169,6 +246,10 @@ class DeviceProtocol:
         if claims["sid"] != self.sid:
             self._session_lost()
             self.sid, self.seq = claims["sid"], 0
+            self._sequences, self._last_command = {}, 0
+            self._due.clear()
+            # The first message under a session is what makes it count.
+            self._state_due = bool(self.outputs.outputs)
             self.counts.sessions += 1
         self._last_heard = max(self._last_heard, claims["time"])
         self._clock_offset = claims["time"] - now

@@ -1,0 +1,39 @@
+"""What every service asks first: whether the hub is there, and who is calling."""
+
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.exceptions import ServiceValidationError, Unauthorized
+
+from .const import DOMAIN
+from .hub import GrokmonConfigEntry, GrokmonHub
+
+
+async def async_administrator(call: ServiceCall) -> str:
+    """Return the id of the administrator who calls; automations and scripts call without a user, and may not."""
+    user_id = call.context.user_id
+    user = await call.hass.auth.async_get_user(user_id) if user_id is not None else None
+    if user is None or not user.is_active or not user.is_admin:
+        raise Unauthorized(context=call.context)
+    return user.id
+
+
+def hub_of(hass: HomeAssistant) -> GrokmonHub:
+    """Return the hub. Raises ServiceValidationError when it is not set up."""
+    if (hub := running_hub(hass)) is None:
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_loaded")
+    return hub
+
+
+def running_hub(hass: HomeAssistant) -> GrokmonHub | None:
+    """Return the hub, or None when it is not set up."""
+    entries: list[GrokmonConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    return next((entry.runtime_data for entry in entries if entry.state is ConfigEntryState.LOADED), None)
+
+
+def zone_named(hub: GrokmonHub, name: str) -> str:
+    """Return the identifier of the zone with this name. Raises ServiceValidationError when there is none."""
+    if (zone_id := hub.enrolment.zone_named(name)) is None:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="unknown_zone", translation_placeholders={"zone": name}
+        )
+    return zone_id

@@ -1,0 +1,112 @@
+"""Alarms: interlocks and faults, to the audit trail, the event bus and the repairs, and their reset."""
+
+from collections.abc import Callable
+from typing import Final
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+
+from .audit_log import AuditLog
+from .const import DOMAIN
+from .gateway.actions import Tripped
+from .gateway.actuators import Key
+from .gateway.control import Controller
+from .gateway.errors import Code
+from .gateway.interlocks import RULES
+from .gateway.zones import Interlock
+from .security import SecurityMonitor
+
+ISSUE_INTERLOCK: Final = "interlock_latched"
+ISSUE_FAULT: Final = "output_fault"
+
+
+class Alarms:
+    """Tell people what the interlocks and the feedback of outputs found."""
+
+    def __init__(
+        self, hass: HomeAssistant, audit: AuditLog, monitor: SecurityMonitor, name_of: Callable[[str], str]
+    ) -> None:
+        self._hass = hass
+        self._audit = audit
+        self._monitor = monitor
+        self._name_of = name_of
+
+    @callback
+    def async_restore(self, controller: Controller) -> None:
+        """Raise the issues of what was latched before this start."""
+        for zone_id in controller.zones:
+            for interlock in controller.interlocks.latched(zone_id):
+                self._raise_interlock(zone_id, interlock)
+        for key, output in controller.outputs.items():
+            if output.fault is not None:
+                self._raise_fault(key, output.fault)
+
+    @callback
+    def async_tripped(self, change: Tripped) -> None:
+        """Tell that an interlock tripped or ended."""
+        name = self._name_of(change.zone_id)
+        state = "tripped" if change.active else "ended"
+        self._audit.record("interlock", zone=change.zone_id, interlock=change.interlock.value, state=state)
+        if not change.active:
+            return
+        self._monitor.async_fire(Code.INTERLOCK, None, f"{change.interlock} in {name}")
+        if change.interlock in RULES and RULES[change.interlock].latches:
+            self._raise_interlock(change.zone_id, change.interlock)
+
+    @callback
+    def async_faulted(self, key: Key, fault: str) -> None:
+        """Tell that an output does not do what it was told."""
+        self._audit.record("output_fault", device=key.device_id, actuator=key.actuator, fault=fault)
+        self._monitor.async_fire(Code.OUTPUT_FAULT, key.device_id, f"{key.actuator}: {fault}")
+        self._raise_fault(key, fault)
+
+    @callback
+    def async_reset_zone(
+        self, controller: Controller, zone_id: str, actor: str
+    ) -> tuple[frozenset[Interlock], frozenset[Interlock]]:
+        """Let go of what is latched in a zone; return what was let go, and what stays since its condition holds."""
+        freed, kept = controller.interlocks.reset(zone_id)
+        for interlock in freed:
+            ir.async_delete_issue(self._hass, DOMAIN, _interlock_issue(zone_id, interlock))
+            self._audit.record("interlock", zone=zone_id, interlock=interlock.value, state="reset", actor=actor)
+        return freed, kept
+
+    @callback
+    def async_reset_fault(self, controller: Controller, key: Key, actor: str) -> None:
+        """Let an output be used again after a fault."""
+        if (fault := controller.reset_fault(key)) is None:
+            return
+        ir.async_delete_issue(self._hass, DOMAIN, _fault_issue(key))
+        self._audit.record("output_fault_reset", device=key.device_id, actuator=key.actuator, fault=fault, actor=actor)
+
+    def _raise_interlock(self, zone_id: str, interlock: Interlock) -> None:
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            _interlock_issue(zone_id, interlock),
+            data={"issue": ISSUE_INTERLOCK, "zone_id": zone_id},
+            is_fixable=True,
+            severity=ir.IssueSeverity.CRITICAL,
+            translation_key=f"{ISSUE_INTERLOCK}_{interlock}",
+            translation_placeholders={"zone": self._name_of(zone_id)},
+        )
+
+    def _raise_fault(self, key: Key, fault: str) -> None:
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            _fault_issue(key),
+            data={"issue": ISSUE_FAULT, "device_id": key.device_id, "actuator": key.actuator},
+            is_fixable=True,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=f"{ISSUE_FAULT}_{fault}",
+            translation_placeholders={"name": self._name_of(key.device_id), "actuator": key.actuator},
+        )
+
+
+def _interlock_issue(zone_id: str, interlock: Interlock) -> str:
+    return f"{ISSUE_INTERLOCK}_{zone_id}_{interlock}"
+
+
+def _fault_issue(key: Key) -> str:
+    return f"{ISSUE_FAULT}_{key.device_id}_{key.actuator}"

@@ -1,0 +1,166 @@
+"""Approvals: what the AI may do only when an administrator agrees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+import logging
+from secrets import token_hex
+from typing import Any, Final
+
+from homeassistant.components import persistent_notification
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_call_later
+
+from .audit_log import AuditLog
+from .const import CONF_NOTIFY, DOMAIN
+from .dispatch import Dispatcher
+from .gateway.actuators import Command, Principal
+from .gateway.errors import Code, GatewayError, PolicyError
+
+_LOGGER = logging.getLogger(__name__)
+
+EVENT_NOTIFICATION_ACTION: Final = "mobile_app_notification_action"
+ISSUE_APPROVAL: Final = "approval"
+EXPIRES_S: Final = 900.0
+_APPROVE: Final = "GROKMON_APPROVE_"
+_DECLINE: Final = "GROKMON_DECLINE_"
+# More questions than a person answers are not asked.
+_MAX_OPEN: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A command that waits for an administrator."""
+
+    approval_id: str
+    command: Command
+    principal: Principal
+    cancel: CALLBACK_TYPE
+
+
+class Approvals:
+    """Ask administrators, in the repairs and by a notification with actions; what nobody answers expires."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        dispatcher: Dispatcher,
+        audit: AuditLog,
+        name_of: Callable[[str], str],
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._dispatcher = dispatcher
+        self._audit = audit
+        self._name_of = name_of
+        self.open: dict[str, Approval] = {}
+
+    @callback
+    def async_listen(self) -> list[CALLBACK_TYPE]:
+        """Listen to answers from the mobile app; return how to stop that, and how to close what is open."""
+        return [self._hass.bus.async_listen(EVENT_NOTIFICATION_ACTION, self._async_answered), self._close_all]
+
+    async def async_request(self, command: Command, who: Principal) -> str:
+        """Ask for approval of a command; return the identifier of the question. The same question is asked once."""
+        for known in self.open.values():
+            if known.command == command:
+                return known.approval_id
+        if len(self.open) >= _MAX_OPEN:
+            raise PolicyError(Code.CONTROL_RATE, f"{_MAX_OPEN} questions are open already", limit=_MAX_OPEN)
+        approval_id = token_hex(4)
+
+        @callback
+        def expire(_now: datetime) -> None:
+            self._close(approval_id, "expired", None)
+
+        approval = Approval(approval_id, command, who, async_call_later(self._hass, EXPIRES_S, expire))
+        self.open[approval_id] = approval
+        self._audit.record("approval_requested", approval=approval_id, **_facts(command), **who.as_dict())
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            f"{ISSUE_APPROVAL}_{approval_id}",
+            data={"issue": ISSUE_APPROVAL, "approval_id": approval_id},
+            is_fixable=True,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=ISSUE_APPROVAL,
+            translation_placeholders=self._words(approval),
+        )
+        await self._async_notify(approval)
+        return approval_id
+
+    async def async_decide(self, approval_id: str, *, approved: bool, administrator: str) -> None:
+        """Carry out what was approved, or let go of it. Raises the errors of the command, which is judged anew."""
+        approval = self._close(approval_id, "approved" if approved else "declined", administrator)
+        if approval is None:
+            raise ServiceValidationError(translation_domain=DOMAIN, translation_key="approval_expired")
+        if approved:
+            who = replace(approval.principal, approved_by=administrator)
+            await self._dispatcher.async_send(approval.command, who)
+
+    async def _async_answered(self, event: Event[dict[str, Any]]) -> None:
+        action = str(event.data.get("action", ""))
+        approved = action.startswith(_APPROVE)
+        approval_id = action.removeprefix(_APPROVE if approved else _DECLINE)
+        user_id = event.context.user_id
+        if approval_id == action or approval_id not in self.open or user_id is None:
+            return
+        user = await self._hass.auth.async_get_user(user_id)
+        if user is None or not user.is_active or not user.is_admin:
+            self._audit.record("approval_refused", approval=approval_id, identity=user_id)
+            return
+        try:
+            await self.async_decide(approval_id, approved=approved, administrator=user_id)
+        except (GatewayError, HomeAssistantError) as error:
+            _LOGGER.warning("What was approved could not be carried out: %s", error)
+
+    async def _async_notify(self, approval: Approval) -> None:
+        words = self._words(approval)
+        message = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}. {words['reason']}"
+        persistent_notification.async_create(
+            self._hass, message, title="Grok & Mon", notification_id=f"{DOMAIN}_approval_{approval.approval_id}"
+        )
+        if not (service := self._entry.options.get(CONF_NOTIFY)):
+            return
+        actions = [
+            {"action": f"{_APPROVE}{approval.approval_id}", "title": "Approve"},
+            {"action": f"{_DECLINE}{approval.approval_id}", "title": "Decline"},
+        ]
+        data = {"title": "Grok & Mon", "message": message, "data": {"actions": actions, "tag": approval.approval_id}}
+        try:
+            await self._hass.services.async_call("notify", service, data, blocking=True)
+        except HomeAssistantError as error:
+            _LOGGER.warning("The notification could not be sent: %s", error)
+
+    def _words(self, approval: Approval) -> dict[str, str]:
+        params = ", ".join(f"{name} {value:g}" for name, value in approval.command.params().items())
+        return {
+            "name": self._name_of(approval.command.key.device_id),
+            "actuator": approval.command.key.actuator,
+            "params": params or "on",
+            "reason": approval.principal.reason or "-",
+        }
+
+    @callback
+    def _close_all(self) -> None:
+        for approval_id in list(self.open):
+            self._close(approval_id, "expired", None)
+
+    @callback
+    def _close(self, approval_id: str, outcome: str, actor: str | None) -> Approval | None:
+        approval = self.open.pop(approval_id, None)
+        if approval is None:
+            return None
+        approval.cancel()
+        self._audit.record(f"approval_{outcome}", approval=approval_id, actor=actor)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_APPROVAL}_{approval_id}")
+        persistent_notification.async_dismiss(self._hass, f"{DOMAIN}_approval_{approval_id}")
+        return approval
+
+
+def _facts(command: Command) -> dict[str, Any]:
+    return {"device": command.key.device_id, "actuator": command.key.actuator, "params": command.params()}

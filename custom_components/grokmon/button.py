@@ -1,0 +1,102 @@
+"""Buttons: a dose now, everything off, and the reset of what latched."""
+
+from collections.abc import Iterator
+from typing import Final, override
+
+from homeassistant.components.button import ButtonEntity
+from homeassistant.components.button.const import ButtonDeviceClass
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import DOSE_SUFFIX, DeviceCoordinator
+from .entity import HubEntity, OutputEntity, ZoneEntity, follow_outputs, follow_zones
+from .errors import translate_errors
+from .gateway.actuators import Actuator, Caller, Kind
+from .gateway.errors import Code, PolicyError
+from .hub import GrokmonConfigEntry, GrokmonHub
+from .zone import ZoneCoordinator
+
+PARALLEL_UPDATES = 0
+STOP: Final = "stop"
+RESET: Final = "reset_interlocks"
+
+
+async def async_setup_entry(
+    _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the buttons of the hub, of zones, and of pumps as they are enrolled."""
+    hub = entry.runtime_data
+    async_add_entities([StopEverything(entry)])
+    follow_zones(entry, async_add_entities, lambda zone: (StopZone(hub, zone), ResetInterlocks(hub, zone)))
+    follow_outputs(entry, async_add_entities, _create)
+
+
+def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[ButtonEntity]:
+    if actuator.kind is Kind.PUMP:
+        yield DoseButton(hub, coordinator, actuator)
+
+
+class DoseButton(OutputEntity, ButtonEntity):
+    """Give the amount that is set, now."""
+
+    def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
+        super().__init__(hub, coordinator, actuator, DOSE_SUFFIX)
+
+    @override
+    async def async_press(self) -> None:
+        """Give it."""
+        await self._async_command(amount_ml=self._hub.doses.get(self.output, self.actuator.dose_ml))
+
+
+class StopEverything(HubEntity, ButtonEntity):
+    """Switch everything off."""
+
+    _attr_translation_key = STOP
+
+    def __init__(self, entry: GrokmonConfigEntry) -> None:
+        super().__init__(entry, STOP)
+        self._hub = entry.runtime_data
+
+    @override
+    @translate_errors
+    async def async_press(self) -> None:
+        """Switch everything off."""
+        await self._hub.async_stop_all(list(self._hub.dispatcher.controller.outputs), self._context)
+
+
+class StopZone(ZoneEntity, ButtonEntity):
+    """Switch everything in a zone off."""
+
+    def __init__(self, hub: GrokmonHub, coordinator: ZoneCoordinator) -> None:
+        super().__init__(coordinator, STOP)
+        self._hub = hub
+
+    @override
+    @translate_errors
+    async def async_press(self) -> None:
+        """Switch everything off."""
+        outputs = self._hub.dispatcher.controller.outputs_in(self._coordinator.zone.zone_id)
+        await self._hub.async_stop_all([output.key for output in outputs], self._context)
+
+
+class ResetInterlocks(ZoneEntity, ButtonEntity):
+    """Reset what is latched in a zone; for administrators."""
+
+    _attr_device_class = ButtonDeviceClass.RESTART
+    _attr_entity_category = EntityCategory.CONFIG
+
+    def __init__(self, hub: GrokmonHub, coordinator: ZoneCoordinator) -> None:
+        super().__init__(coordinator, RESET)
+        self._hub = hub
+
+    @override
+    @translate_errors
+    async def async_press(self) -> None:
+        """Reset what can be reset."""
+        who = await self._hub.callers.async_identify(self._context)
+        if who.caller is not Caller.PERSON or not who.administrator:
+            raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator resets an interlock")
+        _, kept = await self._hub.async_reset_interlocks(self._coordinator.zone.zone_id, who.identity)
+        if kept:
+            raise PolicyError(Code.INTERLOCKED, f"the condition of {', '.join(sorted(kept))} still holds")

@@ -1,0 +1,96 @@
+"""Callers: who stands behind a Context of Home Assistant.
+
+A context says which user it belongs to and which context it came from, not what kind of caller it is. Automations and
+scripts tell when they start; a language model is known by the context for which tools were made; a spoken or typed
+sentence by the chat that is open while it is carried out.
+"""
+
+from collections import OrderedDict
+from typing import Any, Final
+
+from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
+from homeassistant.components.conversation.chat_log import current_chat_log
+from homeassistant.const import ATTR_ENTITY_ID
+from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
+from homeassistant.util.hass_dict import HassKey
+
+from .gateway.actuators import Caller, Principal
+
+EVENT_SCRIPT_STARTED: Final = "script_started"
+DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
+_REMEMBERED: Final = 1024
+_NOBODY: Final = "unknown"
+
+
+class Callers:
+    """Remember which contexts belong to automations, scripts and models, and name the principal of any of them."""
+
+    def __init__(self, hass: HomeAssistant, ai_users: frozenset[str]) -> None:
+        self._hass = hass
+        self._ai_users = ai_users
+        self._automations: OrderedDict[str, str] = OrderedDict()
+        self._scripts: OrderedDict[str, str] = OrderedDict()
+
+    @callback
+    def async_listen(self) -> list[CALLBACK_TYPE]:
+        """Take note of automations and scripts as they start; return how to stop that."""
+        return [
+            self._hass.bus.async_listen(EVENT_AUTOMATION_TRIGGERED, self._automation_started),
+            self._hass.bus.async_listen(EVENT_SCRIPT_STARTED, self._script_started),
+        ]
+
+    async def async_identify(self, context: Context | None, *, reason: str = "") -> Principal:
+        """Return the principal behind a context. One that cannot be told counts as an automation."""
+        if context is None:
+            return Principal(caller=Caller.AUTOMATION, identity=_NOBODY)
+        via = self._scripts.get(context.id)
+        if (automation := self._automations.get(context.id)) is not None:
+            return Principal(caller=Caller.AUTOMATION, identity=automation, via=via)
+        administrator = await self._is_administrator(context.user_id)
+        caller, identity = self._class(context)
+        return Principal(
+            caller=caller,
+            identity=identity,
+            via=via,
+            administrator=administrator and caller is Caller.PERSON,
+            reason=reason,
+        )
+
+    def _class(self, context: Context) -> tuple[Caller, str]:
+        user_id = context.user_id
+        models = self._hass.data.get(DATA_AI_CONTEXTS)
+        model = models.get(context.id) if models is not None else None
+        if model is not None or (user_id is not None and user_id in self._ai_users):
+            return Caller.AI, model or user_id or _NOBODY
+        chat = current_chat_log.get()
+        if chat is not None:
+            return (Caller.AI if chat.llm_api is not None else Caller.VOICE), user_id or chat.conversation_id
+        if user_id is not None:
+            return Caller.PERSON, user_id
+        return Caller.AUTOMATION, self._scripts.get(context.id, _NOBODY)
+
+    async def _is_administrator(self, user_id: str | None) -> bool:
+        user = await self._hass.auth.async_get_user(user_id) if user_id is not None else None
+        return user is not None and user.is_active and user.is_admin
+
+    @callback
+    def _automation_started(self, event: Event[dict[str, Any]]) -> None:
+        _remember(self._automations, event.context.id, event.data[ATTR_ENTITY_ID])
+
+    @callback
+    def _script_started(self, event: Event[dict[str, Any]]) -> None:
+        _remember(self._scripts, event.context.id, event.data[ATTR_ENTITY_ID])
+
+
+@callback
+def async_note_model(hass: HomeAssistant, context: Context | None, platform: str) -> None:
+    """Take note that a language model acts in a context: whatever it calls, tools of ours or others, is the AI's."""
+    if context is not None:
+        _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)
+
+
+def _remember(memory: OrderedDict[str, str], context_id: str, what: str) -> None:
+    memory[context_id] = what
+    memory.move_to_end(context_id)
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

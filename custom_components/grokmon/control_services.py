@@ -1,0 +1,146 @@
+"""Services that move something, or decide about what may move."""
+
+from typing import Final
+
+from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.const import Platform
+from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.exceptions import ServiceValidationError, Unauthorized
+from homeassistant.helpers import config_validation as cv, entity_registry as er
+import probatio
+
+from .access import async_administrator, hub_of, zone_named
+from .const import CONF_DEVICE_ID, CONF_ZONE, DOMAIN
+from .coordinator import output_key
+from .errors import translate_errors
+from .gateway.actuators import Command, Key, Kind
+from .gateway.errors import Code, PolicyError
+from .hub import GrokmonHub
+from .rehearse import async_rehearse
+
+CONF_ACTUATOR: Final = "actuator"
+CONF_AMOUNT: Final = "amount_ml"
+CONF_MINUTES: Final = "minutes"
+CONF_DAYS: Final = "days"
+_MAX_MINUTES: Final = 120
+_PLATFORMS: Final = {
+    Kind.LIGHT: Platform.LIGHT,
+    Kind.FAN: Platform.FAN,
+    Kind.SWITCH: Platform.SWITCH,
+    Kind.PUMP: Platform.SWITCH,
+}
+
+_IRRIGATE: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_DEVICE_ID): cv.string,
+        probatio.Optional(CONF_ACTUATOR): cv.string,
+        # Judged by the policy, which says what is wrong with it; here it is only a number.
+        probatio.Required(CONF_AMOUNT): probatio.Coerce(float),
+    }
+)
+_STOP: Final = probatio.Schema({probatio.Optional(CONF_DEVICE_ID): cv.string, probatio.Optional(CONF_ZONE): cv.string})
+_OVERRIDE: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_ZONE): cv.string,
+        probatio.Required(CONF_MINUTES): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=_MAX_MINUTES)),
+    }
+)
+_RESET: Final = probatio.Schema({probatio.Required(CONF_ZONE): cv.string})
+_REHEARSE: Final = probatio.Schema(
+    {
+        probatio.Optional(CONF_DAYS, default=7): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=30)),
+        probatio.Optional("zones", default={}): {cv.string: dict},
+        probatio.Optional("limits", default={}): {cv.string: dict},
+        probatio.Optional("ai_allowed"): cv.boolean,
+    }
+)
+
+
+@callback
+def async_setup_control_services(hass: HomeAssistant) -> None:
+    """Register the services."""
+    optional, only = SupportsResponse.OPTIONAL, SupportsResponse.ONLY
+    hass.services.async_register(DOMAIN, "irrigate", _async_irrigate, _IRRIGATE, optional)
+    hass.services.async_register(DOMAIN, "stop", _async_stop, _STOP, optional)
+    hass.services.async_register(DOMAIN, "override_photoperiod", _async_override, _OVERRIDE, optional)
+    hass.services.async_register(DOMAIN, "reset_interlocks", _async_reset, _RESET, optional)
+    hass.services.async_register(DOMAIN, "rehearse", _async_rehearse, _REHEARSE, only)
+
+
+@translate_errors
+async def _async_irrigate(call: ServiceCall) -> ServiceResponse:
+    hub = hub_of(call.hass)
+    output = _pump(hub, call.data[CONF_DEVICE_ID], call.data.get(CONF_ACTUATOR))
+    await _async_check_control(hub, call, [output])
+    who = await hub.callers.async_identify(call.context)
+    await hub.async_command(Command(key=output, amount_ml=call.data[CONF_AMOUNT]), who)
+    return {"device_id": output.device_id, "actuator": output.actuator, "amount_ml": call.data[CONF_AMOUNT]}
+
+
+@translate_errors
+async def _async_stop(call: ServiceCall) -> ServiceResponse:
+    """Switch off a device, a zone or, without either, everything."""
+    hub = hub_of(call.hass)
+    controller = hub.dispatcher.controller
+    if (device_id := call.data.get(CONF_DEVICE_ID)) is not None:
+        outputs = [output.key for output in controller.outputs_of(hub.gateway.registry[device_id].device_id)]
+    elif (zone := call.data.get(CONF_ZONE)) is not None:
+        outputs = [output.key for output in controller.outputs_in(zone_named(hub, zone))]
+    else:
+        outputs = list(controller.outputs)
+    # Nobody needs a permission to make the room safe.
+    await hub.async_stop_all(outputs, call.context)
+    return {"stopped": [str(key) for key in outputs]}
+
+
+@translate_errors
+async def _async_override(call: ServiceCall) -> ServiceResponse:
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
+    await hub.async_override_photoperiod(zone_named(hub, call.data[CONF_ZONE]), call.data[CONF_MINUTES], actor)
+    return {"zone": call.data[CONF_ZONE], "minutes": call.data[CONF_MINUTES]}
+
+
+@translate_errors
+async def _async_reset(call: ServiceCall) -> ServiceResponse:
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
+    freed, kept = await hub.async_reset_interlocks(zone_named(hub, call.data[CONF_ZONE]), actor)
+    return {"reset": [each.value for each in freed], "still_active": [each.value for each in kept]}
+
+
+@translate_errors
+async def _async_rehearse(call: ServiceCall) -> ServiceResponse:
+    await async_administrator(call)
+    try:
+        return await async_rehearse(call.hass, hub_of(call.hass), call.data[CONF_DAYS], call.data)
+    except TypeError as error:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="zone_invalid", translation_placeholders={"detail": str(error)}
+        ) from error
+
+
+def _pump(hub: GrokmonHub, device_id: str, name: str | None) -> Key:
+    """Return the pump of a device: the one that is named, or the only one."""
+    device = hub.gateway.registry[device_id]
+    pumps = [each for each in device.actuators if each.kind is Kind.PUMP and name in {None, each.name}]
+    if len(pumps) != 1:
+        raise PolicyError(Code.ACTUATOR_UNKNOWN, f"{device_id} has {len(pumps)} pumps of that name")
+    return Key(device_id, pumps[0].name)
+
+
+async def _async_check_control(hub: GrokmonHub, call: ServiceCall, outputs: list[Key]) -> None:
+    """Refuse a user who may not control the entities of these outputs."""
+    user_id = call.context.user_id
+    if user_id is None:
+        return
+    user = await call.hass.auth.async_get_user(user_id)
+    if user is None:
+        raise Unauthorized(context=call.context)
+    registry = er.async_get(call.hass)
+    for key in outputs:
+        actuator = hub.dispatcher.controller.output(key).actuator
+        unique_id = f"{key.device_id}_{output_key(key.actuator)}"
+        entity_id = registry.async_get_entity_id(_PLATFORMS[actuator.kind], DOMAIN, unique_id)
+        if entity_id is None or not user.permissions.check_entity(entity_id, POLICY_CONTROL):
+            raise Unauthorized(context=call.context, entity_id=entity_id, permission=POLICY_CONTROL)

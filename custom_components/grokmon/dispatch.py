@@ -1,0 +1,417 @@
+"""The dispatcher: commands on their way to devices, and what is done when devices, sensors or time call for it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+import logging
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.event import async_call_later, async_track_time_interval
+from homeassistant.util.ulid import ulid_now
+
+from .alarms import Alarms
+from .audit_log import AuditLog
+from .clock import RoomClock
+from .gateway import commands
+from .gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
+from .gateway.actuators import Caller, Command, Key, Kind, Principal, system
+from .gateway.aggregation import Aggregator
+from .gateway.control import Controller
+from .gateway.errors import Code, CommandError, GatewayError, PolicyError
+from .gateway.models import Ack, Outbound, Reading, Report
+from .gateway.outputs import Order
+from .gateway.pipeline import Gateway
+from .gateway.zones import Zone
+from .store import ControlStore
+
+_LOGGER = logging.getLogger(__name__)
+
+_TICK: Final = timedelta(seconds=1)
+_SAVE_EVERY: Final = 60.0
+_DECISIONS: Final = 10
+_SHOWN: Final = 32
+_HUGE: Final = 2**53
+# What a caller is told for each fate that is not the one wanted.
+_ERRORS: Final = {
+    Fate.REJECTED: Code.COMMAND_REJECTED,
+    Fate.FAILED: Code.COMMAND_FAILED,
+    Fate.TIMEOUT: Code.COMMAND_TIMEOUT,
+    Fate.SUPERSEDED: Code.COMMAND_SUPERSEDED,
+}
+
+type Publish = Callable[[Outbound], Awaitable[None]]
+
+
+class Dispatcher:
+    """Carry out commands: authorised in one place, audited, signed, awaited, and kept up by leases.
+
+    `changed` is called with a device's identifier whenever something about its outputs has changed.
+    """
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        gateway: Gateway,
+        audit: AuditLog,
+        alarms: Alarms,
+        *,
+        publish: Publish,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._gateway = gateway
+        self._audit = audit
+        self._alarms = alarms
+        self._publish = publish
+        self._changed = changed
+        self._store = ControlStore(hass)
+        self._saved_at = float("-inf")
+        self._waiting: dict[str, asyncio.Future[Settled]] = {}
+        self._refusals: Aggregator[tuple[str, Caller, Code]] = Aggregator()
+        self._cancel: CALLBACK_TYPE | None = None
+        self.decisions: deque[dict[str, Any]] = deque(maxlen=_DECISIONS)
+        self.clock = RoomClock()
+        self.controller = Controller()
+
+    async def async_start(self) -> None:
+        """Take up what an earlier run left: budgets, latches, and what was to be on. The controller is configured."""
+        saved = await self._store.async_load()
+        if saved is not None:
+            self.clock.resume(saved)
+            now = self.clock.now()
+            lamps = [each.actuator for each in self.controller.outputs.values() if each.actuator.kind is Kind.LIGHT]
+            longest = max((lamp.lease_s for lamp in lamps), default=0)
+            # A lamp that was on when the last run ended without a word may have burned until its last lease was over.
+            self.controller.restore(saved["control"], min(now.steady, saved["steady"] + _SAVE_EVERY + longest), now)
+        self._alarms.async_restore(self.controller)
+        self._cancel = async_track_time_interval(self._hass, self._async_tick, _TICK, cancel_on_shutdown=True)
+
+    async def async_stop(self) -> None:
+        """Command nothing more, and save. What is on goes on until its lease ends, or the next run takes it up."""
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping"))
+        self._summarise(closing=True)
+        try:
+            await self._async_save()
+        except HomeAssistantError, OSError:
+            _LOGGER.exception("The state of the outputs could not be saved")
+
+    async def async_send(self, command: Command, who: Principal) -> None:
+        """Carry out a command and return when the device has. Raises PolicyError or CommandError.
+
+        Whatever energises is durable in the books and in the audit trail before it is published. Turning off waits for
+        nothing.
+        """
+        if command.energises:
+            await self._async_turn(command.key)
+        order = self._accept(command, who)
+        if order.command.energises:
+            await self._async_book(order)
+        await self._async_carry_out(order)
+
+    async def async_stop_outputs(self, keys: Iterable[Key], who: Principal) -> dict[Key, Code | None]:
+        """Switch outputs off at once; return why it is not known of some that they are."""
+
+        async def stop(key: Key) -> Code | None:
+            try:
+                await self.async_send(Command(key=key, on=False), who)
+            except GatewayError as error:
+                return error.code
+            return None
+
+        keys = list(keys)
+        return dict(zip(keys, await asyncio.gather(*map(stop, keys)), strict=True))
+
+    @callback
+    def async_take_report(self, report: Report) -> None:
+        """Take over what a device says of its outputs."""
+        self._act(self.controller.report(report.device_id, report.states, self.clock.now()))
+        self._changed(report.device_id)
+
+    @callback
+    def async_take_ack(self, ack: Ack) -> None:
+        """Take over a device's answer. Raises CommandError for one that nobody waits for."""
+        settled, actions = self.controller.acknowledge(ack, self.clock.now())
+        self._settle(settled)
+        self._act(actions)
+        self._changed(ack.device_id)
+
+    @callback
+    def async_take_reading(self, reading: Reading) -> None:
+        """Take over what a device measured: an interlock acts at once."""
+        self._act(self.controller.observe(reading, self.clock.now()))
+
+    @callback
+    def async_restarted(self, device_id: str) -> None:
+        """Give up what was on its way to a device that has started anew."""
+        for settled in self.controller.restarted(device_id):
+            self._settle(settled)
+
+    @callback
+    def async_abandon(self, device_id: str) -> None:
+        """Let go of a device that may not be spoken to any more."""
+        self._give_up(self.controller.abandon(device_id))
+
+    @callback
+    def async_absent(self, device_id: str) -> None:
+        """Note that a device is not heard any more."""
+        self.controller.absent(device_id)
+        self._changed(device_id)
+
+    @callback
+    def async_configure(self, zones: Iterable[Zone]) -> None:
+        """Follow a change of zones and devices."""
+        self._give_up(self.controller.configure(zones, list(self._gateway.registry), self.clock.now()))
+
+    async def async_identify(self, device_id: str) -> None:
+        """Let a device show where it is."""
+        await self._publish(self._gateway.command(device_id, commands.identify(ulid_now(), self.clock.now().wall)))
+
+    async def async_changed_by_hand(self) -> None:
+        """Save at once what an administrator changed: latches, faults, overrides, the AI."""
+        await self._async_save()
+
+    async def _async_turn(self, key: Key) -> None:
+        """Wait for the turn of a load: big ones start one after the other."""
+        delay = self.controller.policy.start_delay(self.controller.output(key), self.clock.now().steady)
+        if delay <= 0:
+            return
+        turn: asyncio.Future[None] = self._hass.loop.create_future()
+        cancel = async_call_later(self._hass, delay, lambda _now: turn.set_result(None))
+        try:
+            await turn
+        finally:
+            cancel()
+
+    @callback
+    def _accept(self, command: Command, who: Principal) -> Order:
+        """Return the order for a command. From here on it is in the books: no two callers get the last dose."""
+        try:
+            self._present(command)
+            order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
+        except PolicyError as error:
+            self._refused(command, who, error)
+            raise
+        if replaced is not None:
+            self._settle(Settled(Fate.SUPERSEDED, replaced))
+        self._audit.record("command", cid=order.cid, **_facts(order), **who.as_dict())
+        self._decide(command, who, "allowed")
+        return order
+
+    def _present(self, command: Command) -> None:
+        """Refuse to energise a device that is not there: nothing is kept for it."""
+        device_id = command.key.device_id
+        if command.energises and self._gateway.sessions.active_sid(device_id) is None:
+            raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not been heard since the start")
+
+    async def _async_book(self, order: Order) -> None:
+        """Return when disk and audit trail have the order; take it back when they cannot."""
+        try:
+            await asyncio.gather(self._audit.async_flush(), self._async_save_books(order))
+        except (HomeAssistantError, OSError) as error:
+            self._take_back(order, Code.AUDIT_UNAVAILABLE)
+            raise PolicyError(Code.AUDIT_UNAVAILABLE, "the books cannot be written") from error
+        except BaseException:
+            self._take_back(order, Code.COMMAND_NOT_SENT)
+            raise
+        if not self._audit.healthy:
+            self._take_back(order, Code.AUDIT_UNAVAILABLE)
+            raise PolicyError(Code.AUDIT_UNAVAILABLE, "the audit trail cannot be written")
+
+    async def _async_save_books(self, order: Order) -> None:
+        command = order.command
+        counts = command.amount_ml is not None or command.seconds is not None
+        if counts or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT:
+            await self._async_save()
+
+    async def _async_carry_out(self, order: Order) -> None:
+        if not self.controller.is_current(order):
+            self._take_back(order, Code.COMMAND_SUPERSEDED)
+            raise CommandError(Code.COMMAND_SUPERSEDED, str(order.key))
+        actuator = self.controller.outputs[order.key].actuator
+        try:
+            message = self._gateway.command(
+                order.key.device_id, commands.command(order, actuator, self.clock.now().wall)
+            )
+        except PolicyError as error:
+            self._take_back(order, error.code)
+            raise
+        future: asyncio.Future[Settled] = self._hass.loop.create_future()
+        self._waiting[order.cid] = future
+        try:
+            self._spawn(self._async_publish(message, order))
+            settled = await future
+        finally:
+            self._waiting.pop(order.cid, None)
+        if (code := _ERRORS.get(settled.fate)) is None:
+            return
+        if settled.fate is Fate.TIMEOUT and order.command.energises:
+            # It may be on, and whoever asked is told that it is not.
+            self._spawn(self._async_switch_off(Stop(order.key, Code.COMMAND_TIMEOUT.value)))
+        raise CommandError(code, f"{order.key}{f': {settled.reason}' if settled.reason else ''}")
+
+    async def _async_publish(self, message: Outbound, order: Order) -> None:
+        try:
+            await self._publish(message)
+        except HomeAssistantError as error:
+            future = self._waiting.get(order.cid)
+            if future is not None and not future.done():
+                self._take_back(order, Code.COMMAND_NOT_SENT)
+                future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
+
+    @callback
+    def _take_back(self, order: Order, code: Code) -> None:
+        self.controller.withdraw(order)
+        self._audit.record("command_withdrawn", cid=order.cid, reason=code.value)
+
+    @callback
+    def _decide(self, command: Command, who: Principal, outcome: str) -> None:
+        """Keep the last decisions, in words of ours and numbers only: a model reads them."""
+        self.decisions.append(
+            {
+                "at": int(self.clock.now().wall),
+                "output": str(command.key),
+                "caller": who.caller.value,
+                "outcome": outcome,
+                **_bounded(command.params()),
+            }
+        )
+
+    @callback
+    def _refused(self, command: Command, who: Principal, error: PolicyError) -> None:
+        self._decide(command, who, error.code.value)
+        if self._refusals.add((str(command.key), who.caller, error.code), self.clock.now().steady):
+            self._audit.record(
+                "command_refused",
+                device=command.key.device_id,
+                actuator=command.key.actuator,
+                params=_bounded(command.params()),
+                code=error.code.value,
+                detail=error.detail,
+                **error.facts(),
+                **who.as_dict(),
+            )
+
+    @callback
+    def _settle(self, settled: Settled) -> None:
+        """Note what became of an order, and tell who waits for it."""
+        order = settled.order
+        if order is None:
+            return
+        event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"
+        more = {"reason": settled.reason} if settled.reason else {}
+        self._audit.record(event, cid=order.cid, device=order.key.device_id, actuator=order.key.actuator, **more)
+        future = self._waiting.get(order.cid)
+        if future is not None and not future.done():
+            future.set_result(settled)
+        self._changed(order.key.device_id)
+
+    @callback
+    def _give_up(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            self._settle(Settled(Fate.FAILED, order, "abandoned"))
+
+    @callback
+    def _async_tick(self, _moment: datetime) -> None:
+        now = self.clock.now()
+        for settled in self.controller.expire(now):
+            self._settle(settled)
+        self._act(self.controller.tick(now))
+        self._summarise(closing=False)
+        if now.steady - self._saved_at >= _SAVE_EVERY and any(each.wish for each in self.controller.outputs.values()):
+            self._saved_at = now.steady
+            self._spawn(self._async_save_quietly())
+
+    @callback
+    def _act(self, actions: Iterable[Action]) -> None:
+        """Carry out what the controller found to be due."""
+        for action in actions:
+            match action:
+                case Renew(key):
+                    self._spawn(self._async_renew(key))
+                case Stop():
+                    self._spawn(self._async_switch_off(action))
+                case Drive(command, principal):
+                    self._spawn(self._async_quietly(command, principal))
+                case Tripped():
+                    self._alarms.async_tripped(action)
+                    self._spawn(self._async_save_quietly())
+                case Faulted(key, fault):
+                    self._alarms.async_faulted(key, fault)
+                    self._changed(key.device_id)
+                    self._spawn(self._async_save_quietly())
+                case Ended(key, reason):  # pragma: no branch - there is nothing else
+                    self._audit.record("output_ended", device=key.device_id, actuator=key.actuator, reason=reason)
+                    self._changed(key.device_id)
+
+    async def _async_switch_off(self, stop: Stop) -> None:
+        await self._async_quietly(Command(key=stop.key, on=False), system(stop.code))
+
+    async def _async_quietly(self, command: Command, who: Principal) -> None:
+        """Carry out what nobody waits for; what becomes of it stands in the audit trail."""
+        try:
+            await self.async_send(command, who)
+        except GatewayError as error:
+            _LOGGER.debug("%s for %s: %s", command.key, who.identity, error)
+
+    async def _async_renew(self, key: Key) -> None:
+        now = self.clock.now()
+        cid = ulid_now()
+        try:
+            order, lease_s = self.controller.renewing(key, cid, now)
+            await self._publish(self._gateway.command(key.device_id, commands.renewal(cid, order, lease_s, now.wall)))
+        except (GatewayError, HomeAssistantError) as error:
+            # The device ends it when its lease is over.
+            _LOGGER.debug("The lease of %s could not be renewed: %s", key, error)
+            return
+        self.controller.outputs[key].renewed(now.steady)
+
+    async def _async_save(self) -> None:
+        self._saved_at = self.clock.now().steady
+        await self._store.async_save(self._snapshot)
+
+    async def _async_save_quietly(self) -> None:
+        try:
+            await self._async_save()
+        except HomeAssistantError:
+            _LOGGER.exception("The state of the outputs could not be saved")
+
+    def _snapshot(self) -> dict[str, Any]:
+        now = self.clock.now()
+        return {"steady": now.steady, "wall": now.wall, "control": self.controller.snapshot()}
+
+    @callback
+    def _summarise(self, *, closing: bool) -> None:
+        for summary in self._refusals.close(self.clock.now().steady, everything=closing):
+            output, caller, code = summary.key
+            self._audit.record(
+                "command_refused_again", output=output, caller=caller.value, code=code.value, count=summary.count
+            )
+
+    def _spawn(self, work: Any) -> None:
+        self._entry.async_create_background_task(self._hass, work, "grokmon command")
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    key = order.key
+    facts = {"device": key.device_id, "actuator": key.actuator, "params": order.command.params()}
+    return facts | {"lease_s": order.lease_s} if order.lease_s else facts
+
+
+def _bounded(params: dict[str, Any]) -> dict[str, Any]:
+    """Return what was asked for as JSON can hold it, whoever made it up."""
+    return {name: value if _is_plain(value) else repr(value)[:_SHOWN] for name, value in params.items()}
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) is bool or (type(value) in {int, float} and -_HUGE < value < _HUGE)  # type: ignore[operator] # a number, by its type

@@ -1,0 +1,74 @@
+"""Numbers: the amount of a pump's next dose."""
+
+from collections.abc import Iterator
+from typing import override
+
+from homeassistant.components.number import NumberDeviceClass, NumberMode, RestoreNumber
+from homeassistant.const import EntityCategory, UnitOfVolume
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import DOSE_SUFFIX, DeviceCoordinator
+from .entity import OutputEntity, follow_outputs
+from .gateway.actuators import Actuator, Kind
+from .hub import GrokmonConfigEntry, GrokmonHub
+
+PARALLEL_UPDATES = 0
+
+
+async def async_setup_entry(
+    _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the amounts of pumps as they are enrolled."""
+    follow_outputs(entry, async_add_entities, _create)
+
+
+def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[RestoreNumber]:
+    if actuator.kind is Kind.PUMP:
+        yield DoseNumber(hub, coordinator, actuator)
+
+
+class DoseNumber(OutputEntity, RestoreNumber):
+    """How much the button gives. It moves nothing by itself."""
+
+    _attr_device_class = NumberDeviceClass.VOLUME
+    _attr_entity_category = EntityCategory.CONFIG
+    _attr_mode = NumberMode.BOX
+    _attr_native_min_value = 1
+    _attr_native_step = 1
+    _attr_native_unit_of_measurement = UnitOfVolume.MILLILITERS
+
+    def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
+        super().__init__(hub, coordinator, actuator, DOSE_SUFFIX)
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Take up the amount of before the restart."""
+        await super().async_added_to_hass()
+        last = await self.async_get_last_number_data()
+        if last is not None and last.native_value is not None:
+            self._hub.doses.setdefault(self.output, last.native_value)
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Return True: an amount can be set while the pump is away."""
+        return True
+
+    @property
+    @override
+    def native_max_value(self) -> float:
+        """Return the most that the pump may give at once."""
+        return self.actuator.max_dose_ml
+
+    @property
+    @override
+    def native_value(self) -> float:
+        """Return the amount in millilitres."""
+        return min(self._hub.doses.get(self.output, self.actuator.dose_ml), self.actuator.max_dose_ml)
+
+    @override
+    async def async_set_native_value(self, value: float) -> None:
+        """Set the amount."""
+        self._hub.doses[self.output] = value
+        self.async_write_ha_state()

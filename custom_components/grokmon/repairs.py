@@ -1,0 +1,116 @@
+"""Repairs: what an administrator confirms. Home Assistant opens these flows to administrators only."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Final, override
+
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+import probatio
+
+from .access import running_hub
+from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
+from .approvals import ISSUE_APPROVAL
+from .gateway.actuators import Key
+from .gateway.errors import GatewayError
+from .hub import GrokmonHub
+
+type Data = dict[str, str | int | float | None]
+
+# Home Assistant does not tell a flow which administrator it is.
+_ACTOR: Final = "administrator"
+
+
+async def async_create_fix_flow(_hass: HomeAssistant, _issue_id: str, data: Data | None) -> RepairsFlow:
+    """Return the flow that fixes an issue."""
+    facts = data or {}
+    return _FLOWS[str(facts["issue"])](facts)
+
+
+class _Flow(RepairsFlow):
+    """A flow on the hub's business, with what the issue is about."""
+
+    def __init__(self, facts: Data) -> None:
+        super().__init__()
+        self._facts = facts
+
+    def _fact(self, name: str) -> str:
+        return str(self._facts[name])
+
+
+class _ConfirmFlow(_Flow):
+    """A flow that asks once, and then fixes."""
+
+    async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Handle the first step."""
+        return await self.async_step_confirm()
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask, then fix."""
+        if user_input is None:
+            return self.async_show_form(step_id="confirm", data_schema=probatio.Schema({}))
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        if (obstacle := await self._async_fix(hub)) is not None:
+            return self.async_abort(reason=obstacle)
+        return self.async_create_entry(data={})
+
+    @abstractmethod
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        """Fix the issue; return what stands in the way, or None."""
+
+
+class InterlockFlow(_ConfirmFlow):
+    """Reset a latched interlock once its condition is over."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), _ACTOR)
+        return "condition_holds" if kept else None
+
+
+class FaultFlow(_ConfirmFlow):
+    """Reset an output that had a fault."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        try:
+            await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), _ACTOR)
+        except GatewayError as error:
+            return error.code.value
+        return None
+
+
+class ApprovalFlow(_Flow):
+    """Approve or decline what the AI wants to do."""
+
+    async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask."""
+        return self.async_show_menu(step_id="init", menu_options=["approve", "decline"])
+
+    async def async_step_approve(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Let the AI have its way."""
+        return await self._async_decide(approved=True)
+
+    async def async_step_decline(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Refuse."""
+        return await self._async_decide(approved=False)
+
+    async def _async_decide(self, *, approved: bool) -> RepairsFlowResult:
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        try:
+            await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=_ACTOR)
+        except GatewayError as error:
+            return self.async_abort(reason="not_carried_out", description_placeholders={"detail": str(error)})
+        except HomeAssistantError:
+            return self.async_abort(reason="approval_expired")
+        return self.async_create_entry(data={})
+
+
+_FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {
+    ISSUE_INTERLOCK: InterlockFlow,
+    ISSUE_FAULT: FaultFlow,
+    ISSUE_APPROVAL: ApprovalFlow,
+}

@@ -1,0 +1,88 @@
+"""Switches: what is on or off, pumps that end by themselves, and whether the AI may act."""
+
+from collections.abc import Iterator
+from typing import Any, override
+
+from homeassistant.components.switch import SwitchEntity
+from homeassistant.components.switch.const import SwitchDeviceClass
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import AI_CONTROL, DeviceCoordinator
+from .entity import HubEntity, OutputEntity, follow_outputs
+from .errors import translate_errors
+from .gateway.actuators import Actuator, Caller, Kind, Role
+from .gateway.errors import Code, PolicyError
+from .hub import GrokmonConfigEntry, GrokmonHub
+
+PARALLEL_UPDATES = 0
+
+
+async def async_setup_entry(
+    _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the switch of the hub, and those of every device as it is enrolled."""
+    async_add_entities([AiControl(entry)])
+    follow_outputs(entry, async_add_entities, _create)
+
+
+def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[SwitchEntity]:
+    if actuator.kind is Kind.SWITCH or actuator.kind is Kind.PUMP:
+        yield GrokmonSwitch(hub, coordinator, actuator)
+
+
+class GrokmonSwitch(OutputEntity, SwitchEntity):
+    """An output that is on or off. On is, for a pump and a CO2 valve, one dose of the usual amount."""
+
+    def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
+        super().__init__(hub, coordinator, actuator)
+        self._attr_device_class = SwitchDeviceClass.OUTLET if actuator.role is Role.OUTLET else SwitchDeviceClass.SWITCH
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        """Return whether the device says that it is on."""
+        return None if self.observed is None else self.observed.on
+
+    @override
+    async def async_turn_on(self, **kwargs: Any) -> None:
+        """Turn on."""
+        await self._async_command(on=True)
+
+    @override
+    async def async_turn_off(self, **kwargs: Any) -> None:
+        """Turn off."""
+        await self._async_command(on=False)
+
+
+class AiControl(HubEntity, SwitchEntity):
+    """Whether the AI may do more than turn things off. Anybody may block it, only an administrator lets it act."""
+
+    _attr_entity_category = EntityCategory.CONFIG
+    _attr_translation_key = AI_CONTROL
+
+    def __init__(self, entry: GrokmonConfigEntry) -> None:
+        super().__init__(entry, AI_CONTROL)
+        self._hub = entry.runtime_data
+
+    @property
+    @override
+    def is_on(self) -> bool:
+        """Return whether the AI may act."""
+        return bool(self._coordinator.values[AI_CONTROL])
+
+    @override
+    @translate_errors
+    async def async_turn_on(self, **kwargs: Any) -> None:
+        """Let the AI act."""
+        who = await self._hub.callers.async_identify(self._context)
+        if who.caller is not Caller.PERSON or not who.administrator:
+            raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator lets the AI act")
+        await self._hub.async_allow_ai(allowed=True, actor=who.identity)
+
+    @override
+    async def async_turn_off(self, **kwargs: Any) -> None:
+        """Block the AI at once."""
+        who = await self._hub.callers.async_identify(self._context)
+        await self._hub.async_allow_ai(allowed=False, actor=who.identity)

@@ -1,0 +1,75 @@
+"""The zones of the room in step with their subentries: a device and a coordinator for each."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import device_registry as dr
+
+from .const import DOMAIN, MANUFACTURER
+from .coordinator import DeviceCoordinator
+from .dispatch import Dispatcher
+from .zone import ZoneCoordinator
+
+type AddZone = Callable[[ZoneCoordinator], None]
+
+
+class Zones:
+    """Hold the coordinators of all zones, and bring them up to date."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        dispatcher: Dispatcher,
+        devices: Mapping[str, DeviceCoordinator],
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._dispatcher = dispatcher
+        self._devices = devices
+        self._adders: list[AddZone] = []
+        self.coordinators: dict[str, ZoneCoordinator] = {}
+
+    @callback
+    def async_add_platform(self, add: AddZone) -> None:
+        """Let a platform add its entities for every zone, now and later."""
+        for coordinator in self.coordinators.values():
+            add(coordinator)
+        self._adders.append(add)
+
+    @callback
+    def async_sync(self) -> None:
+        """Follow the zones that the controller has."""
+        zones = self._dispatcher.controller.zones
+        for zone_id in self.coordinators.keys() - zones.keys():
+            del self.coordinators[zone_id]
+        for zone_id, zone in zones.items():
+            if (known := self.coordinators.get(zone_id)) is not None:
+                known.zone = zone
+                self._register(zone_id, zone.name)
+                continue
+            coordinator = ZoneCoordinator(zone_id, zone, self._register(zone_id, zone.name))
+            self.coordinators[zone_id] = coordinator
+            for add in self._adders:
+                add(coordinator)
+        self.async_refresh()
+
+    @callback
+    def async_refresh(self) -> None:
+        """Bring what the zones show up to date."""
+        now = self._dispatcher.clock.now()
+        for coordinator in self.coordinators.values():
+            coordinator.async_refresh(self._dispatcher.controller, self._devices.values(), now)
+
+    def _register(self, zone_id: str, name: str) -> dr.DeviceEntry:
+        return dr.async_get(self._hass).async_get_or_create(
+            config_entry_id=self._entry.entry_id,
+            config_subentry_id=zone_id,
+            identifiers={(DOMAIN, zone_id)},
+            entry_type=dr.DeviceEntryType.SERVICE,
+            manufacturer=MANUFACTURER,
+            name=name,
+            suggested_area=name,
+        )

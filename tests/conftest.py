@@ -67,13 +67,15 @@ def options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def entry(
+async def entry(
     clock: FrozenDateTimeFactory,  # noqa: ARG001 - before anything else
     hass: HomeAssistant,
     enable_custom_integrations: None,  # noqa: ARG001 - what it does is wanted
     options: dict[str, Any],
 ) -> GrokmonConfigEntry:
     """Return the hub's config entry, not set up."""
+    # Conversation, which the integration depends on, takes this for granted.
+    assert await async_setup_component(hass, "homeassistant", {})
     data = {CONF_TOPIC_PREFIX: "grokmon"}
     mock = MockConfigEntry(domain=DOMAIN, title="Grok & Mon", data=data, options=options)
     mock.add_to_hass(hass)
@@ -88,12 +90,10 @@ def admin(hass_admin_user: User) -> Context:
 
 
 @pytest.fixture
-async def quiet_room(
+def quiet_room(
     clock: FrozenDateTimeFactory, hass: HomeAssistant, entry: GrokmonConfigEntry, mqtt_mock: MagicMock, admin: Context
 ) -> Room:
     """Return a room whose integration is not set up yet."""
-    # Conversation, which the integration depends on, takes this for granted.
-    assert await async_setup_component(hass, "homeassistant", {})
     mqtt_mock.async_publish.reset_mock()
     return Room(hass, mqtt_mock, clock, entry, admin)
 

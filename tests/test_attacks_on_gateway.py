@@ -7,7 +7,7 @@ import pytest
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.envelope import encode_base64url
 from custom_components.grokmon.gateway.errors import GatewayError
-from custom_components.grokmon.gateway.models import Algorithm, Device, Greeting, Message
+from custom_components.grokmon.gateway.models import Algorithm, Device, Greeting, Message, Reading
 from custom_components.grokmon.gateway.pipeline import Gateway, Incoming
 from tests.device_simulator.attacks import ATTACKS, Attack, Scene
 from tests.device_simulator.credentials import ALGORITHMS, Auth, DeviceIdentity, generate_key_pair, public_pem

@@ -6,6 +6,7 @@ from freezegun.api import FrozenDateTimeFactory
 from homeassistant.config_entries import SOURCE_USER, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType, InvalidData
+from homeassistant.setup import async_setup_component
 import pytest
 
 from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN
@@ -68,6 +69,7 @@ async def test_invalid_prefix_and_recovery(room_without_hub: Room, prefix: str) 
 @pytest.mark.usefixtures("clock", "enable_custom_integrations")
 async def test_needs_mqtt(hass: HomeAssistant, clock: FrozenDateTimeFactory) -> None:  # noqa: ARG001 - before hass
     """Without the MQTT integration the flow says what to do first."""
+    assert await async_setup_component(hass, "homeassistant", {})
     result = await _start(hass)
     assert result["type"] is FlowResultType.ABORT
     assert result["reason"] == "mqtt_missing"
@@ -124,11 +126,18 @@ async def test_changes_the_prefix(tent: RoomDevice) -> None:
     assert "tent-1" in room.hub.gateway.registry
 
 
+async def _general(room: Room) -> ConfigFlowResult:
+    flow = room.hass.config_entries.options
+    menu = await flow.async_init(room.entry.entry_id)
+    assert menu["menu_options"] == ["general", "ai_users", "limits"]
+    return await flow.async_configure(menu["flow_id"], {"next_step_id": "general"})
+
+
 async def test_options(room: Room) -> None:
     """Options begin with what holds now, refuse what makes no sense, and are whole seconds."""
     flow = room.hass.config_entries.options
-    form = await flow.async_init(room.entry.entry_id)
-    assert form["step_id"] == "init"
+    form = await _general(room)
+    assert form["step_id"] == "general"
     with pytest.raises(InvalidData):
         await flow.async_configure(form["flow_id"], {CONF_STALE_AFTER: 29})
     done = await flow.async_configure(form["flow_id"], {CONF_STALE_AFTER: 90.0})
@@ -136,15 +145,15 @@ async def test_options(room: Room) -> None:
     assert done["type"] is FlowResultType.CREATE_ENTRY
     assert room.entry.options == {CONF_STALE_AFTER: 90}
     assert isinstance(room.entry.options[CONF_STALE_AFTER], int)
-    again = await flow.async_init(room.entry.entry_id)
+    again = await _general(room)
     assert again["data_schema"] is not None
-    assert [key.description for key in again["data_schema"].schema] == [{"suggested_value": 90}]
+    assert [key.description for key in again["data_schema"].schema] == [{"suggested_value": 90}, None]
 
 
 async def test_options_default(room: Room) -> None:
     """Five minutes of silence are allowed unless the user says otherwise."""
     flow = room.hass.config_entries.options
-    form = await flow.async_init(room.entry.entry_id)
+    form = await _general(room)
     await flow.async_configure(form["flow_id"], {})
     await room.settle()
     assert room.entry.options == {CONF_STALE_AFTER: 300}

@@ -16,6 +16,7 @@ import pytest
 
 from custom_components.grokmon.device_flow import TEMPLATES
 from custom_components.grokmon.diagnostics import async_get_config_entry_diagnostics
+from custom_components.grokmon.gateway.actuators import Role
 from custom_components.grokmon.gateway.catalog import CATALOG
 
 from .common import Room, RoomDevice
@@ -207,8 +208,9 @@ async def test_metric_must_be_in_the_catalogue(room: Room) -> None:
     form = await _walk(room, "metrics")
     with pytest.raises(InvalidData):
         await room.submit(form, {"metrics": ["plasma_flux"]})
-    for field in form["data_schema"].schema.values() if form["data_schema"] else ():
-        assert field.config["options"] == list(CATALOG)
+    assert form["data_schema"] is not None
+    lists = {str(name): field.config["options"] for name, field in form["data_schema"].schema.items()}
+    assert lists == {"metrics": list(CATALOG), "actuators": [role.value for role in Role]}
 
 
 @pytest.mark.parametrize("auth", ["es256", "eddsa"])
@@ -417,9 +419,9 @@ async def test_flow_forgets_what_it_showed(room: Room, step: str) -> None:
 @pytest.mark.parametrize(
     ("step", "offered"),
     [
-        (None, ["settings", "ranges", "rotate", "disable", "revoke"]),
-        ("disable", ["settings", "ranges", "rotate", "enable", "revoke"]),
-        ("revoke", ["settings", "ranges"]),
+        (None, ["settings", "ranges", "outputs", "rotate", "disable", "revoke"]),
+        ("disable", ["settings", "ranges", "outputs", "rotate", "enable", "revoke"]),
+        ("revoke", ["settings", "ranges", "outputs"]),
     ],
 )
 async def test_menu_offers_what_is_possible(tent: RoomDevice, step: str | None, offered: list[str]) -> None:

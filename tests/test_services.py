@@ -167,7 +167,7 @@ async def test_refuses_to_enrol(room: Room, changed: dict[str, Any], key: str, p
 
 
 @pytest.mark.parametrize(
-    "changed", [{"metrics": []}, {"name": ""}, {"name": "   "}, {"name": "x" * 65}, {"auth": "none"}]
+    "changed", [{"actuators": ["light"]}, {"name": ""}, {"name": "   "}, {"name": "x" * 65}, {"auth": "none"}]
 )
 async def test_refuses_what_is_out_of_form(room: Room, changed: dict[str, Any]) -> None:
     """The form of a call is checked before anything else."""
@@ -348,6 +348,7 @@ async def test_lists_devices_without_secrets(tent: RoomDevice) -> None:
             "auth": "hs256",
             "key_id": credentials["a-first"],
             "metrics": ["ph"],
+            "actuators": [],
             "rate_limit": 100,
             "online": False,
             "accepted": 0,
@@ -361,6 +362,7 @@ async def test_lists_devices_without_secrets(tent: RoomDevice) -> None:
             "auth": "hs256",
             "key_id": credentials["tent-1"],
             "metrics": ["humidity_percent", "temp_c"],
+            "actuators": [],
             "rate_limit": 100,
             "online": True,
             "accepted": 1,

@@ -20,9 +20,12 @@ from custom_components.grokmon.config_flow import GrokmonConfigFlow, GrokmonOpti
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.device_flow import TEMPLATES, DeviceFlow
 from custom_components.grokmon.gateway import credentials, registry
+from custom_components.grokmon.gateway.actuators import KIND_OF, Kind, Role
 from custom_components.grokmon.gateway.catalog import CATALOG
-from custom_components.grokmon.gateway.errors import ORDINARY_CODES, Code
-from custom_components.grokmon.gateway.zones import Stage
+from custom_components.grokmon.gateway.errors import ANSWERED_CODES, ORDINARY_CODES, Code
+from custom_components.grokmon.gateway.interlocks import RULES
+from custom_components.grokmon.gateway.policy import LIMITS
+from custom_components.grokmon.gateway.zones import Interlock, Stage
 from custom_components.grokmon.services import ALGORITHMS
 from custom_components.grokmon.zone_flow import ZoneFlow
 
@@ -136,13 +139,15 @@ async def test_every_field_has_words(tent: RoomDevice) -> None:
     zone = await forms.subentry("zone", None, {"name": "Flower tent", "stage": "flowering"})
     assert zone["type"] is FlowResultType.CREATE_ENTRY
     zone_id = next(sub.subentry_id for sub in room.entry.subentries.values() if sub.subentry_type == "zone")
-    await forms.subentry("zone", zone_id)
+    for step in ("settings", "budgets", "interlocks"):
+        await forms.subentry("zone", zone_id, {"next_step_id": step})
+    await forms.subentry("zone", zone_id, {"next_step_id": "targets"}, {"stage": "flowering"})
     await forms.subentry(
         "device",
         None,
         {"name": "Tent 2"},
         {"device_id": "tent-2", "template": "climate"},
-        {"metrics": ["ph"]},
+        {"metrics": ["ph"], "actuators": [role.value for role in Role]},
         {"auth": "eddsa", "public_key": public_pem(generate_key_pair("eddsa"))},
         {},
     )
@@ -150,11 +155,19 @@ async def test_every_field_has_words(tent: RoomDevice) -> None:
     await forms.subentry("device", tent_1, {"next_step_id": "settings"})
     await forms.subentry("device", tent_1, {"next_step_id": "ranges"}, {"metric": "temp_c"})
     await forms.subentry("device", tent_2, {"next_step_id": "rotate"})
+    await forms.subentry("device", tent_2, {"next_step_id": "outputs"})
+    for role in Role:
+        await forms.subentry("device", tent_2, {"next_step_id": "output"}, {"actuator": role.value})
     await forms.subentry("device", tent_1, {"next_step_id": "rotate"}, {})
     await forms.subentry("device", tent_1, {"next_step_id": "disable"}, {})
     await forms.subentry("device", tent_1, {"next_step_id": "enable"})
     await forms.subentry("device", tent_1, {"next_step_id": "revoke"})
-    forms.look("options", await room.hass.config_entries.options.async_init(room.entry.entry_id))
+    options = room.hass.config_entries.options
+    for step in ("general", "ai_users", "limits"):
+        menu = forms.look("options", await options.async_init(room.entry.entry_id))
+        form = forms.look("options", await options.async_configure(menu["flow_id"], {"next_step_id": step}))
+        if step == "limits":
+            forms.look("options", await options.async_configure(form["flow_id"], {"caller": "ai"}))
     context: Any = {"source": "reconfigure", "entry_id": room.entry.entry_id}
     forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context))
     await room.hass.config_entries.async_remove(room.entry.entry_id)
@@ -173,6 +186,9 @@ async def test_menu_has_words(tent: RoomDevice) -> None:
     """Every entry of the menu is named and described, and every one that is described is offered some time."""
     room = tent.room
     words = FLOWS["device"][2]["step"]["reconfigure"]
+    await Forms(room).subentry(
+        "device", room.subentry().subentry_id, {"next_step_id": "outputs"}, {"actuators": ["exhaust"]}
+    )
     offered = await _offered(room)
     await Forms(room).subentry("device", room.subentry().subentry_id, {"next_step_id": "disable"}, {})
     offered |= await _offered(room)
@@ -232,7 +248,10 @@ def test_every_error_has_words(flow: str) -> None:
     """Every error that a form can show has words, and there are no words for others."""
     _, module, texts = FLOWS[flow]
     keys = _error_keys(module)
+    if flow == "zone":
+        keys.add(Code.ZONE_INVALID.value)
     if flow == "device":
+        keys.add(Code.ACTUATOR_INVALID.value)
         keys |= (_codes_raised_in(registry) | _codes_raised_in(credentials)) - NEVER_IN_A_FORM
     assert sorted(keys) == sorted(texts["error"])
 
@@ -274,9 +293,12 @@ def test_details_are_filled_in() -> None:
 
 def test_every_issue_has_words() -> None:
     """Every repair issue has a title and a description, and there are no words for others."""
-    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue")
-    for words in TEXTS["issues"].values():
-        assert words.keys() == {"title", "description"}
+    latching = {f"interlock_latched_{each}" for each, rule in RULES.items() if rule.latches}
+    faults = {f"output_fault_{fault}" for fault in ("mismatch", "no_flow", "no_moisture")}
+    fixable = latching | faults | {"approval"}
+    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable
+    for issue, words in TEXTS["issues"].items():
+        assert words.keys() == {"title", "fix_flow" if issue in fixable else "description"}
 
 
 # Entities
@@ -284,7 +306,12 @@ def test_every_issue_has_words() -> None:
 
 def test_every_sensor_has_a_name() -> None:
     """Every sensor is named, and no other; a sensor with states names each of them."""
-    assert TEXTS["entity"]["sensor"].keys() == SENSORS.keys()
+    zones = {str(description.translation_key): description for description in sensor.ZONE_SENSORS}
+    assert TEXTS["entity"]["sensor"].keys() == SENSORS.keys() | zones.keys()
+    for key, of_zone in zones.items():
+        words = TEXTS["entity"]["sensor"][key]
+        assert words["name"]
+        assert words.get("state", {}).keys() == set(of_zone.options or ())
     for description in SENSORS.values():
         words = TEXTS["entity"]["sensor"][description.key]
         assert description.translation_key == description.key
@@ -295,7 +322,8 @@ def test_every_sensor_has_a_name() -> None:
 def test_every_binary_sensor_has_a_name() -> None:
     """Every binary sensor is named by us, or by its class."""
     named = {key for key, description in binary_sensor.DEVICE_SENSORS.items() if description.translation_key}
-    assert TEXTS["entity"]["binary_sensor"].keys() == named
+    zones = {str(description.translation_key) for description in binary_sensor.ZONE_SENSORS}
+    assert TEXTS["entity"]["binary_sensor"].keys() == named | zones | {"output_fault"}
     assert binary_sensor.DEVICE_SENSORS.keys() - named == {"connectivity"}
 
 
@@ -305,7 +333,16 @@ def test_event_has_words_for_every_type() -> None:
     assert words.keys() == {event.SECURITY_EVENT.key}
     types = words["security_event"]["state_attributes"]["event_type"]["state"]
     assert types.keys() == set(event.SECURITY_EVENT.event_types or ())
-    assert types.keys() == {code.value for code in Code if code not in ORDINARY_CODES}
+    assert types.keys() == {code.value for code in Code if code not in ORDINARY_CODES | ANSWERED_CODES}
+
+
+def test_every_output_has_a_name() -> None:
+    """Every role is named in the platform of its kind, with a place for the name of a second one."""
+    platforms = {Kind.LIGHT: "light", Kind.FAN: "fan", Kind.SWITCH: "switch", Kind.PUMP: "switch"}
+    for role, kind in KIND_OF.items():
+        assert "{number}" in TEXTS["entity"][platforms[kind]][role.value]["name"]
+    for platform in ("number", "button"):
+        assert "{number}" in TEXTS["entity"][platform][f"{Role.IRRIGATION}_dose"]["name"]
 
 
 def test_device_has_a_name() -> None:
@@ -313,7 +350,7 @@ def test_device_has_a_name() -> None:
     assert TEXTS["device"].keys() == {"hub"}
 
 
-@pytest.mark.parametrize("domain", ["sensor", "binary_sensor", "event"])
+@pytest.mark.parametrize("domain", sorted(ICONS["entity"]))
 def test_every_icon_belongs_to_an_entity(domain: str) -> None:
     """An icon is of an entity that there is, and of a state that it can have."""
     for key, icon in ICONS["entity"][domain].items():
@@ -338,6 +375,9 @@ def test_every_choice_has_words() -> None:
         "template": TEMPLATES.keys(),
         "auth": ALGORITHMS.keys(),
         "stage": {stage.value for stage in Stage},
+        "actuator": {role.value for role in Role},
+        "interlock": {interlock.value for interlock in Interlock},
+        "caller": {caller.value for caller in LIMITS},
     }
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {

@@ -61,8 +61,8 @@ async def test_changes_a_zone(room: Room) -> None:
     """A zone keeps its identity when its name and its stage change."""
     zone = await room.add_zone("Flower tent", "transition")
     await room.add_zone("Veg tent")
-    form = await room.start_flow("zone", zone.subentry_id)
-    assert form["step_id"] == "reconfigure"
+    form = await room.submit(await room.start_flow("zone", zone.subentry_id), {"next_step_id": "settings"})
+    assert form["step_id"] == "settings"
     assert form["data_schema"] is not None
     suggested = {key.schema: key.description["suggested_value"] for key in form["data_schema"].schema}
     assert suggested == {"name": "Flower tent", "stage": "transition"}
@@ -78,7 +78,7 @@ async def test_changes_a_zone(room: Room) -> None:
 async def test_stage_changes_under_the_same_name(room: Room) -> None:
     """The name of a zone is not taken by itself."""
     zone = await room.add_zone("Flower tent", "transition")
-    form = await room.start_flow("zone", zone.subentry_id)
+    form = await room.submit(await room.start_flow("zone", zone.subentry_id), {"next_step_id": "settings"})
     done = await room.submit(form, {"name": "Flower tent", "stage": "harvest"})
     assert done["reason"] == "reconfigure_successful"
     assert dict(zone.data) == {"stage": "harvest"}

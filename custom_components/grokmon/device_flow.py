@@ -58,7 +58,7 @@ TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     "custom": (),
 }
 # The outputs that a kind of node usually drives.
-ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = {"actuators": (Role.GROW_LIGHT.value, Role.EXHAUST.value)}
+ROLES_OF: Final[Mapping[str, list[str]]] = {"actuators": [Role.GROW_LIGHT.value, Role.EXHAUST.value]}
 
 # Flows are open to administrators only; Home Assistant does not tell a flow which one it is.
 _ACTOR: Final = "administrator"
@@ -94,7 +94,7 @@ _IDENTITY: Final = probatio.Schema(
 )
 _METRICS: Final = probatio.Schema({probatio.Required(CONF_METRICS): _metric_selector(list(CATALOG), multiple=True)})
 _ACTUATORS: Final = probatio.Schema(
-    {probatio.Required(CONF_ACTUATORS, default=[]): _actuator_selector([role.value for role in Role], multiple=True)}
+    {probatio.Optional(CONF_ACTUATORS, default=[]): _actuator_selector([role.value for role in Role], multiple=True)}
 )
 _PUBLIC_KEY: Final = probatio.Schema(
     {probatio.Optional(CONF_PUBLIC_KEY): TextSelector(TextSelectorConfig(multiline=True))}
@@ -153,30 +153,22 @@ class DeviceFlow(ConfigSubentryFlow):
                 errors[CONF_DEVICE_ID] = "device_exists"
             else:
                 self._choices |= user_input
-                return await self.async_step_actuators()
+                return await self.async_step_metrics()
         suggested = {CONF_DEVICE_ID: slugify(self._choices[CONF_NAME], separator="-")[:32].strip("-")}
         return self._form("identity", _IDENTITY, user_input or suggested, errors)
 
-    async def async_step_actuators(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Ask for the outputs that the device drives, if any; their limits can be changed later."""
-        if user_input is not None:
-            self._choices |= user_input
-            return await self.async_step_metrics()
-        return self._form(
-            "actuators", _ACTUATORS, {CONF_ACTUATORS: list(ROLES_OF.get(self._choices[CONF_TEMPLATE], ()))}, {}
-        )
-
     async def async_step_metrics(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Ask for the metrics that the device may report."""
+        """Ask for the metrics that the device may report, and the outputs that it drives."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if user_input[CONF_METRICS] or self._choices[CONF_ACTUATORS]:
+            if user_input[CONF_METRICS] or user_input[CONF_ACTUATORS]:
                 self._choices |= user_input
                 return await self.async_step_auth()
             errors[CONF_METRICS] = "field_missing"
         unit = "c" if self.hass.config.units.temperature_unit == UnitOfTemperature.CELSIUS else "f"
         template = [name.format(t=unit) for name in TEMPLATES[self._choices[CONF_TEMPLATE]]]
-        return self._form("metrics", _METRICS, user_input or {CONF_METRICS: template}, errors)
+        usual = {CONF_METRICS: template, CONF_ACTUATORS: ROLES_OF.get(self._choices[CONF_TEMPLATE], [])}
+        return self._form("metrics", _METRICS.extend(_ACTUATORS.schema), user_input or usual, errors)
 
     async def async_step_auth(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask how the device authenticates, and prepare its credential."""

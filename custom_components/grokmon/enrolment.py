@@ -77,8 +77,8 @@ class Choices:
             CONF_ZONE: self.zone,
             CONF_METRICS: sorted(self.metrics),
             CONF_RANGES: {name: [chosen.low, chosen.high] for name, chosen in self.ranges.items()},
-            CONF_ACTUATORS: [actuator.as_dict() for actuator in self.actuators],
             CONF_RATE_LIMIT: self.rate_limit,
+            **({CONF_ACTUATORS: [actuator.as_dict() for actuator in self.actuators]} if self.actuators else {}),
         }
 
     def device(self, record: SecurityRecord) -> Device:

@@ -165,7 +165,7 @@ class ZoneFlow(ConfigSubentryFlow):
         """Change which interlocks there are, and when they trip."""
         if user_input is None:
             settings = self._zone.interlocks
-            names = [each.schema for each in _INTERLOCKS.schema if each.schema != CONF_ENABLED]
+            names = [str(each) for each in _INTERLOCKS.schema if str(each) != CONF_ENABLED]
             shown = {name: getattr(settings, name) for name in names}
             shown[CONF_ENABLED] = [each.value for each in Interlock if each in settings.enabled]
             return self._form("interlocks", _INTERLOCKS, shown, {})

@@ -24,10 +24,19 @@ ALLOWED = {
 }
 # audit.py is also a script, for older Pythons, too.
 ALLOWED_TO_A_SCRIPT = ALLOWED | {"__future__", "argparse", "pathlib", "sys"}
-DATA_MODULES = {"errors", "models", "catalog", "topics"}
+DATA_MODULES = {"errors", "actuators", "models", "catalog", "topics", "zones"}
+# What else a module may know: the books know the outputs, and the policy knows the books that it judges by.
+ALSO_KNOWS: dict[str, set[str]] = {
+    "actions": {"outputs"},
+    "commands": {"outputs"},
+    "policy": {"interlocks", "ledger", "outputs", "ratelimit"},
+    "rehearsal": {"control", "policy"},
+}
+# The way in and the way out: the only ones that know the order of the steps.
+ORDERS = {"pipeline.py", "control.py"}
 FORBIDDEN_BUILTINS = {"open", "print", "input", "exec", "eval", "compile", "breakpoint", "globals", "__import__"}
-# enrolment admits devices to the gateway that the hub owns; it never hands it a message.
-KNOW_THE_PIPELINE = {"hub.py", "enrolment.py"}
+# enrolment admits devices to the gateway that the hub owns, dispatch has it seal commands; they hand it no message.
+KNOW_THE_PIPELINE = {"hub.py", "enrolment.py", "dispatch.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -82,20 +91,28 @@ def test_gateway_does_no_io(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in GATEWAY_FILES if path.name != "pipeline.py"], ids=lambda path: path.name
+    "path", [path for path in GATEWAY_FILES if path.name not in ORDERS], ids=lambda path: path.name
 )
-def test_only_the_pipeline_knows_its_siblings(path: Path) -> None:
-    """Let a module import records and errors only, so that the order of the steps stands in one place."""
-    assert siblings(parsed(path)) <= DATA_MODULES
+def test_only_the_two_ways_know_their_siblings(path: Path) -> None:
+    """Let a module import records, errors and what it is listed with, so that each order stands in one place."""
+    assert siblings(parsed(path)) <= DATA_MODULES | ALSO_KNOWS.get(path.stem, set())
+
+
+def test_the_two_ways_know_nothing_of_each_other() -> None:
+    """Let the way in and the way out meet in the hub only."""
+    assert "control" not in siblings(parsed(GATEWAY / "pipeline.py"))
+    assert "pipeline" not in siblings(parsed(GATEWAY / "control.py"))
 
 
 def test_data_modules_hold_data() -> None:
     """Let the modules that everybody imports depend on nothing but each other."""
     assert {name: siblings(parsed(GATEWAY / f"{name}.py")) for name in sorted(DATA_MODULES)} == {
+        "actuators": {"errors"},
         "catalog": {"models"},
         "errors": set(),
-        "models": set(),
+        "models": {"actuators"},
         "topics": {"models"},
+        "zones": {"errors", "models"},
     }
 
 
@@ -113,6 +130,12 @@ def test_only_the_hub_hands_messages_in(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OUTER_FILES, ids=lambda path: path.name)
+def test_only_the_dispatcher_commands(path: Path) -> None:
+    """Let nobody but the dispatcher have a command accepted, so that nothing moves without the policy."""
+    assert "accept" not in called(parsed(path)) or path.name == "dispatch.py"
+
+
+@pytest.mark.parametrize("path", OUTER_FILES, ids=lambda path: path.name)
 def test_only_the_hub_publishes(path: Path) -> None:
     """Let nobody but the hub publish, by function or by service."""
     tree = parsed(path)
@@ -124,6 +147,7 @@ def test_only_the_hub_publishes(path: Path) -> None:
 def test_hub_is_there() -> None:
     """Find the hub doing what only it may do, or the tests above would hold for nothing."""
     assert {"ingest", "async_publish"} <= set(called(parsed(INTEGRATION / "hub.py")))
+    assert "accept" in called(parsed(INTEGRATION / "dispatch.py"))
     assert len(OUTER_FILES) > 5
     assert len(GATEWAY_FILES) > 10
 

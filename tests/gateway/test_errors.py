@@ -50,6 +50,34 @@ OTHER_CODES = [
     "public_key_invalid",
     "range_invalid",
     "rate_limit_invalid",
+    "actuator_not_granted",
+    "actuator_invalid",
+    "zone_invalid",
+    "actuator_unknown",
+    "parameter_invalid",
+    "limit_exceeded",
+    "device_offline",
+    "interlocked",
+    "sensor_stale",
+    "output_fault",
+    "dark_period",
+    "budget_exceeded",
+    "dose_too_soon",
+    "minimum_off_time",
+    "held",
+    "control_rate",
+    "ai_blocked",
+    "ai_limit",
+    "approval_required",
+    "not_administrator",
+    "audit_unavailable",
+    "command_not_sent",
+    "command_timeout",
+    "command_rejected",
+    "command_failed",
+    "command_superseded",
+    "ack_unexpected",
+    "interlock",
 ]
 ORDINARY = ["clock_skew", "duplicate", "session_unknown"]
 
@@ -61,6 +89,8 @@ TREE = [
     errors.SchemaError,
     errors.RangeError,
     errors.RegistryError,
+    errors.PolicyError,
+    errors.CommandError,
 ]
 
 

@@ -19,6 +19,7 @@ CHOICES: Mapping[str, Any] = {
     "name": "Other name",
     "zone": "zone-1",
     "metrics": frozenset({"ph"}),
+    "actuators": (),
     "ranges": {"ph": Range(5.5, 6.5)},
     "rate_limit": 6000,
 }

@@ -323,7 +323,14 @@ def test_snapshot_is_plain_data(sessions: Sessions) -> None:
     assert check(sessions, {"sid": sid, "seq": 7}) == "accepted"
     assert check(sessions, {"iat": NOW + 1}, device_id="clock") == "accepted"
     assert sessions.snapshot() == {
-        DEVICE: {"sid": sid, "boot": boot_of(1), "counters": {"telemetry": 7}, "retired": [], "last_iat": {}},
+        DEVICE: {
+            "sid": sid,
+            "boot": boot_of(1),
+            "commands": 0,
+            "counters": {"telemetry": 7},
+            "retired": [],
+            "last_iat": {},
+        },
         "clock": {"retired": [], "last_iat": {"telemetry": NOW + 1}},
     }
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 import pytest
 
+from tests.device_simulator.actuators import ActuatorSpec, Outputs
+from tests.device_simulator.coupling import controls_of
 from tests.device_simulator.room import (
     FIELD_CAPACITY,
     SATURATION,
@@ -17,7 +19,7 @@ from tests.device_simulator.room import (
 from tests.device_simulator.sensors import METRICS, Sensors
 
 percents = st.floats(0, 100)
-controls = st.builds(Controls, percents, percents, st.booleans())
+controls = st.builds(Controls, percents, percents, *[st.booleans()] * 5)
 durations = st.floats(0, 3600)
 programmes = st.lists(st.tuples(controls, durations), min_size=1, max_size=12)
 rooms = st.builds(
@@ -39,10 +41,10 @@ def test_stays_within_what_is_possible(room: Room, programme: list[tuple[Control
     """Whatever the actuators do, no quantity leaves its physical bounds."""
     for setting, duration in programme:
         room = room.step(setting, duration)
-        assert 5 <= room.temp_c <= 80
+        assert 5 <= room.temp_c <= 110
         assert 0 <= room.vapour_kg_m3 <= saturated_vapour_kg_m3(room.temp_c) * (1 + 1e-9)
         assert 0 <= room.humidity_percent <= 100 + 1e-6
-        assert 60 <= room.co2_ppm <= 3000
+        assert 60 <= room.co2_ppm <= 5_000
         assert 0 <= room.soil_water <= SATURATION
         assert 0 <= room.tank_ml <= TANK_ML
         assert 0 <= room.time_of_day_s < 86_400
@@ -98,6 +100,37 @@ def test_plants_dry_the_soil_and_wet_the_air(room: Room, light: float) -> None:
     assert room.step(Controls(light, 50), HOUR).soil_water <= room.soil_water
 
 
+@settings(deadline=None)
+@given(rooms, percents, st.floats(10, 60))
+def test_co2_valve_enriches_the_air(room: Room, light: float, seconds: float) -> None:
+    """A dose raises the concentration by about 3 ppm each second."""
+    enriched, plain = (room.step(Controls(light, 0, co2_valve_on=on), seconds) for on in (True, False))
+    assert enriched.co2_ppm - plain.co2_ppm == pytest.approx(3.1 * seconds, rel=0.1)
+
+
+@settings(deadline=None)
+@given(rooms.filter(lambda room: room.temp_c > 15))
+def test_humidifier_and_dehumidifier_work_against_each_other(room: Room) -> None:
+    """One makes the air damper, the other warmer and drier."""
+    wet, plain, dry = (
+        room.step(Controls(0, 20, humidifier_on=humid, dehumidifier_on=dehumid), HOUR / 4)
+        for humid, dehumid in ((True, False), (False, False), (False, True))
+    )
+    assert wet.humidity_percent > plain.humidity_percent > dry.humidity_percent
+    assert dry.temp_c > plain.temp_c
+    assert wet.power_w > plain.power_w < dry.power_w
+
+
+@settings(deadline=None)
+@given(rooms)
+def test_heat_mat_warms_the_soil(room: Room) -> None:
+    """Soil and air get warmer, for the power of the mat."""
+    warm, plain = (room.step(Controls(0, 20, heat_mat_on=on), HOUR) for on in (True, False))
+    assert warm.soil_c > plain.soil_c + 2
+    assert warm.temp_c > plain.temp_c
+    assert warm.power_w == pytest.approx(plain.power_w + 60)
+
+
 def test_time_of_day_makes_the_room_warm_and_cold() -> None:
     """The afternoon is warmer than the night, without any actuator."""
     afternoon = Room(time_of_day_s=0).step(Controls(), 15 * HOUR)
@@ -141,6 +174,34 @@ def test_sensors_measure_with_seeded_noise() -> None:
 def test_float_switch_tells_an_empty_tank() -> None:
     """The float switch closes when the tank is nearly empty."""
     assert Sensors(["float_switch"], 1).read(Room(tank_ml=100)) == {"float_switch": True}
+
+
+def test_alarms_can_be_raised() -> None:
+    """A boolean that nothing in the room moves is set by hand, for one device at a time."""
+    sensors, other = Sensors(["smoke", "mains_power"], 1), Sensors(["smoke"], 1)
+    sensors.switches["smoke"] = True
+    assert sensors.read(Room()) == {"smoke": True, "mains_power": True}
+    assert other.read(Room()) == {"smoke": False}
+
+
+def test_outputs_of_devices_move_the_room() -> None:
+    """An output does what its role says, or its own name; of two fans the stronger counts, and what is off is still."""
+    specs = {
+        "lamp": ActuatorSpec(kind="light"),
+        "exhaust": ActuatorSpec(kind="fan"),
+        "circulation": ActuatorSpec(kind="fan"),
+        "co2_valve": ActuatorSpec(kind="switch"),
+        "heat_mat": ActuatorSpec(kind="switch"),
+    }
+    climate, water = Outputs(specs), Outputs({"irrigation": ActuatorSpec(kind="pump")})
+    for name, percent in (("lamp", 70), ("exhaust", 30), ("circulation", 90), ("co2_valve", 0)):
+        climate.by_hand(name, 0, on=True, percent=percent)
+    water.by_hand("irrigation", 0, on=True)
+    climate.by_hand("heat_mat", 0, on=False)
+    assert controls_of(climate.outputs, water.outputs, roles={"lamp": "grow_light"}) == Controls(
+        light_percent=70, fan_percent=30, pump_on=True, co2_valve_on=True
+    )
+    assert controls_of({}) == Controls()
 
 
 def test_sensors_of_what_is_not_there() -> None:

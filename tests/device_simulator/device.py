@@ -7,14 +7,14 @@ from typing import Self
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from .actuators import Outputs
+from .actuators import ActuatorSpec, Outputs
 from .connection import BrokerAddress, Connection
 from .credentials import DeviceIdentity
 from .protocol import Counts, DeviceProtocol, Metrics, Reading
 
 
 class HonestDevice:
-    """Say hello, send signed readings, reconnect, resend."""
+    """Say hello, send signed readings, reconnect, resend; with actuators, carry out commands and say what they do."""
 
     def __init__(
         self,
@@ -24,21 +24,22 @@ class HonestDevice:
         firmware: str | None = None,
         model: str | None = None,
         capabilities: Sequence[str] = (),
-        outputs: Outputs | None = None,
+        actuators: Mapping[str, ActuatorSpec] | None = None,
         mqtt_version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
         hello_interval: float = 5.0,
         backoff: tuple[float, float] = (0.2, 2.0),
     ) -> None:
         self.identity = identity
         self.session_ready = asyncio.Event()
-        self.protocol = DeviceProtocol(identity, firmware, model, capabilities, hello_interval, outputs or Outputs())
+        self.outputs = Outputs(actuators or {})
+        self.protocol = DeviceProtocol(identity, firmware, model, capabilities, hello_interval, self.outputs)
         self.last_error: OSError | None = None
         self._broker = broker
         self._mqtt_version = mqtt_version
         self._backoff = backoff
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._leases: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._link: Connection | None = None
 
     @property
     def counts(self) -> Counts:
@@ -47,18 +48,24 @@ class HonestDevice:
 
     async def start(self) -> None:
         """Begin to connect; `session_ready` tells when the hub knows the device."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"device {self.identity.device_id}")
-            self._leases = asyncio.create_task(self._keep_leases(), name=f"leases of {self.identity.device_id}")
+        if not self._tasks:
+            name = self.identity.device_id
+            self._tasks = [
+                asyncio.create_task(self._run(), name=f"device {name}"),
+                asyncio.create_task(self._end_outputs(), name=f"outputs of {name}"),
+            ]
 
     async def stop(self) -> None:
-        """Disconnect; what was not delivered stays in the queue for the next start."""
-        if self._task is not None:
-            tasks = [task for task in (self._task, self._leases) if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._task = self._leases = None
+        """Disconnect; what was not delivered stays in the queue for the next start. Outputs stay as they are."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def kick(self) -> None:
+        """Lose the connection; the device connects again by itself."""
+        if self._link is not None:
+            await self._link.close()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -89,6 +96,11 @@ class HonestDevice:
         """Wait until nothing is left to deliver."""
         await self.until(lambda: not self.protocol.pending)
 
+    def by_hand(self, name: str, *, on: bool, percent: float = 0.0) -> None:
+        """Let somebody turn a knob on the device itself."""
+        self.protocol.by_hand(name, self._now(), on=on, percent=percent)
+        self._pulse()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something about this device to become true."""
         while not condition():
@@ -98,7 +110,7 @@ class HonestDevice:
         shortest, longest = self._backoff
         delay = shortest
         while True:
-            link = Connection(
+            self._link = link = Connection(
                 self._broker,
                 self.identity.device_id,
                 protocol=self._mqtt_version,
@@ -109,7 +121,7 @@ class HonestDevice:
             try:
                 async with link:
                     delay = shortest
-                    if self.protocol.outputs.outputs:
+                    if self.outputs.specs:
                         await link.subscribe(self.identity.down("command"))
                     await link.subscribe(self.identity.down("session"))
                     await self._serve(link)
@@ -139,12 +151,12 @@ class HonestDevice:
             else:
                 await self._wait(self.protocol.next_deadline())
 
-    async def _keep_leases(self) -> None:
+    async def _end_outputs(self) -> None:
         """End outputs in time, whether or not there is a connection."""
         while True:
             if self.protocol.expire(self._now()):
                 self._pulse()
-            await self._wait(self.protocol.outputs.deadline)
+            await self._wait(self.outputs.deadline)
 
     async def _wait(self, deadline: float | None) -> None:
         try:
@@ -158,11 +170,6 @@ class HonestDevice:
             self.protocol.receive_command(payload, self._now())
         else:
             self.protocol.receive(payload, self._now())
-        self._pulse()
-
-    def by_hand(self, name: str, *, on: bool, percent: float = 0.0) -> None:
-        """Let somebody turn a knob on the device itself."""
-        self.protocol.by_hand(name, self._now(), on=on, percent=percent)
         self._pulse()
 
     def _pulse(self) -> None:

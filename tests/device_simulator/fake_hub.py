@@ -1,9 +1,10 @@
 """A stand-in for the integration: just enough of a hub to try devices against a real broker."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from secrets import token_urlsafe
+from secrets import randbits, token_urlsafe
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from .credentials import ALGORITHMS, Auth, PrivateKey, public_pem
 from .signing import derive_keys
 
 DEADLINE = 20.0
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class HubKeys:
 
 @dataclass(slots=True)
 class FakeHub:
-    """Answer hellos, verify telemetry, remember both."""
+    """Answer hellos, verify what devices say, remember it, and give commands."""
 
     broker: BrokerAddress
     keys: dict[str, HubKeys]
@@ -48,13 +50,17 @@ class FakeHub:
     hellos: list[dict[str, Any]] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
     """Claims of accepted telemetry, in the order in which it came."""
+    states: list[dict[str, Any]] = field(default_factory=list)
+    acks: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+    """Topics and payloads of all that was published, to be played back."""
     statuses: list[tuple[str, bytes]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Topic and reason of everything that was not accepted."""
     sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Boot nonce and session by device."""
-    counters: dict[str, int] = field(default_factory=dict)
-    """The last counter by session."""
+    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """The last counter by session and channel, commands included."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _link: Connection | None = None
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -95,14 +101,60 @@ class FakeHub:
         """Give the accepted values of a metric in the order in which they came."""
         return [claims["metrics"][metric] for claims in self.readings if claims["iss"] == device_id]
 
-    async def say(self, device_id: str, body: dict[str, Any]) -> None:
-        """Send a signed message on a device's session topic; `body` may override every claim."""
+    async def command(
+        self,
+        device_id: str,
+        action: str,
+        actuator: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease_s: int | None = None,
+        **overrides: Any,
+    ) -> str:
+        """Command a device in its session; `overrides` may replace every claim. Return the command's identifier."""
+        _, sid = self.sessions[device_id]
+        self.counters[sid, "command"] += 1
+        body: dict[str, Any] = {
+            "iat": int(time.time()),
+            "sid": sid,
+            "seq": self.counters[sid, "command"],
+            "cid": ulid(),
+            "ttl_s": 10,
+            "action": action,
+            "params": dict(params or {}),
+        }
+        if actuator is not None:
+            body["actuator"] = actuator
+        if lease_s is not None:
+            body["lease_s"] = lease_s
+        body |= overrides
+        await self.say(device_id, body, "command")
+        return str(body["cid"])
+
+    async def ack(self, cid: str, deadline: float = DEADLINE) -> dict[str, Any]:
+        """Wait for the answer to a command and return its claims."""
+        await self.until(lambda: any(claims["cid"] == cid for claims in self.acks), deadline)
+        return next(claims for claims in self.acks if claims["cid"] == cid)
+
+    async def state(self, condition: Callable[[dict[str, Any]], bool], deadline: float = DEADLINE) -> dict[str, Any]:
+        """Wait until the outputs in the latest state of any device fulfil a condition; return them."""
+        await self.until(lambda: bool(self.states) and condition(self.states[-1]["actuators"]), deadline)
+        latest: dict[str, Any] = self.states[-1]["actuators"]
+        return latest
+
+    async def say(self, device_id: str, body: Mapping[str, Any], channel: str = "session") -> None:
+        """Send a signed message on a topic of a device; `body` may override every claim."""
         keys = self.keys[device_id]
-        topic = f"{self.prefix}/v1/{device_id}/down/session"
-        claims = {"iss": "grokmon", "aud": topic} | body
+        topic = f"{self.prefix}/v1/{device_id}/down/{channel}"
+        claims = {"iss": "grokmon", "aud": topic, **body}
+        await self.publish(topic, jwt.encode(claims, keys.sign_key, algorithm=keys.algorithm).encode())
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Publish any bytes, be it what was sent before."""
         if self._link is None:
             raise RuntimeError("the hub is not started")
-        await self._link.publish(topic, jwt.encode(claims, keys.sign_key, algorithm=keys.algorithm).encode())
+        self.sent.append((topic, payload))
+        await self._link.publish(topic, payload)
 
     def _received(self, topic: str, payload: bytes, _retain: bool) -> None:
         _, _, device_id, _, channel = topic.removeprefix(self.prefix).split("/")
@@ -132,10 +184,10 @@ class FakeHub:
         boot, sid = self.sessions[device_id]
         if claims["sid"] != sid:
             raise ValueError(f"session unknown for {boot}")
-        if claims["seq"] <= self.counters.get(sid, 0):
+        if claims["seq"] <= self.counters[sid, channel]:
             raise ValueError("replayed")
-        self.counters[sid] = claims["seq"]
-        self.readings.append(claims)
+        self.counters[sid, channel] = claims["seq"]
+        {"telemetry": self.readings, "state": self.states, "ack": self.acks}[channel].append(claims)
 
     def _answer(self, device_id: str, boot: str) -> None:
         known = self.sessions.get(device_id)
@@ -144,3 +196,9 @@ class FakeHub:
         task = asyncio.create_task(self.say(device_id, {"boot": boot, "sid": sid, "time": int(time.time())}))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
+
+
+def ulid() -> str:
+    """Make an identifier of a command."""
+    number = int(time.time() * 1000) << 80 | randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

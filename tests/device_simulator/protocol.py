@@ -1,6 +1,6 @@
 """The device's side of the wire protocol, without a network and without a clock of its own."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from secrets import token_bytes
@@ -13,6 +13,7 @@ from .signing import b64encode
 KEPT_READINGS = 32
 KEPT_SECONDS = 300.0
 STATE_EVERY = 30.0
+ROUNDING_S = 1
 
 type Metrics = Mapping[str, float | bool]
 
@@ -59,6 +60,10 @@ class DeviceProtocol:
     outputs: Outputs = field(default_factory=Outputs)
     lose_acks: bool = False
     """Whether commands are carried out and not answered."""
+    deaf: bool = False
+    """Whether commands are neither carried out nor answered."""
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    """Claims of the commands that were genuine, new and in time."""
     counts: Counts = field(default_factory=Counts)
     boot: str = field(default_factory=lambda: b64encode(token_bytes(16)).decode())
     sid: str | None = None
@@ -71,12 +76,13 @@ class DeviceProtocol:
     _last_obeyed: float = float("-inf")
     _last_heard: int = 0
     _clock_offset: float | None = None
+    _clock_set_to: int = 0
     _kept: deque[Reading] = field(default_factory=deque)
-    _due: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
-    _sequences: dict[str, int] = field(default_factory=dict)
+    _due: deque[Answer | None] = field(default_factory=deque)
+    """Answers to commands; None stands for a state, which is made when it goes out."""
+    _sequences: Counter[str] = field(default_factory=Counter)
     _last_command: int = 0
     _state_at: float = float("-inf")
-    _state_due: bool = False
 
     def connected(self, now: float) -> None:
         """Ask for the session again: only its answer shows that the hub listens, too."""
@@ -144,67 +150,65 @@ class DeviceProtocol:
     def expire(self, now: float) -> bool:
         """End the outputs that are due; tell whether any was."""
         ended = self.outputs.expire(now)
-        self._state_due |= ended
+        if ended:
+            self._owe_state()
         return ended
 
     def next_answer(self, now: float) -> tuple[str, bytes] | None:
-        """Sign the next state or answer to a command; give its channel with it."""
+        """Sign the next state or answer to a command; give its channel with it. These go before readings."""
         self.expire(now)
         if not self.ready or not self.outputs.outputs:
             return None
-        if self._state_due or now - self._state_at >= STATE_EVERY:
-            self._state_due, self._state_at = False, now
-            return "state", self._answer("state", {"actuators": self.outputs.states(now)})
+        if now - self._state_at >= STATE_EVERY:
+            self._owe_state()
         if not self._due:
             return None
-        channel, body = self._due.popleft()
-        return channel, self._answer(channel, body)
+        answer = self._due.popleft()
+        if answer is None:
+            self._state_at = now
+            return "state", self._sign_counted("state", {"actuators": self.outputs.states(now)})
+        body: dict[str, Any] = {"cid": answer.cid, "result": answer.result}
+        if answer.reason:
+            body["reason"] = answer.reason
+        if answer.about:
+            body["actuators"] = self.outputs.states(now, answer.about)
+        return "ack", self._sign_counted("ack", body)
 
     def next_deadline(self) -> float | None:
         """Tell when something is due although nothing arrives."""
-        due = [self.hello_at, self.outputs.deadline, self._state_at + STATE_EVERY if self.outputs.outputs else None]
-        return min((each for each in due if each is not None and each != float("-inf")), default=None)
+        state_at = self._state_at + STATE_EVERY if self.ready and self.outputs.outputs else None
+        return min((due for due in (self.hello_at, self.outputs.deadline, state_at) if due is not None), default=None)
 
     def receive_command(self, payload: bytes, now: float) -> Answer | None:
         """Take a message on the command topic; give the answer, or None for what is not a new command for this run."""
+        if self.deaf:
+            return None
         try:
             claims = self.identity.verify_down(payload, "command")
         except DownlinkRefusedError:
-            self.counts.commands_refused += 1
-            return None
-        if claims.get("sid") != self.sid or claims["seq"] <= self._last_command or self._clock_offset is None:
+            claims = {}
+        if not self._is_next_command(claims) or self._clock_offset is None:
             self.counts.commands_refused += 1
             return None
         self._last_command = claims["seq"]
-        if self._clock_offset + now > claims["iat"] + claims["ttl_s"] + 1:
-            # Its clock may be fast: a fresh answer to a hello puts it right.
-            self.hello_at = max(now, self._last_obeyed + self.hello_interval)
-            answer = Answer(claims["cid"], "rejected", "expired")
+        self.expire(now)
+        if self._clock_offset + now > claims["iat"] + claims["ttl_s"] + ROUNDING_S:
+            answer = Answer(claims["cid"], "rejected", "expired", self.outputs.about(claims))
+            # The clock of this device may be fast: the answer to a hello puts it right.
+            self._say_hello_soon(now)
         else:
-            self._clock_offset = max(self._clock_offset, claims["iat"] - now)
+            self._set_clock(claims["iat"], now, backwards=False)
             self.counts.commands += 1
+            self.commands.append(claims)
             answer = self.outputs.command(claims, now)
         if not self.lose_acks:
-            self._due.append(("ack", self._ack_body(answer, now)))
+            self._due.append(answer)
         return answer
 
     def by_hand(self, name: str, now: float, *, on: bool, percent: float = 0.0) -> None:
         """Let somebody turn a knob on the device itself."""
         self.outputs.by_hand(name, now, on=on, percent=percent)
-        self._state_due = True
-
-    def _ack_body(self, answer: Answer, now: float) -> dict[str, Any]:
-        body: dict[str, Any] = {"cid": answer.cid, "result": answer.result}
-        if answer.reason:
-            body["reason"] = answer.reason
-        if answer.touched:
-            body["actuators"] = self.outputs.states(now, answer.touched)
-        return body
-
-    def _answer(self, channel: str, body: dict[str, Any]) -> bytes:
-        self._sequences[channel] = self._sequences.get(channel, 0) + 1
-        claims = {"iss": self.identity.device_id, "aud": self.identity.up(channel), "sid": self.sid}
-        return self.identity.sign(claims | {"seq": self._sequences[channel]} | body)
+        self._owe_state()
 
     def acknowledged(self, reading: Reading) -> None:
         """Note that the broker took a reading; that counts as delivered only while the session is believed valid."""
@@ -224,7 +228,9 @@ class DeviceProtocol:
             return
         if claims.get("hello") is True:
             self._asked_for_hello(claims, now)
-        elif claims.get("boot") == self.boot and (not self.ready or claims["time"] > self._last_heard):
+            return
+        awaited = claims.get("boot") == self.boot and self.hello_at is not None
+        if awaited and (not self.ready or claims["time"] > self._last_heard):
             self._start_session(claims, now)
 
     @property
@@ -239,6 +245,9 @@ class DeviceProtocol:
             return
         self._last_heard = max(self._last_heard, claims["time"])
         self._session_lost()
+        self._say_hello_soon(now)
+
+    def _say_hello_soon(self, now: float) -> None:
         self._asked = True
         self.hello_at = max(now, self._last_obeyed + self.hello_interval)
 
@@ -246,15 +255,39 @@ class DeviceProtocol:
         if claims["sid"] != self.sid:
             self._session_lost()
             self.sid, self.seq = claims["sid"], 0
-            self._sequences, self._last_command = {}, 0
+            self._sequences.clear()
+            self._last_command = 0
             self._due.clear()
-            # The first message under a session is what makes it count.
-            self._state_due = bool(self.outputs.outputs)
             self.counts.sessions += 1
+        if not self.ready and self.outputs.outputs:
+            # The first message under a session makes it count; after a disconnection nobody knows what got through.
+            self._due = deque([None, *(answer for answer in self._due if answer is not None)])
         self._last_heard = max(self._last_heard, claims["time"])
-        self._clock_offset = claims["time"] - now
+        self._set_clock(claims["time"], now, backwards=True)
         self.ready = True
         self.hello_at = None
+
+    def _set_clock(self, told: int, now: float, *, backwards: bool) -> None:
+        # Only by what is newer than all before: an answer that is played back must not make old commands fresh again.
+        offset = told - now
+        if self._clock_offset is None or (told > self._clock_set_to and (backwards or offset > self._clock_offset)):
+            self._clock_offset = offset
+        self._clock_set_to = max(self._clock_set_to, told)
+
+    def _is_next_command(self, claims: Mapping[str, Any]) -> bool:
+        numbers = [claims.get(name) for name in ("seq", "iat", "ttl_s")]
+        if type(claims.get("cid")) is not str or any(type(number) is not int for number in numbers):
+            return False
+        return self.sid is not None and claims.get("sid") == self.sid and claims["seq"] > self._last_command
+
+    def _owe_state(self) -> None:
+        if None not in self._due:
+            self._due.append(None)
+
+    def _sign_counted(self, channel: str, body: Mapping[str, Any]) -> bytes:
+        self._sequences[channel] += 1
+        claims = {"iss": self.identity.device_id, "aud": self.identity.up(channel), "sid": self.sid}
+        return self.identity.sign({**claims, "seq": self._sequences[channel], **body})
 
     def _session_lost(self) -> None:
         # Nobody knows since when the hub has not listened: what is still kept goes out again.

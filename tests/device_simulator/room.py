@@ -44,6 +44,17 @@ RESPIRATION_PPM_S = 0.05
 FIXATION_PPM_S = 0.55
 LONGEST_SUBSTEP_S = 10.0
 
+# A regulator that lets 1 g of CO2 a minute into the tent.
+CO2_VALVE_PPM_S = 3.1
+# One that boils water: what it takes from the mains goes into the vapour, not into warmth.
+HUMIDIFIER_KG_S = 4.0e-5
+HUMIDIFIER_W = 100.0
+# A compressor: full output from 60 % relative humidity, none at 30 %.
+DEHUMIDIFIER_KG_S = 6.0e-5
+DEHUMIDIFIER_W = 150.0
+HEAT_MAT_W = 60.0
+HEAT_MAT_K = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:
@@ -52,6 +63,10 @@ class Controls:
     light_percent: float = 0.0
     fan_percent: float = 0.0
     pump_on: bool = False
+    co2_valve_on: bool = False
+    humidifier_on: bool = False
+    dehumidifier_on: bool = False
+    heat_mat_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +123,9 @@ class Room:
     def power_w(self) -> float:
         """Give the electrical power that the room takes."""
         c = self.controls
-        return 4.0 + LAMP_W * c.light_percent / 100 + FAN_W * (c.fan_percent / 100) ** 3 + PUMP_W * self._pumping
+        driven = LAMP_W * c.light_percent / 100 + FAN_W * (c.fan_percent / 100) ** 3 + PUMP_W * self._pumping
+        plugged = HUMIDIFIER_W * c.humidifier_on + DEHUMIDIFIER_W * c.dehumidifier_on + HEAT_MAT_W * c.heat_mat_on
+        return 4.0 + driven + plugged
 
     @property
     def water_flow_l_min(self) -> float:
@@ -129,6 +146,18 @@ class Room:
         opening = 0.15 + 0.85 * self.controls.light_percent / 100.0
         return 6.0e-5 * FLOOR_M2 * opening * self.vpd_kpa * self._water_stress
 
+    @property
+    def _dried_kg_s(self) -> float:
+        grip = min(1.0, max(0.0, (self.humidity_percent - 30.0) / 30.0))
+        return DEHUMIDIFIER_KG_S * grip if self.controls.dehumidifier_on else 0.0
+
+    @property
+    def _heat_w(self) -> float:
+        c = self.controls
+        compressor = DEHUMIDIFIER_W * c.dehumidifier_on + EVAPORATION_J_KG * self._dried_kg_s
+        lamp = LAMP_W * c.light_percent / 100.0
+        return lamp + compressor + HEAT_MAT_W * c.heat_mat_on - EVAPORATION_J_KG * self._evapotranspiration_kg_s
+
     def _substep(self, dt: float) -> Room:
         outside = self.outside_c
         outside_vapour = 0.5 * saturated_vapour_kg_m3(outside)
@@ -138,17 +167,18 @@ class Room:
         light = self.controls.light_percent / 100.0
 
         loss = WALL_LOSS_W_K + AIR_HEAT_J_M3_K * exchange
-        gain = LAMP_W * light - EVAPORATION_J_KG * evaporated
-        temp = _relax(self.temp_c, outside + gain / loss, loss / HEAT_CAPACITY_J_K, dt)
+        temp = _relax(self.temp_c, outside + self._heat_w / loss, loss / HEAT_CAPACITY_J_K, dt)
 
-        vapour = _relax(self.vapour_kg_m3, outside_vapour + evaporated / exchange, exchange / VOLUME_M3, dt)
+        moistened = evaporated + HUMIDIFIER_KG_S * self.controls.humidifier_on - self._dried_kg_s
+        vapour = _relax(self.vapour_kg_m3, outside_vapour + moistened / exchange, exchange / VOLUME_M3, dt)
         # What the air cannot hold condenses on the walls and runs off.
         vapour = min(vapour, saturated_vapour_kg_m3(temp))
 
         # Fixation follows light and stops at the compensation point.
         fixed = FIXATION_PPM_S * light * max(0.0, (self.co2_ppm - 60.0) / (self.co2_ppm + 300.0))
         renewal = exchange / VOLUME_M3
-        co2 = _relax(self.co2_ppm, OUTSIDE_CO2_PPM + (RESPIRATION_PPM_S - fixed) / renewal, renewal, dt)
+        source = RESPIRATION_PPM_S + CO2_VALVE_PPM_S * self.controls.co2_valve_on - fixed
+        co2 = _relax(self.co2_ppm, OUTSIDE_CO2_PPM + source / renewal, renewal, dt)
 
         water = self.soil_water + (pumped_ml - evaporated * 1e3 * dt) / SOIL_ML
         if water > FIELD_CAPACITY:
@@ -162,7 +192,7 @@ class Room:
             temp_c=temp,
             vapour_kg_m3=vapour,
             co2_ppm=max(60.0, co2),
-            soil_c=_relax(self.soil_c, temp, 1 / 7_200.0, dt),
+            soil_c=_relax(self.soil_c, temp + HEAT_MAT_K * self.controls.heat_mat_on, 1 / 7_200.0, dt),
             soil_water=min(SATURATION, max(0.0, water)),
             tank_ml=self.tank_ml - pumped_ml,
             dli_mol=dli,

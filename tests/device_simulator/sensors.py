@@ -57,9 +57,13 @@ _SWITCHES: dict[str, bool] = {
 
 
 class Sensors:
-    """Measure a room; the same seed and the same rooms give the same readings."""
+    """Measure a room; the same seed and the same rooms give the same readings.
+
+    `switches` are the booleans that the room knows nothing of; set one to raise an alarm.
+    """
 
     def __init__(self, metrics: Iterable[str], seed: int) -> None:
+        self.switches = dict(_SWITCHES)
         self._metrics = tuple(metrics)
         self._random = Random(seed)  # noqa: S311 # noise, not secrets
         unknown = [name for name in self._metrics if name not in METRICS]
@@ -71,8 +75,8 @@ class Sensors:
         return {name: self._measure(name, room) for name in self._metrics}
 
     def _measure(self, name: str, room: Room) -> Value:
-        if name in _SWITCHES:
-            return _SWITCHES[name]
+        if name in self.switches:
+            return self.switches[name]
         if name == "float_switch":
             return room.tank_ml < 0.1 * TANK_ML
         true_value, noise, decimals = _SENSORS[name]

@@ -333,11 +333,11 @@ class Controller:
     def _keep(self, output: Output, wish: Wish, now: Moment) -> list[Action]:
         """Return what a standing wish needs: nothing, a renewal, or its end."""
         lease_s = wish.order.lease_s
+        if wish.until is not None and now.steady >= wish.until:
+            return [Stop(output.key, "done")]
         if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * lease_s:
             output.drop()
             return [Ended(output.key, "lost")]
-        if wish.until is not None and now.steady >= wish.until:
-            return [Stop(output.key, "done")]
         return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
 
     def _drive(self, output: Output) -> list[Action]:

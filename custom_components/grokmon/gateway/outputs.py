@@ -77,7 +77,7 @@ class Wish:
             lease_s=data["lease_s"],
             run_s=data["run_s"],
         )
-        return cls(order, data["until"], now, data["lease_until"], now)
+        return cls(order, data["until"], data["lease_until"] - data["lease_s"], data["lease_until"], now)
 
 
 class Step(StrEnum):

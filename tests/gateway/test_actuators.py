@@ -1,0 +1,185 @@
+"""Tests of actuators, commands and who gives them."""
+
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.grokmon.gateway.actuators import (
+    KIND_OF,
+    MAX_PERCENT,
+    Actuator,
+    Caller,
+    Command,
+    Key,
+    Kind,
+    Principal,
+    Role,
+    normalise,
+    system,
+)
+from custom_components.grokmon.gateway.errors import Code, GatewayError, PolicyError, RegistryError
+
+from .wire import attempt
+
+LAMP = Actuator(name="lamp", role=Role.GROW_LIGHT, min_percent=10, max_percent=80)
+PUMP = Actuator(name="pump", role=Role.IRRIGATION)
+VALVE = Actuator(name="valve", role=Role.CO2_VALVE)
+OUTLET = Actuator(name="outlet", role=Role.OUTLET)
+KEY = Key("node", "x")
+
+
+def code_of(command: Command, actuator: Actuator) -> Code:
+    """Return why a command cannot be brought into its normal form."""
+    with pytest.raises(PolicyError) as refused:
+        normalise(command, actuator)
+    return refused.value.code
+
+
+@pytest.mark.parametrize("role", Role)
+def test_plain_data_and_back(role: Role) -> None:
+    """Keep what was changed, leave out what was not, and tell the device what it has to know."""
+    plain = Actuator.from_dict({"role": role.value})
+    assert plain.name == role.value
+    assert plain.as_dict() == {"name": role.value, "role": role.value}
+    changed = replace(plain, name="second", lease_s=77, needs_approval=True)
+    assert Actuator.from_dict(changed.as_dict()) == changed
+    assert plain.for_device()["kind"] == plain.kind.value == KIND_OF[role].value
+    assert ("ml_per_s" in plain.for_device()) == (plain.kind is Kind.PUMP)
+    assert ("safe_percent" in plain.for_device()) == (plain.kind is Kind.FAN)
+    assert plain.ends_by_itself == (role in {Role.IRRIGATION, Role.CO2_VALVE})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "laser"},
+        {"role": None},
+        {"name": "Lamp"},
+        {"name": 7},
+        {"colour": "red"},
+        {"lease_s": 0.5},
+        {"lease_s": 3601},
+        {"lease_s": True},
+        {"min_percent": 90, "max_percent": 80},
+        {"max_percent": 101},
+        {"min_percent": nan},
+        {"safe_percent": 20},
+        {"speeds": 0},
+        {"hours_day": 25},
+        {"needs_approval": 1},
+        {"dose_ml": 300, "max_dose_ml": 200},
+        {"max_dose_ml": 1001},
+        {"ml_per_s": 0},
+        {"day_ml": "5000"},
+        {"interval_s": -1},
+    ],
+)
+def test_refuses_what_could_not_be_driven(changes: dict[str, Any]) -> None:
+    """Refuse limits that make no sense, with the name of the field."""
+    with pytest.raises(RegistryError) as refused:
+        Actuator.from_dict({"role": "grow_light", **changes})
+    assert refused.value.code is Code.ACTUATOR_INVALID
+    assert refused.value.detail
+
+
+def test_minus_500_ml_is_no_dose() -> None:
+    """Refuse a negative dose: elsewhere it was accepted and refunded the budget."""
+    assert code_of(Command(key=KEY, amount_ml=-500), PUMP) is Code.PARAMETER_INVALID
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+@pytest.mark.parametrize(("actuator", "name"), [(LAMP, "percent"), (PUMP, "amount_ml"), (VALVE, "seconds")])
+def test_nan_passes_no_limit(actuator: Actuator, name: str, value: float) -> None:
+    """Refuse what compares as neither too small nor too large."""
+    assert code_of(Command(key=KEY, **{name: value}), actuator) is Code.PARAMETER_INVALID  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("actuator", "wanted"),
+    [(LAMP, {"percent": 81}), (LAMP, {"percent": 9}), (PUMP, {"amount_ml": 99_999}), (VALVE, {"seconds": 99_999})],
+)
+def test_nothing_is_clamped_in_silence(actuator: Actuator, wanted: dict[str, Any]) -> None:
+    """Refuse 99,999 s rather than make something else of it."""
+    with pytest.raises(PolicyError) as refused:
+        normalise(Command(key=KEY, **wanted), actuator)
+    assert refused.value.code is Code.LIMIT_EXCEEDED
+    assert refused.value.limit is not None
+
+
+@pytest.mark.parametrize(
+    ("actuator", "wanted"),
+    [
+        (LAMP, {"percent": True}),
+        (LAMP, {"percent": "60"}),
+        (LAMP, {"amount_ml": 10}),
+        (OUTLET, {"percent": 10}),
+        (OUTLET, {"on": 1}),
+        (OUTLET, {"on": "yes"}),
+        (VALVE, {"seconds": 0.5}),
+    ],
+)
+def test_wrong_kinds_are_refused(actuator: Actuator, wanted: dict[str, Any]) -> None:
+    """Refuse values of a type or kind that the output does not take."""
+    assert code_of(Command(key=KEY, **wanted), actuator) in {Code.PARAMETER_INVALID, Code.LIMIT_EXCEEDED}
+
+
+@pytest.mark.parametrize(
+    ("actuator", "wanted", "normal"),
+    [
+        (LAMP, {"on": True}, {"on": True, "percent": 80}),
+        (LAMP, {"percent": 60}, {"on": True, "percent": 60}),
+        (LAMP, {"percent": 0}, {"on": False, "percent": 0}),
+        (LAMP, {"on": False}, {"on": False, "percent": 0}),
+        (PUMP, {"on": True}, {"on": True, "amount_ml": 200}),
+        (PUMP, {"amount_ml": 0}, {"on": False}),
+        (PUMP, {"on": False}, {"on": False}),
+        (VALVE, {"on": True}, {"on": True, "seconds": 60}),
+        (OUTLET, {"on": True}, {"on": True}),
+        (OUTLET, {}, {"on": True}),
+        (OUTLET, {"on": False}, {"on": False}),
+    ],
+)
+def test_normal_form(actuator: Actuator, wanted: dict[str, Any], normal: dict[str, Any]) -> None:
+    """Fill in what is missing; 0 is off."""
+    assert normalise(Command(key=KEY, **wanted), actuator).params() == normal
+
+
+ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]))
+
+
+@given(st.sampled_from([LAMP, PUMP, VALVE, OUTLET]), ODD, ODD, ODD, ODD)
+def test_odd_values_are_refused_or_within_bounds(
+    actuator: Actuator, on: Any, percent: Any, amount: Any, seconds: Any
+) -> None:
+    """Whatever is asked for, what comes out is within the bounds, and off is off."""
+    command = Command(key=KEY, on=on, percent=percent, amount_ml=amount, seconds=seconds)
+    normal = attempt(lambda: normalise(command, actuator))
+    if isinstance(normal, GatewayError):
+        assert normal.code in {Code.PARAMETER_INVALID, Code.LIMIT_EXCEEDED}
+        return
+    assert normal.on is normal.energises
+    assert 0 <= (normal.percent or 0) <= min(actuator.max_percent, MAX_PERCENT)
+    assert 0 <= (normal.amount_ml or 0) <= actuator.max_dose_ml
+    assert 0 <= (normal.seconds or 0) <= 120
+
+
+def test_priorities() -> None:
+    """The system comes before people, people before automations, those before voice, and the AI last."""
+    assert sorted(Caller, key=lambda caller: caller.rank) == ["system", "person", "automation", "voice", "ai"]
+
+
+def test_principal_for_the_audit() -> None:
+    """Leave out what is empty; a rule of the hub is the system."""
+    assert system("smoke").as_dict() == {"caller": "system", "identity": "smoke"}
+    script = Principal(caller=Caller.AI, identity="u", via="script.x", reason="dry", approved_by="boss")
+    assert script.as_dict() == {
+        "caller": "ai",
+        "identity": "u",
+        "via": "script.x",
+        "reason": "dry",
+        "approved_by": "boss",
+    }
+    assert str(KEY) == "node/x"

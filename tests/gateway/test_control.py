@@ -1,0 +1,471 @@
+"""Tests of the way out: orders, answers, leases, feedback, interlocks at work, and restarts."""
+
+from dataclasses import replace
+
+import pytest
+
+from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Stop, Tripped
+from custom_components.grokmon.gateway.actuators import Actuator, Observed, Role, system
+from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
+from custom_components.grokmon.gateway.control import Controller
+from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
+from custom_components.grokmon.gateway.models import Result
+from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings
+
+from .control_room import (
+    AI,
+    EXHAUST,
+    KEYS,
+    LAMP,
+    OUTLET,
+    PERSON,
+    PUMP,
+    VALVE,
+    ControlRoom,
+    node_of,
+    only,
+    sensors_of,
+    zone_of,
+)
+
+ON = Observed(on=True)
+
+
+@pytest.fixture
+def room() -> ControlRoom:
+    """Return a room in which everything is off."""
+    return ControlRoom()
+
+
+# Answers
+
+
+def test_unknown_output(room: ControlRoom) -> None:
+    """Refuse what is not there, to switch off, too."""
+    key = replace(LAMP, actuator="nothing")
+    assert room.refused(key, on=False).code is Code.ACTUATOR_UNKNOWN
+    room.controller.report("node", {"nothing": ON}, room.moment)
+
+
+def test_answers_of_every_kind(room: ControlRoom) -> None:
+    """Tell done, rejected, failed, duplicate, late, superseded and foreign answers apart."""
+    order = room.accept(OUTLET, on=True).order
+    with pytest.raises(CommandError) as foreign:
+        room.answer(order, device_id="sensors")
+    assert foreign.value.code is Code.ACK_UNEXPECTED
+    assert room.answer(order)[0] is Fate.DONE
+    with pytest.raises(CommandError):
+        room.answer(order)
+    rejected = room.accept(EXHAUST, percent=50).order
+    assert room.answer(rejected, Result.REJECTED)[0] is Fate.REJECTED
+    assert not room.controller.outputs[EXHAUST].is_on
+    first = room.accept(EXHAUST, percent=50).order
+    second = room.accept(EXHAUST, percent=60)
+    assert second.replaced is first
+    assert not room.controller.is_current(first)
+    assert room.answer(first)[0] is Fate.LATE
+    with pytest.raises(CommandError):
+        room.answer(first)
+    assert room.answer(second.order)[0] is Fate.DONE
+
+
+def test_late_answer_does_not_bring_anything_back(room: ControlRoom) -> None:
+    """What came too late is known, and stays given up; only a late refusal gives a dose back."""
+    order = room.accept(PUMP, amount_ml=100).order
+    room.now += ACK_TIMEOUT_S
+    (settled,) = room.controller.expire(room.moment)
+    assert (settled.fate, settled.order) == (Fate.TIMEOUT, order)
+    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
+    assert room.answer(order, Result.REJECTED)[0] is Fate.LATE
+    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
+    assert not room.controller.outputs[PUMP].is_on
+    assert room.controller.expire(room.moment) == []
+
+
+def test_what_timed_out_and_is_on_all_the_same_is_stopped(room: ControlRoom) -> None:
+    """A device that switched on and could not say so is told to stop as soon as it is heard."""
+    room.accept(EXHAUST, percent=50)
+    room.now += ACK_TIMEOUT_S
+    room.controller.expire(room.moment)
+    assert room.report(exhaust=Observed(on=True, percent=50)) == [Stop(EXHAUST, "unasked")]
+
+
+def test_withdrawn_order_leaves_no_trace(room: ControlRoom) -> None:
+    """What was not published costs nothing, and does not end what came after it."""
+    order = room.accept(PUMP, amount_ml=100).order
+    room.controller.withdraw(order)
+    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
+    assert not room.controller.is_current(order)
+    first, second = room.accept(PUMP, amount_ml=100).order, room.accept(PUMP, on=False).order
+    room.controller.withdraw(first)
+    assert room.controller.outputs[PUMP].pending is second
+
+
+def test_old_answers_are_forgotten(room: ControlRoom) -> None:
+    """The memory of late orders is bounded."""
+    first = room.accept(EXHAUST, percent=50).order
+    for _ in range(300):
+        room.accept(EXHAUST, on=False)
+    with pytest.raises(CommandError):
+        room.answer(first)
+
+
+# Leases
+
+
+def test_lease_is_renewed_while_the_output_is_to_stay_on(room: ControlRoom) -> None:
+    """A third of a lease is a renewal; an answer confirms it, one of another device does not."""
+    order = room.set(EXHAUST, percent=50)
+    assert room.pass_time(99) == []
+    assert room.pass_time(1) == [Renew(EXHAUST)]
+    renewed, lease = room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    assert (renewed, lease) == (order, 300)
+    room.controller.outputs[EXHAUST].renewed(room.now)
+    renewal = replace(order, cid="R" * 26)
+    with pytest.raises(CommandError):
+        room.answer(renewal, device_id="sensors")
+    assert room.answer(renewal)[0] is Fate.RENEWED
+    assert room.pass_time(99) == []
+    assert room.pass_time(1) == [Renew(EXHAUST)]
+
+
+def test_rejected_renewal_confirms_nothing(room: ControlRoom) -> None:
+    """A device that does not know the command any more will say what its outputs do."""
+    order = room.set(EXHAUST, percent=50)
+    room.pass_time(100)
+    room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    confirmed = room.controller.outputs[EXHAUST].wish
+    assert confirmed is not None
+    before = confirmed.confirmed_at
+    assert room.answer(replace(order, cid="R" * 26), Result.REJECTED)[0] is Fate.RENEWED
+    assert confirmed.confirmed_at == before
+
+
+def test_what_is_off_is_not_renewed(room: ControlRoom) -> None:
+    """A renewal that comes after the end is refused."""
+    room.set(EXHAUST, percent=50)
+    room.set(EXHAUST, on=False)
+    with pytest.raises(PolicyError):
+        room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    room.controller.outputs[EXHAUST].renewed(room.now)
+    assert room.controller.outputs[EXHAUST].lease_of(room.now) == 0
+
+
+def test_lease_that_was_not_renewed_in_time_is_lost(room: ControlRoom) -> None:
+    """Once the device must have ended it, nobody asks for it any more."""
+    room.set(EXHAUST, percent=50)
+    assert only(room.pass_time(300), Ended) == [Ended(EXHAUST, "lost")]
+    assert room.controller.outputs[EXHAUST].wish is None
+
+
+def test_renewals_that_nobody_confirms_are_not_for_ever(room: ControlRoom) -> None:
+    """A device that is not heard for two leases is given up."""
+    room.set(EXHAUST, percent=50)
+    for _ in range(5):
+        room.pass_time(100)
+        room.controller.outputs[EXHAUST].renewed(room.now)
+    assert only(room.pass_time(100), Ended) == [Ended(EXHAUST, "lost")]
+
+
+def test_pump_and_valve_end_by_themselves(room: ControlRoom) -> None:
+    """A dose has a lease no longer than it takes; the valve is told to close, the pump has its own timer."""
+    pump, valve = room.set(PUMP, amount_ml=100), room.set(VALVE, seconds=20)
+    assert (pump.lease_s, pump.run_s, valve.lease_s, valve.run_s) == (6, 6, 20, 20)
+    room.pass_time(4)
+    assert room.report(irrigation=Observed(on=False, reason="done", cid=pump.cid)) == [Ended(PUMP, "done")]
+    room.report(co2_valve=Observed(on=True, cid=valve.cid))
+    room.controller.outputs[VALVE].renewed(room.now)
+    assert room.controller.outputs[VALVE].lease_of(room.now) == 16
+    room.now += 8
+    room.controller.outputs[VALVE].renewed(room.now)
+    room.now += 7.5
+    room.report(co2_valve=Observed(on=True, cid=valve.cid))
+    assert Stop(VALVE, "done") in room.pass_time(0.5)
+
+
+# Feedback
+
+
+def test_device_that_does_something_else_has_a_fault(room: ControlRoom) -> None:
+    """Five seconds of another state than was acknowledged latch a fault, until it is reset."""
+    order = room.set(EXHAUST, percent=50)
+    assert room.report(exhaust=Observed(on=True, percent=20, cid=order.cid)) == []
+    assert not room.controller.outputs[EXHAUST].in_step
+    room.now += 5
+    actions = room.report(exhaust=Observed(on=True, percent=20, cid=order.cid))
+    assert actions == [Faulted(EXHAUST, "mismatch"), Stop(EXHAUST, "output_fault", "mismatch")]
+    assert room.refused(EXHAUST, percent=50).code is Code.OUTPUT_FAULT
+    assert room.report(exhaust=Observed(on=True, percent=20)) == [Stop(EXHAUST, "unasked")]
+    room.set(EXHAUST, on=False)
+    assert room.controller.reset_fault(EXHAUST) == "mismatch"
+    assert room.controller.reset_fault(EXHAUST) is None
+    room.set(EXHAUST, percent=50)
+
+
+def test_fault_without_another_report(room: ControlRoom) -> None:
+    """A device that says nothing more after a wrong state has a fault, too."""
+    room.set(OUTLET, on=True)
+    room.report(outlet=Observed(on=False))
+    assert only(room.pass_time(5), Faulted) == [Faulted(OUTLET, "mismatch")]
+    assert only(room.pass_time(5), Faulted) == []
+
+
+def test_steps_of_a_fan_are_near_enough() -> None:
+    """A fan with three speeds shows the nearest; one that says no percentage is believed."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, speeds=3)
+    room = ControlRoom(node=node_of(fan))
+    room.set(EXHAUST, percent=50)
+    room.report(exhaust=Observed(on=True, percent=66.7))
+    room.report(exhaust=Observed(on=True))
+    assert room.controller.outputs[EXHAUST].in_step
+
+
+def test_what_nobody_asked_for_is_stopped(room: ControlRoom) -> None:
+    """On without a command is told to stop, and is a fault if it goes on."""
+    assert room.report(outlet=ON) == [Stop(OUTLET, "unasked")]
+    room.now += 5
+    assert only(room.report(outlet=ON), Faulted) == [Faulted(OUTLET, "mismatch")]
+
+
+def test_safe_state_of_a_fan_is_no_fault() -> None:
+    """A fan that idles at its safe state is left alone, but not in smoke."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)
+    room = ControlRoom(node=node_of(fan))
+    assert room.report(exhaust=Observed(on=True, percent=30, reason="lease")) == []
+    assert Stop(EXHAUST, "interlocked", "the interlock smoke keeps node/exhaust off") in room.measure(smoke=True)
+
+
+def test_end_by_hand_is_told(room: ControlRoom) -> None:
+    """Somebody who turns the knob on the device ends the wish."""
+    room.set(OUTLET, on=True)
+    assert room.report(outlet=Observed(on=False, reason="local")) == [Ended(OUTLET, "local")]
+    assert room.controller.outputs[OUTLET].stopped_at == room.now
+
+
+def test_dry_pump_is_a_fault() -> None:
+    """A dose that no flow sensor sees stops the pump for good."""
+    room = ControlRoom(sensors=sensors_of("water_flow_l_min", "temp_c"))
+    order = room.set(PUMP, amount_ml=500)
+    room.now += 10
+    room.measure(water_flow_l_min=0.0)
+    room.now += 11
+    room.report(irrigation=Observed(on=False, reason="done", cid=order.cid))
+    assert only(room.pass_time(1), Faulted) == [Faulted(PUMP, "no_flow")]
+
+
+def test_dose_that_ended_early_is_no_fault() -> None:
+    """A pump whose lease ran out, or that was removed, gives no reason to look at the flow."""
+    room = ControlRoom(sensors=sensors_of("water_flow_l_min"))
+    order = room.set(PUMP, amount_ml=500)
+    room.now += 5
+    room.measure(water_flow_l_min=0.0)
+    room.report(irrigation=Observed(on=False, reason="lease", cid=order.cid))
+    assert only(room.pass_time(30), Faulted) == []
+    room.now += 60
+    room.set(PUMP, amount_ml=500)
+    room.now += 5
+    room.measure(water_flow_l_min=0.0)
+    room.configure(node=node_of(Actuator(name="outlet", role=Role.OUTLET)))
+    assert only(room.pass_time(30), Faulted) == []
+
+
+# Interlocks
+
+
+def test_smoke_stops_everything_at_once_and_it_stays_off(room: ControlRoom) -> None:
+    """In the middle of irrigation: all off with the reading itself, off again once a second, and nothing back on."""
+    room.set(PUMP, amount_ml=500)
+    room.set(EXHAUST, percent=50)
+    room.accept(OUTLET, on=True)
+    actions = room.measure(smoke=True)
+    assert only(actions, Tripped) == [Tripped("zone-1", Interlock.SMOKE, active=True)]
+    assert {stop.key for stop in only(actions, Stop)} == {PUMP, EXHAUST, OUTLET}
+    for stop in only(actions, Stop):
+        room.set(stop.key, system(stop.code), on=False)
+    assert room.measure(smoke=False) == []
+    assert room.pass_time(3600) == []
+    assert all(room.refused(key, on=True).code is Code.INTERLOCKED for key in KEYS)
+
+
+def test_stop_that_is_on_its_way_is_not_repeated(room: ControlRoom) -> None:
+    """One unanswered stop at a time."""
+    room.set(PUMP, amount_ml=500)
+    room.measure(smoke=True)
+    room.accept(PUMP, system("smoke"), on=False)
+    assert only(room.pass_time(1), Stop) == []
+    room.now += ACK_TIMEOUT_S
+    room.controller.expire(room.moment)
+    assert [stop.key for stop in only(room.pass_time(0), Stop)] == [PUMP]
+
+
+def test_heat_switches_lights_off_and_the_exhaust_on(room: ControlRoom) -> None:
+    """Over-temperature drives the fan to full speed and gives it back afterwards."""
+    room.set(LAMP, percent=50)
+    room.set(EXHAUST, percent=30)
+    actions = room.measure(temp_c=36.0)
+    assert [stop.key for stop in only(actions, Stop)] == [LAMP]
+    (drive,) = only(actions, Drive)
+    assert (drive.command.percent, drive.principal.identity) == (100, "over_temperature")
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert room.refused(EXHAUST, PERSON, percent=20).code is Code.INTERLOCKED
+    assert only(room.pass_time(1), Drive) == []
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    assert (back.command.percent, back.principal.identity) == (30, "interlock_ended")
+
+
+def test_fan_that_was_off_goes_off_again(room: ControlRoom) -> None:
+    """What an interlock switched on it switches off."""
+    (drive,) = only(room.measure(co2_ppm=1900.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(co2_ppm=900.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+
+
+def test_person_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
+    """A person's off stays off until the condition is over; an AI's does not."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.set(EXHAUST, AI, on=False)
+    (again,) = only(room.pass_time(1), Drive)
+    room.set(EXHAUST, again.principal, percent=100)
+    room.set(EXHAUST, PERSON, on=False)
+    assert only(room.pass_time(1), Drive) == []
+    room.measure(temp_c=22.0)
+    assert len(only(room.measure(temp_c=36.0), Drive)) == 1
+
+
+def test_fan_with_a_fault_is_not_driven(room: ControlRoom) -> None:
+    """A fan that cannot be relied on is left alone."""
+    room.report(exhaust=Observed(on=True, percent=5))
+    room.now += 5
+    room.report(exhaust=Observed(on=True, percent=5))
+    assert only(room.measure(temp_c=36.0), Drive) == []
+
+
+def test_silent_thermometer_ends_the_light(room: ControlRoom) -> None:
+    """A lamp does not burn on when nobody can say how hot it is."""
+    room = ControlRoom(zone=zone_of(interlocks=InterlockSettings(stale_s=120)))
+    room.measure(smoke=False, temp_c=22.0)
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 115)
+    room.now += 6
+    assert [stop.code for stop in only(room.controller.tick(room.moment), Stop)] == ["sensor_stale"]
+
+
+def test_readings_of_elsewhere_change_nothing(room: ControlRoom) -> None:
+    """A device without a zone, or one that nobody knows, trips nothing."""
+    room.sensors = replace(room.sensors, zone=None)
+    room.configure()
+    assert room.measure(smoke=True) == []
+    room.sensors = replace(room.sensors, zone="zone-9")
+    room.configure()
+    assert room.measure(smoke=True) == []
+
+
+# What comes and goes
+
+
+def test_device_that_starts_anew_loses_what_was_on_its_way(room: ControlRoom) -> None:
+    """Nothing is queued for a device."""
+    room.accept(OUTLET, on=True)
+    (settled,) = room.controller.restarted("node")
+    assert (settled.fate, settled.reason) == (Fate.FAILED, "boot")
+    assert room.everything_is_off() == []
+
+
+def test_vanished_controller_is_left_to_its_leases(room: ControlRoom) -> None:
+    """Nothing is renewed for a device that was revoked; what was on its way is given up."""
+    room.set(EXHAUST, percent=50)
+    order = room.accept(OUTLET, on=True).order
+    assert room.controller.abandon("node") == [order]
+    assert only(room.pass_time(100), Renew) == []
+    room.controller.absent("node")
+    assert room.controller.outputs[EXHAUST].observed is None
+
+
+def test_removed_outputs_and_zones(room: ControlRoom) -> None:
+    """What is removed takes its orders along; a zone that is gone guards nothing."""
+    order = room.accept(OUTLET, on=True).order
+    assert room.configure(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST))) == [order]
+    assert list(room.controller.outputs) == [EXHAUST]
+    room.controller.configure([], [room.node], room.moment)
+    assert room.controller.outputs[EXHAUST].zone_id is None
+    assert room.controller.outputs_in("zone-1") == []
+    room.set(EXHAUST, percent=50)
+
+
+def test_late_refusal_of_a_removed_output(room: ControlRoom) -> None:
+    """An answer about an output that is no more is known, and a renewal of it confirms nothing."""
+    room.set(EXHAUST, percent=50)
+    room.pass_time(100)
+    order, _ = room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    pending = room.accept(OUTLET, on=True).order
+    room.configure(node=node_of(Actuator(name="grow_light", role=Role.GROW_LIGHT)))
+    assert room.answer(replace(order, cid="R" * 26))[0] is Fate.RENEWED
+    assert room.answer(pending)[0] is Fate.LATE
+    room.controller.withdraw(pending)
+
+
+# Over a restart
+
+
+def restarted(room: ControlRoom, after: float) -> None:
+    """Start anew with what was saved."""
+    snapshot = room.controller.snapshot()
+    room.now += after
+    room.controller = Controller()
+    room.configure()
+    room.controller.restore(snapshot, room.now, room.moment)
+
+
+def test_what_is_on_by_a_standing_wish_stays_on(room: ControlRoom) -> None:
+    """A restart within the lease goes on with what was asked for; what else is on is stopped."""
+    order = room.set(EXHAUST, percent=50)
+    room.set(PUMP, amount_ml=100)
+    restarted(room, 60)
+    actions = room.report(exhaust=Observed(on=True, percent=50, cid=order.cid), outlet=ON)
+    assert actions == [Stop(OUTLET, "unasked")]
+    room.report(outlet=Observed(on=False, reason="command"))
+    assert room.pass_time(40) == [Renew(EXHAUST)]
+    assert room.controller.outputs[PUMP].wish is None
+    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
+
+
+def test_wish_does_not_outlive_its_lease(room: ControlRoom) -> None:
+    """After the lease nothing comes back by itself."""
+    room.set(EXHAUST, percent=50)
+    restarted(room, 301)
+    assert room.controller.outputs[EXHAUST].wish is None
+
+
+def test_latches_faults_and_the_kill_switch_survive(room: ControlRoom) -> None:
+    """What an administrator has to decide is not decided by a restart."""
+    room.measure(smoke=True)
+    room.measure(smoke=False)
+    room.report(outlet=ON)
+    room.now += 5
+    room.report(outlet=ON)
+    room.controller.policy.ai_allowed = False
+    room.controller.policy.overrides["zone-1"] = room.now + 500
+    restarted(room, 10)
+    assert room.controller.interlocks.active("zone-1") == (Interlock.SMOKE,)
+    assert room.controller.outputs[OUTLET].fault == "mismatch"
+    assert not room.controller.policy.ai_allowed
+    assert room.controller.policy.overrides == {"zone-1": room.now + 490}
+
+
+def test_outputs_that_are_no_more_are_not_restored(room: ControlRoom) -> None:
+    """A snapshot may know more than there is."""
+    snapshot = room.controller.snapshot()
+    room.controller = Controller()
+    room.configure(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST)))
+    room.controller.restore(snapshot, room.now, room.moment)
+    assert list(room.controller.outputs) == [EXHAUST]
+
+
+def test_books_of_a_lamp_are_closed_when_it_is_off(room: ControlRoom) -> None:
+    """Time on is what was asked for, on its way, or seen."""
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 60)
+    room.set(LAMP, on=False)
+    room.now += 500
+    assert room.controller.ledger.burned(LAMP, room.now) == 60

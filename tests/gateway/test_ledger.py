@@ -1,0 +1,115 @@
+"""Tests of the ledger: what was given, and for how long something was on."""
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.grokmon.gateway.actuators import Caller, Key
+from custom_components.grokmon.gateway.ledger import DAY_S, HOUR_S, Dose, Ledger
+
+PUMP = Key("node", "pump")
+OTHER = Key("node", "other")
+
+
+def dose(cid: str, at: float, amount: float = 100, key: Key = PUMP, caller: Caller = Caller.PERSON) -> Dose:
+    """Return a dose."""
+    return Dose(cid, key, "zone", caller, amount, at)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Return an empty ledger."""
+    return Ledger()
+
+
+def test_doses_add_up_within_the_window(ledger: Ledger) -> None:
+    """Count by output, by class and by time."""
+    ledger.enter(dose("1", 0))
+    ledger.enter(dose("2", 10, 50, caller=Caller.AI))
+    ledger.enter(dose("3", 20, 7, key=OTHER))
+    assert ledger.given(20, DAY_S, key=PUMP) == 150
+    assert ledger.given(20, DAY_S, keys=[PUMP, OTHER]) == 157
+    assert ledger.given(20, DAY_S, keys=[PUMP], caller=Caller.AI) == 50
+    assert ledger.given(20, DAY_S) == 0
+    assert ledger.given(5 + HOUR_S, HOUR_S, key=PUMP) == 50
+    assert ledger.last_dose(PUMP) == 10
+    assert ledger.last_dose(Key("node", "none")) is None
+
+
+def test_only_a_refusal_by_the_device_gives_back(ledger: Ledger) -> None:
+    """A released dose is gone; releasing it again, or another, changes nothing."""
+    ledger.enter(dose("1", 0))
+    ledger.release("2")
+    assert ledger.given(0, DAY_S, key=PUMP) == 100
+    ledger.release("1")
+    ledger.release("1")
+    assert ledger.given(0, DAY_S, key=PUMP) == 0
+
+
+def test_frees_when_enough_has_left_the_window(ledger: Ledger) -> None:
+    """The oldest leave first; what never frees has no time."""
+    for number in range(3):
+        ledger.enter(dose(str(number), number * 100.0))
+    assert ledger.frees_in(250, DAY_S, [PUMP], 100) == DAY_S - 250
+    assert ledger.frees_in(250, DAY_S, [PUMP], 150) == DAY_S - 150
+    assert ledger.frees_in(250, DAY_S, [PUMP], 301) is None
+    assert ledger.frees_in(250, DAY_S, [OTHER], 1) is None
+
+
+def test_lamp_hours(ledger: Ledger) -> None:
+    """Time on adds up over a day, whatever is repeated."""
+    ledger.end(PUMP, 5)
+    ledger.begin(PUMP, 10)
+    ledger.begin(PUMP, 20)
+    assert ledger.burning(PUMP)
+    assert ledger.burned(PUMP, 30) == 20
+    ledger.end(PUMP, 40)
+    ledger.end(PUMP, 50)
+    assert not ledger.burning(PUMP)
+    assert ledger.burned(PUMP, 60) == 30
+    ledger.begin(PUMP, 100)
+    assert ledger.burned(PUMP, 110) == 40
+    assert ledger.burned(PUMP, DAY_S + 25) == 15 + (DAY_S + 25 - 100)
+    assert ledger.burned(OTHER, 60) == 0
+
+
+def test_what_is_old_is_forgotten(ledger: Ledger) -> None:
+    """Nothing is kept that no budget looks back at."""
+    ledger.enter(dose("1", 0))
+    ledger.begin(PUMP, 0)
+    ledger.end(PUMP, 1)
+    ledger.begin(OTHER, 0)
+    ledger.enter(dose("2", 2 * DAY_S))
+    snapshot = ledger.snapshot()
+    assert [entry[0] for entry in snapshot["doses"]] == ["2"]
+    assert [entry[1] for entry in snapshot["burns"]] == ["other"]
+
+
+def test_over_a_restart(ledger: Ledger) -> None:
+    """Everything comes back; what was on counts until its last lease was over."""
+    ledger.enter(dose("1", 0))
+    ledger.begin(PUMP, 10)
+    ledger.begin(OTHER, 1)
+    ledger.end(OTHER, 2)
+    after = Ledger()
+    after.restore(ledger.snapshot(), 100)
+    assert after.given(50, DAY_S, key=PUMP) == 100
+    assert after.burned(PUMP, 500) == 90
+    assert after.burned(OTHER, 500) == 1
+    late = Ledger()
+    late.restore(ledger.snapshot(), 5)
+    assert late.burned(PUMP, 500) == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 5000)), max_size=30))
+def test_burned_is_the_time_on(steps: list[tuple[bool, float]]) -> None:
+    """However on and off follow each other, what is counted is the time in between."""
+    ledger = Ledger()
+    now, on, expected = 0.0, False, 0.0
+    for wanted, passing in steps:
+        (ledger.begin if wanted else ledger.end)(PUMP, now)
+        on = wanted
+        now += passing
+        expected += passing if on else 0.0
+    if now < DAY_S:
+        assert ledger.burned(PUMP, now) == pytest.approx(expected)
+    assert ledger.burned(PUMP, now) <= DAY_S

@@ -210,6 +210,34 @@ def test_fault_without_another_report(room: ControlRoom) -> None:
     assert only(room.pass_time(5), Faulted) == []
 
 
+def test_fault_in_the_middle_of_a_command(room: ControlRoom) -> None:
+    """What was on its way when a fault latched is not wanted any more, whatever the device makes of it."""
+    for answered in (True, False):
+        room.set(EXHAUST, percent=50)
+        room.report(exhaust=Observed(on=True, percent=20))
+        order = room.accept(EXHAUST, percent=60).order
+        assert Faulted(EXHAUST, "mismatch") in room.pass_time(5)
+        if answered:
+            assert room.answer(order)[0] is Fate.DONE
+        else:
+            assert [settled.fate for settled in room.controller.expire(room.moment)] == [Fate.TIMEOUT]
+        assert room.controller.outputs[EXHAUST].wish is None
+        room.controller.reset_fault(EXHAUST)
+        room.set(EXHAUST, on=False)
+
+
+def test_one_fault_at_a_time() -> None:
+    """A dry pump that has a fault already gets no second one."""
+    room = ControlRoom(sensors=sensors_of("water_flow_l_min"))
+    order = room.set(PUMP, amount_ml=500)
+    room.now += 5
+    room.measure(water_flow_l_min=0.0)
+    room.report(irrigation=Observed(on=False, cid=order.cid))
+    room.now += 5
+    assert only(room.report(irrigation=Observed(on=False, cid=order.cid)), Faulted) == [Faulted(PUMP, "mismatch")]
+    assert only(room.pass_time(20), Faulted) == []
+
+
 def test_steps_of_a_fan_are_near_enough() -> None:
     """A fan with three speeds shows the nearest; one that says no percentage is believed."""
     fan = Actuator(name="exhaust", role=Role.EXHAUST, speeds=3)
@@ -380,6 +408,17 @@ def test_vanished_controller_is_left_to_its_leases(room: ControlRoom) -> None:
     assert only(room.pass_time(100), Renew) == []
     room.controller.absent("node")
     assert room.controller.outputs[EXHAUST].observed is None
+
+
+def test_order_that_is_older_than_its_answer_time(room: ControlRoom) -> None:
+    """An order that was replaced is not given up a second time."""
+    room.accept(OUTLET, on=True)
+    room.now += 3
+    second = room.accept(OUTLET, on=False).order
+    room.now += 3
+    assert room.controller.expire(room.moment) == []
+    room.now += 3
+    assert [settled.order for settled in room.controller.expire(room.moment)] == [second]
 
 
 def test_removed_outputs_and_zones(room: ControlRoom) -> None:

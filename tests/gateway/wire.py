@@ -171,6 +171,16 @@ class Sender:
         """Return a start announcement."""
         return Message(self.device_id, "hello", self.sign({"boot": boot} | body, "hello"))
 
+    def state(self, sid: str, seq: int, actuators: Any, **body: Any) -> Message:
+        """Return what the outputs do, under a session."""
+        claims = {"sid": sid, "seq": seq, "actuators": actuators, **body}
+        return Message(self.device_id, "state", self.sign(claims, "state"))
+
+    def ack(self, sid: str, seq: int, cid: Any = "0" * 26, result: Any = "done", **body: Any) -> Message:
+        """Return an answer to a command, under a session."""
+        claims = {"sid": sid, "seq": seq, "cid": cid, "result": result, **body}
+        return Message(self.device_id, "ack", self.sign(claims, "ack"))
+
     def telemetry(self, sid: str, seq: int, metrics: Mapping[str, Any] | None = None, **body: Any) -> Message:
         """Return a reading under a session."""
         return self.message({"sid": sid, "seq": seq}, metrics, **body)

@@ -183,7 +183,7 @@ class Controller:
                     actions.append(Stop(output.key, "unasked"))
                 case Step.FAULT:
                     actions += self._fault(output, "mismatch")
-                case Step.SAME:
+                case Step.SAME:  # pragma: no branch - there is nothing else
                     pass
             self._count_burning(output, now)
         return actions
@@ -294,11 +294,13 @@ class Controller:
 
     def _conclude(self, order: Order, result: Result, now: Moment) -> None:
         output = self.outputs[order.key]
+        if result is Result.REJECTED:
+            self.ledger.release(order.cid)
+        if output.pending is not order:
+            # A fault came in between: what was ordered is not wanted any more.
+            return
+        output.pending = None
         if result is not Result.DONE:
-            if result is Result.REJECTED:
-                self.ledger.release(order.cid)
-            if output.pending is order:
-                output.pending = None
             return
         output.confirm(order, now.steady)
         if not order.command.energises:

@@ -135,8 +135,6 @@ class Output:
 
     def confirm(self, order: Order, now: float) -> None:
         """Note that the device did what was ordered."""
-        if self.pending is order:
-            self.pending = None
         self.mismatch_since = None
         if not order.command.energises:
             self.wish = None

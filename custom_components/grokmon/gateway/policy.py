@@ -282,7 +282,8 @@ class Policy:
         if pending is not None and pending.command.energises and pending.principal.caller.rank < who.caller.rank:
             raise PolicyError(Code.HELD, f"a command of the class {pending.principal.caller} is on its way")
         holder = output.held_by
-        if holder is None or holder is Caller.SYSTEM or holder.rank >= who.caller.rank:
+        # A dose is over when it is over: there is nothing that a second one would take from whoever gave the first.
+        if holder is None or output.actuator.ends_by_itself or holder.rank >= who.caller.rank:
             return
         left = output.commanded_at + self.limits[holder].hold_s - now.steady
         if left > 0:
@@ -295,9 +296,9 @@ class Policy:
         actuator = output.actuator
         if output.is_on or output.stopped_at is None:
             return
-        ready = output.stopped_at + actuator.min_off_s
-        if output.started_at is not None:
-            ready = max(ready, output.started_at + actuator.min_on_s + actuator.min_off_s)
+        # What never started in this run began, at the latest, when it stopped.
+        started = output.stopped_at if output.started_at is None else output.started_at
+        ready = max(output.stopped_at, started + actuator.min_on_s) + actuator.min_off_s
         left = ready - now.steady
         if left > 0:
             raise PolicyError(

@@ -382,7 +382,7 @@ def test_every_choice_has_words() -> None:
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {
         key
-        for module in ("config_flow", "device_flow", "zone_flow")
+        for module in ("config_flow", "device_flow", "output_steps", "zone_flow")
         for name, keywords in _calls(module)
         if name == "SelectSelectorConfig" and "translation_key" in keywords
         for key in _strings(keywords["translation_key"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigEntryState, ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.config_entries import ConfigEntryState, SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTemperature
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
@@ -21,7 +21,6 @@ from homeassistant.helpers.selector import (
 from homeassistant.util import slugify
 import probatio
 
-from .actuator_form import changed_actuator, limits_of, limits_schema
 from .const import (
     CONF_ACTUATORS,
     CONF_AUTH,
@@ -41,11 +40,11 @@ from .gateway.registry import DEFAULT_RATE_LIMIT, MAX_RATE_LIMIT
 from .gateway.topics import DEVICE_ID_PATTERN
 from .hub import GrokmonHub
 from .onboarding import instructions, settings_of
+from .output_steps import OutputSteps, actuator_selector
 from .store import SecurityRecord
 
 CONF_TEMPLATE: Final = "template"
 CONF_METRIC: Final = "metric"
-CONF_ACTUATOR: Final = "actuator"
 CONF_LOW: Final = "low"
 CONF_HIGH: Final = "high"
 
@@ -72,14 +71,6 @@ def _metric_selector(names: list[str], *, multiple: bool) -> SelectSelector:
     )
 
 
-def _actuator_selector(names: list[str], *, multiple: bool) -> SelectSelector:
-    return SelectSelector(
-        SelectSelectorConfig(
-            options=names, multiple=multiple, mode=SelectSelectorMode.DROPDOWN, translation_key="actuator"
-        )
-    )
-
-
 def _number() -> NumberSelector:
     return NumberSelector(NumberSelectorConfig(step="any", mode=NumberSelectorMode.BOX))
 
@@ -94,7 +85,7 @@ _IDENTITY: Final = probatio.Schema(
 )
 _METRICS: Final = probatio.Schema({probatio.Required(CONF_METRICS): _metric_selector(list(CATALOG), multiple=True)})
 _ACTUATORS: Final = probatio.Schema(
-    {probatio.Optional(CONF_ACTUATORS, default=[]): _actuator_selector([role.value for role in Role], multiple=True)}
+    {probatio.Optional(CONF_ACTUATORS, default=[]): actuator_selector([role.value for role in Role], multiple=True)}
 )
 _PUBLIC_KEY: Final = probatio.Schema(
     {probatio.Optional(CONF_PUBLIC_KEY): TextSelector(TextSelectorConfig(multiline=True))}
@@ -117,14 +108,13 @@ _RATE_LIMIT: Final = probatio.Schema(
 )
 
 
-class DeviceFlow(ConfigSubentryFlow):
+class DeviceFlow(OutputSteps):
     """Enrol a device, or change one."""
 
     def __init__(self) -> None:
         super().__init__()
         self._choices: dict[str, Any] = {}
         self._metric = ""
-        self._actuator = ""
         self._record: SecurityRecord | None = None
         self._instructions: dict[str, str] = {}
 
@@ -281,52 +271,6 @@ class DeviceFlow(ConfigSubentryFlow):
         suggested = {CONF_LOW: current.low, CONF_HIGH: current.high} if current is not None else {}
         return self._form("range", _RANGE, user_input or suggested, errors, _range_placeholders(metric))
 
-    async def async_step_outputs(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Change which outputs the device drives; those that stay keep their limits."""
-        choices = self._subentry_choices()
-        known = {actuator.name: actuator for actuator in choices.actuators}
-        if user_input is not None:
-            names: list[str] = user_input[CONF_ACTUATORS]
-            if not names and not choices.metrics:
-                return self._form("outputs", self._outputs_schema(known), user_input, {"base": "field_missing"})
-            actuators = [known.get(name) or Actuator(name=name, role=Role(name)) for name in names]
-            return self._change(replace(choices, actuators=tuple(actuators)))
-        return self._form("outputs", self._outputs_schema(known), {CONF_ACTUATORS: list(known)}, {})
-
-    async def async_step_output(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Ask which output's limits to change."""
-        if user_input is not None:
-            self._actuator = user_input[CONF_ACTUATOR]
-            return await self.async_step_limits()
-        names = [actuator.name for actuator in self._subentry_choices().actuators]
-        schema = probatio.Schema(
-            {probatio.Required(CONF_ACTUATOR, default=names[0]): _actuator_selector(names, multiple=False)}
-        )
-        return self._form("output", schema, None, {})
-
-    async def async_step_limits(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Change the limits of an output."""
-        choices = self._subentry_choices()
-        actuator = next(each for each in choices.actuators if each.name == self._actuator)
-        errors: dict[str, str] = {}
-        placeholders = {"actuator": actuator.name, "problem": ""}
-        if user_input is not None:
-            try:
-                changed = changed_actuator(actuator, user_input)
-            except RegistryError as error:
-                errors["base"] = error.code.value
-                placeholders["problem"] = error.detail
-            else:
-                actuators = tuple(changed if each.name == changed.name else each for each in choices.actuators)
-                return self._change(replace(choices, actuators=actuators))
-        schema = limits_schema(actuator)
-        return self._form("limits", schema, user_input or limits_of(actuator), errors, placeholders)
-
-    @staticmethod
-    def _outputs_schema(known: Mapping[str, Actuator]) -> probatio.Schema:
-        names = [*known, *(role.value for role in Role if role.value not in known)]
-        return probatio.Schema({probatio.Required(CONF_ACTUATORS): _actuator_selector(names, multiple=True)})
-
     async def async_step_rotate(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Give the device a new credential."""
         device = self._hub.gateway.registry[self._device_id]
@@ -372,9 +316,6 @@ class DeviceFlow(ConfigSubentryFlow):
         device_id: str = self._get_reconfigure_subentry().data[CONF_DEVICE_ID]
         return device_id
 
-    def _subentry_choices(self) -> Choices:
-        return Choices.from_subentry(self._get_reconfigure_subentry())
-
     def _enrolled_choices(self) -> Choices:
         return Choices(
             device_id=self._choices[CONF_DEVICE_ID],
@@ -395,11 +336,6 @@ class DeviceFlow(ConfigSubentryFlow):
         if zones:
             fields[probatio.Optional(CONF_ZONE)] = SelectSelector(SelectSelectorConfig(options=zones))
         return probatio.Schema(fields)
-
-    def _change(self, choices: Choices) -> SubentryFlowResult:
-        return self.async_update_and_abort(
-            self._get_entry(), self._get_reconfigure_subentry(), title=choices.name, data=choices.as_data()
-        )
 
     async def _set_status(
         self, step_id: str, status: DeviceStatus, user_input: dict[str, Any] | None
@@ -431,21 +367,6 @@ class DeviceFlow(ConfigSubentryFlow):
     def _forget(self) -> None:
         self._record = None
         self._instructions = {}
-
-    def _form(
-        self,
-        step_id: str,
-        schema: probatio.Schema,
-        values: Mapping[str, Any] | None,
-        errors: dict[str, str],
-        placeholders: Mapping[str, str] | None = None,
-    ) -> SubentryFlowResult:
-        return self.async_show_form(
-            step_id=step_id,
-            data_schema=self.add_suggested_values_to_schema(schema, values),
-            errors=errors,
-            description_placeholders=placeholders,
-        )
 
 
 def _range_placeholders(metric: Metric) -> dict[str, str]:

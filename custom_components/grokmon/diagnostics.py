@@ -1,13 +1,18 @@
 """Diagnostics: an allow-list of what helps to find a fault, and nothing secret."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .const import DOMAIN
+from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
 from .coordinator import DeviceCoordinator
+from .gateway.outputs import Output
 from .hub import GrokmonConfigEntry, GrokmonHub
+
+# Who is who in the house is nobody's business.
+_PRIVATE: Final = frozenset({CONF_AI_USERS, CONF_NOTIFY})
 
 
 async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: GrokmonConfigEntry) -> dict[str, Any]:
@@ -15,10 +20,12 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: Grokmo
     hub = entry.runtime_data
     return {
         "prefix": hub.prefix,
-        "options": dict(entry.options),
+        "options": {name: value for name, value in entry.options.items() if name not in _PRIVATE},
         "accepted": hub.gateway.accepted.total(),
         "refused_unknown_device": hub.refused_by_code(None),
         "audit": {"entries": hub.audit.entries, "healthy": hub.audit.healthy},
+        "ai_allowed": hub.dispatcher.controller.policy.ai_allowed,
+        "zones": [_zone(hub, zone_id) for zone_id in hub.dispatcher.controller.zones],
         "devices": [_device(hub, coordinator) for coordinator in hub.enrolment.coordinators.values()],
     }
 
@@ -51,5 +58,26 @@ def _device(hub: GrokmonHub, coordinator: DeviceCoordinator) -> dict[str, Any]:
         "flagged": {
             metric: count for (known, metric), count in hub.gateway.flagged.items() if known == device.device_id
         },
-        "values": dict(sorted(coordinator.values.items())),
+        "values": {key: value for key, value in sorted(coordinator.values.items()) if key not in coordinator.actuators},
+        "outputs": [_output(output) for output in hub.dispatcher.controller.outputs_of(device.device_id)],
+    }
+
+
+def _output(output: Output) -> dict[str, Any]:
+    observed, wish = output.observed, output.wish
+    return {
+        **output.actuator.as_dict(),
+        "observed": None if observed is None else asdict(observed),
+        "wish": None if wish is None else wish.order.command.params(),
+        "pending": output.pending is not None,
+        "fault": output.fault,
+    }
+
+
+def _zone(hub: GrokmonHub, zone_id: str) -> dict[str, Any]:
+    controller = hub.dispatcher.controller
+    return {
+        "settings": hub.zone_settings(zone_id),
+        "interlocks": [interlock.value for interlock in controller.interlocks.active(zone_id)],
+        "latched": sorted(controller.interlocks.latched(zone_id)),
     }

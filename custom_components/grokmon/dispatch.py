@@ -1,7 +1,6 @@
 """The dispatcher: commands on their way to devices, and what is done when devices, sensors or time call for it."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 import logging
@@ -16,10 +15,10 @@ from homeassistant.util.ulid import ulid_now
 from .alarms import Alarms
 from .audit_log import AuditLog
 from .clock import RoomClock
+from .command_log import CommandLog
 from .gateway import commands
 from .gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from .gateway.actuators import Caller, Command, Key, Kind, Principal, system
-from .gateway.aggregation import Aggregator
+from .gateway.actuators import Command, Key, Kind, Principal, system
 from .gateway.control import Controller
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.models import Ack, Outbound, Reading, Report
@@ -32,9 +31,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _TICK: Final = timedelta(seconds=1)
 _SAVE_EVERY: Final = 60.0
-_DECISIONS: Final = 10
-_SHOWN: Final = 32
-_HUGE: Final = 2**53
 # What a caller is told for each fate that is not the one wanted.
 _ERRORS: Final = {
     Fate.REJECTED: Code.COMMAND_REJECTED,
@@ -73,9 +69,8 @@ class Dispatcher:
         self._store = ControlStore(hass)
         self._saved_at = float("-inf")
         self._waiting: dict[str, asyncio.Future[Settled]] = {}
-        self._refusals: Aggregator[tuple[str, Caller, Code]] = Aggregator()
         self._cancel: CALLBACK_TYPE | None = None
-        self.decisions: deque[dict[str, Any]] = deque(maxlen=_DECISIONS)
+        self.log = CommandLog(audit)
         self.clock = RoomClock()
         self.controller = Controller()
 
@@ -100,7 +95,7 @@ class Dispatcher:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping"))
-        self._summarise(closing=True)
+        self.log.summarise(self.clock.now(), closing=True)
         try:
             await self._async_save()
         except HomeAssistantError, OSError:
@@ -200,12 +195,11 @@ class Dispatcher:
             self._present(command)
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
         except PolicyError as error:
-            self._refused(command, who, error)
+            self.log.refused(command, who, error, self.clock.now())
             raise
         if replaced is not None:
             self._settle(Settled(Fate.SUPERSEDED, replaced))
-        self._audit.record("command", cid=order.cid, **_facts(order), **who.as_dict())
-        self._decide(command, who, "allowed")
+        self.log.accepted(order, self.clock.now())
         return order
 
     def _present(self, command: Command) -> None:
@@ -275,42 +269,12 @@ class Dispatcher:
         self._audit.record("command_withdrawn", cid=order.cid, reason=code.value)
 
     @callback
-    def _decide(self, command: Command, who: Principal, outcome: str) -> None:
-        """Keep the last decisions, in words of ours and numbers only: a model reads them."""
-        self.decisions.append(
-            {
-                "at": int(self.clock.now().wall),
-                "output": str(command.key),
-                "caller": who.caller.value,
-                "outcome": outcome,
-                **_bounded(command.params()),
-            }
-        )
-
-    @callback
-    def _refused(self, command: Command, who: Principal, error: PolicyError) -> None:
-        self._decide(command, who, error.code.value)
-        if self._refusals.add((str(command.key), who.caller, error.code), self.clock.now().steady):
-            self._audit.record(
-                "command_refused",
-                device=command.key.device_id,
-                actuator=command.key.actuator,
-                params=_bounded(command.params()),
-                code=error.code.value,
-                detail=error.detail,
-                **error.facts(),
-                **who.as_dict(),
-            )
-
-    @callback
     def _settle(self, settled: Settled) -> None:
         """Note what became of an order, and tell who waits for it."""
         order = settled.order
         if order is None:
             return
-        event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"
-        more = {"reason": settled.reason} if settled.reason else {}
-        self._audit.record(event, cid=order.cid, device=order.key.device_id, actuator=order.key.actuator, **more)
+        self.log.settled(order, settled)
         future = self._waiting.get(order.cid)
         if future is not None and not future.done():
             future.set_result(settled)
@@ -327,7 +291,7 @@ class Dispatcher:
         for settled in self.controller.expire(now):
             self._settle(settled)
         self._act(self.controller.tick(now))
-        self._summarise(closing=False)
+        self.log.summarise(now, closing=False)
         if now.steady - self._saved_at >= _SAVE_EVERY and any(each.wish for each in self.controller.outputs.values()):
             self._saved_at = now.steady
             self._spawn(self._async_save_quietly())
@@ -390,28 +354,5 @@ class Dispatcher:
         now = self.clock.now()
         return {"steady": now.steady, "wall": now.wall, "control": self.controller.snapshot()}
 
-    @callback
-    def _summarise(self, *, closing: bool) -> None:
-        for summary in self._refusals.close(self.clock.now().steady, everything=closing):
-            output, caller, code = summary.key
-            self._audit.record(
-                "command_refused_again", output=output, caller=caller.value, code=code.value, count=summary.count
-            )
-
     def _spawn(self, work: Any) -> None:
         self._entry.async_create_background_task(self._hass, work, "grokmon command")
-
-
-def _facts(order: Order) -> dict[str, Any]:
-    key = order.key
-    facts = {"device": key.device_id, "actuator": key.actuator, "params": order.command.params()}
-    return facts | {"lease_s": order.lease_s} if order.lease_s else facts
-
-
-def _bounded(params: dict[str, Any]) -> dict[str, Any]:
-    """Return what was asked for as JSON can hold it, whoever made it up."""
-    return {name: value if _is_plain(value) else repr(value)[:_SHOWN] for name, value in params.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return type(value) is bool or (type(value) in {int, float} and -_HUGE < value < _HUGE)  # type: ignore[operator] # a number, by its type

@@ -130,7 +130,7 @@ class ReadZone(_Tool):
             "water_left_for_the_ai_ml": None if limits.day_ml is None else round(max(0.0, limits.day_ml - given)),
             "co2_left_s": round(max(0.0, zone.co2_hour_s - ledger.given(now.steady, HOUR_S, keys=valves))),
             "ai_allowed": controller.policy.ai_allowed,
-            "last_decisions": list(self._hub.dispatcher.decisions),
+            "last_decisions": list(self._hub.dispatcher.log.decisions),
         }
 
 

@@ -1,5 +1,6 @@
 """A controller under test, with a zone, devices and a clock, and a device that carries out what it is told."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ EXHAUST: Final = Key("node", "exhaust")
 PUMP: Final = Key("node", "irrigation")
 VALVE: Final = Key("node", "co2_valve")
 OUTLET: Final = Key("node", "outlet")
+type States = Mapping[str, Observed]
 MAT: Final = Key("node", "heat_mat")
 KEYS: Final = (LAMP, EXHAUST, PUMP, VALVE, OUTLET, MAT)
 PERSON: Final = Principal(caller=Caller.PERSON, identity="user-1", administrator=True)
@@ -132,7 +134,12 @@ class ControlRoom:
         raise AssertionError(f"{key} was allowed")
 
     def answer(
-        self, order: Order, result: Result = Result.DONE, *, device_id: str = "node", **states: Observed
+        self,
+        order: Order,
+        result: Result = Result.DONE,
+        *,
+        device_id: str = "node",
+        states: Mapping[str, Observed] = {},
     ) -> tuple[Fate, list[Action]]:
         """Let the device answer an order; return what became of it and what is to be done."""
         ack = Ack(
@@ -141,7 +148,7 @@ class ControlRoom:
             cid=order.cid,
             result=result,
             reason="",
-            states=states,
+            states=dict(states),
             hello=None,
         )
         settled, actions = self.controller.acknowledge(ack, self.moment)
@@ -152,7 +159,7 @@ class ControlRoom:
         order = self.accept(key, who, **wanted).order
         command = order.command
         observed = Observed(on=command.energises, percent=command.percent, reason="command", cid=order.cid)
-        fate, _ = self.answer(order, **{key.actuator: observed})
+        fate, _ = self.answer(order, states={key.actuator: observed})
         assert fate is Fate.DONE
         return order
 

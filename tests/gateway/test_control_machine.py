@@ -143,7 +143,7 @@ class WayOut(RuleBasedStateMachine):
     def want(self, key: Key, who: Principal, value: Any, *, carried: bool) -> None:
         """Let somebody want something, and carry it or not."""
         name = {PUMP: "amount_ml", VALVE: "seconds", LAMP: "percent", EXHAUST: "percent"}.get(key)
-        wanted = Command(key=key, **({name: value} if name else {"on": value if type(value) is bool else True}))  # type: ignore[arg-type]
+        wanted = Command(key=key, **({name: value} if name else {"on": value if type(value) is bool else True}))
         before = deepcopy(self.room.controller.snapshot())
         try:
             self.send(wanted, who)

@@ -1,6 +1,7 @@
 """Tests of interlocks: what trips, what it keeps off, what latches, and what silence means."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def guarded(zone: Zone = ALL, *metrics: str) -> Interlocks:
     return interlocks
 
 
-def see(interlocks: Interlocks, now: float = 1, flags: tuple[str, ...] = (), **values: Value) -> list[str]:
+def see(interlocks: Interlocks, now: float = 1, flags: Any = (), **values: Any) -> list[str]:
     """Take over values; return what trips (+) and ends (-)."""
     interlocks.observe("sensors", "z", values, flags, now)
     return [f"{'+' if active else '-'}{interlock}" for _, interlock, active in interlocks.judge(now)]
@@ -75,7 +76,7 @@ def test_latch_stays_until_it_is_reset_and_the_condition_is_over() -> None:
     """A reset frees nothing while the condition holds, and survives a restart."""
     interlocks = guarded(ALL, "smoke", "leak")
     see(interlocks, smoke=True)
-    assert interlocks.reset("z") == (frozenset(), {Interlock.SMOKE})
+    assert interlocks.reset("z") == (frozenset(), frozenset({Interlock.SMOKE}))
     see(interlocks, smoke=False)
     after = guarded(ALL, "smoke", "leak")
     after.restore(interlocks.snapshot())
@@ -83,7 +84,7 @@ def test_latch_stays_until_it_is_reset_and_the_condition_is_over() -> None:
     assert see(after, smoke=False) == []
     assert see(after, smoke=True) == []
     see(after, smoke=False)
-    assert after.reset("z") == ({Interlock.SMOKE}, frozenset())
+    assert after.reset("z") == (frozenset({Interlock.SMOKE}), frozenset())
     assert after.active("z") == ()
     assert after.snapshot() == {}
     assert after.reset("z") == (frozenset(), frozenset())

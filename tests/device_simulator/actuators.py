@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil
 from typing import Any, Literal, NamedTuple
 
 type Kind = Literal["light", "fan", "switch", "pump"]
@@ -135,7 +135,7 @@ class Outputs:
         name = claims.get("actuator")
         if name is None:
             return tuple(self.outputs) if claims.get("action") == "stop" else ()
-        return (name,) if name in self.outputs else ()
+        return (name,) if name in tuple(self.outputs) else ()
 
     def expire(self, now: float) -> bool:
         """End what is due; tell whether anything was."""
@@ -158,7 +158,7 @@ class Outputs:
 
     def _carry_out(self, claims: Mapping[str, Any], now: float) -> None:
         action, name, params = claims.get("action"), claims.get("actuator"), claims.get("params")
-        if action not in {*_DRIVING, "stop", "renew", "identify"}:
+        if action not in (*_DRIVING, "stop", "renew", "identify"):
             raise CommandRejectedError("unknown_action")
         if name is None and action in {"stop", "identify"}:
             _check_params(params, set())
@@ -166,7 +166,7 @@ class Outputs:
                 for each in self.outputs:
                     self._rest(each, "stopped", now)
             return
-        if name not in self.outputs:
+        if name not in tuple(self.outputs):
             raise CommandRejectedError("unknown_actuator")
         if action == "identify":
             raise CommandRejectedError("invalid")
@@ -250,7 +250,7 @@ def _check_params(params: Any, names: set[str]) -> dict[str, Any]:
 def _is_valid(kind: Kind, value: Any) -> bool:
     if kind == "switch":
         return type(value) is bool
-    if type(value) not in {int, float} or not isfinite(value):
+    if type(value) not in {int, float}:
         return False
     return bool(0 < value <= MAX_DOSE_ML if kind == "pump" else 0 <= value <= 100)
 

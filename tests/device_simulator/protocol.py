@@ -259,7 +259,7 @@ class DeviceProtocol:
             self._last_command = 0
             self._due.clear()
             self.counts.sessions += 1
-        if not self.ready and self.outputs.outputs:
+        if self.outputs.outputs:
             # The first message under a session makes it count; after a disconnection nobody knows what got through.
             self._due = deque([None, *(answer for answer in self._due if answer is not None)])
         self._last_heard = max(self._last_heard, claims["time"])

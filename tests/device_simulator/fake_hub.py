@@ -52,6 +52,8 @@ class FakeHub:
     """Claims of accepted telemetry, in the order in which it came."""
     states: list[dict[str, Any]] = field(default_factory=list)
     acks: list[dict[str, Any]] = field(default_factory=list)
+    arrivals: list[str] = field(default_factory=list)
+    """The channels of all accepted messages, in the order in which they came."""
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     """Topics and payloads of all that was published, to be played back."""
     statuses: list[tuple[str, bytes]] = field(default_factory=list)
@@ -163,6 +165,7 @@ class FakeHub:
         else:
             try:
                 self._accept(device_id, channel, self._verify(device_id, topic, payload))
+                self.arrivals.append(channel)
             except (jwt.InvalidTokenError, KeyError, ValueError) as err:
                 self.refused.append((topic, repr(err)))
         self._changed.set()

@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import json
 import os
 from pathlib import Path
+from random import Random
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import pytest_asyncio
 
 from tests.device_simulator.connection import BrokerAddress
 from tests.device_simulator.credentials import generate_root_key
-from tests.device_simulator.fake_hub import FakeHub, HubKeys
+from tests.device_simulator.fake_hub import FakeHub, HubKeys, ulid
+from tests.device_simulator.signing import derive_keys
+from tests.live.silent_relay import SilentRelay
 from tests.live.tls_relay import Tls12Relay
 from tests.stack.brokers import MosquittoBroker
 from tests.stack.certificates import Certificates, ensure_certificates
@@ -30,6 +33,12 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "devices"
 DEVICE = "tent-1"
 DEADLINE = 20.0
+ACTUATORS: dict[str, dict[str, Any]] = {
+    "lamp": {"kind": "light", "min_percent": 10, "max_percent": 80},
+    "exhaust": {"kind": "fan", "safe_percent": 20},
+    "humidifier": {"kind": "switch"},
+    "pump": {"kind": "pump", "ml_per_s": 25.0, "max_run_s": 60},
+}
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -74,9 +83,25 @@ class Example:
 
 async def until_logged(process: ManagedProcess, text: str) -> None:
     """Wait until the device has printed something."""
+    await until(lambda: text in process.log_tail())
+
+
+async def until_driven(process: ManagedProcess, *expected: str) -> None:
+    """Wait until the device has driven its outputs like this since it turned everything off at start."""
+    await until(lambda: driven(process)[: len(expected)] == list(expected))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that a file tells."""
     async with asyncio.timeout(DEADLINE):
-        while text not in process.log_tail():  # noqa: ASYNC110 # a file does not tell that it grew
+        while not condition():  # noqa: ASYNC110 # a file does not tell that it grew
             await asyncio.sleep(0.05)
+
+
+def driven(process: ManagedProcess) -> list[str]:
+    """Give how the device has driven its outputs since it turned everything off at start."""
+    lines = process.log.read_text().splitlines()
+    return [line.removeprefix("output ").strip() for line in lines if line.startswith("output ")][len(ACTUATORS) :]
 
 
 @pytest.fixture(params=[_python, _micropython], ids=["python", "micropython"])
@@ -98,6 +123,7 @@ async def example(
 ) -> AsyncGenerator[Example]:
     """Prepare the example with the settings that enrolment would show."""
     account = mosquitto.accounts[DEVICE]
+    *runs, program = command[0]
     settings = {
         "device_id": DEVICE,
         "prefix": "grokmon",
@@ -108,10 +134,19 @@ async def example(
         "password": account.password,
         "ca_file": str(certificates.ca),
     }
-    prepared = Example(*command, tmp_path, settings)
+    # As on a board: the program, and nothing beside it that is not needed.
+    prepared = Example([*runs, shutil.copy(program, tmp_path)], command[1], tmp_path, settings)
     yield prepared
     for process in prepared.processes:
         await process.kill()
+
+
+@pytest.fixture
+def acting(example: Example) -> Example:
+    """Give the example outputs, and the file that they need."""
+    shutil.copy(EXAMPLES / "grokmon_outputs.py", example.folder)
+    example.settings["actuators"] = ACTUATORS
+    return example
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -315,15 +350,271 @@ async def test_tells_that_the_broker_refuses_the_password(example: Example, hub:
     assert not hub.hellos
 
 
-async def test_readings_become_states_of_home_assistant(example: Example, gateway: HomeAssistant) -> None:
+async def test_readings_become_states_of_home_assistant(
+    example: Example, gateway: HomeAssistant, request: pytest.FixtureRequest
+) -> None:
     """With the key of its enrolment the example talks to the integration itself."""
-    device_id = f"example-{Path(example.command[-1]).parent.name}"
-    request = {"device_id": device_id, "name": device_id, "metrics": ["temp_c", "humidity_percent"]}
-    enrolled = await gateway.rest.call_service("grokmon", "enroll_device", request, return_response=True)
+    device_id = f"example-{request.node.callspec.id}"
+    choices = {"device_id": device_id, "name": device_id, "metrics": ["temp_c", "humidity_percent"]}
+    enrolled = await gateway.rest.call_service("grokmon", "enroll_device", choices, return_response=True)
     await example.start(device_id=device_id, key=enrolled["key"])
     entity_id = f"sensor.{device_id.replace('-', '_')}_air_temperature"
     state = await gateway.wait_for_state(entity_id, lambda found: found["state"] not in {"unknown", "unavailable"}, 20)
     assert 20 < float(state["state"]) < 30
+
+
+async def test_says_what_its_outputs_do_before_anything_else(acting: Example, hub: FakeHub) -> None:
+    """A state is the first message of the session, and everything is off."""
+    await acting.start(interval=0.05)
+    await hub.until(lambda: bool(hub.readings))
+    assert hub.arrivals[:2] == ["hello", "state"]
+    assert hub.states[0]["seq"] == 1
+    assert {name: state["on"] for name, state in hub.states[0]["actuators"].items()} == dict.fromkeys(ACTUATORS, False)
+    assert not hub.refused
+
+
+async def test_carries_out_commands_and_answers(acting: Example, hub: FakeHub) -> None:
+    """Command, output, answer; and when the lease runs out, the output's end and a state that says why."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    lamp = await hub.ack(await _lamp(hub, lease_s=1))
+    fan = await hub.ack(await hub.command(DEVICE, "set_fan_speed", "exhaust", {"speed_percent": 90}, lease_s=60))
+    assert (lamp["seq"], lamp["result"], fan["seq"], fan["result"]) == (1, "done", 2, "done")
+    assert lamp["actuators"]["lamp"] == {
+        "on": True, "percent": 50, "reason": "command", "lease_left_s": 1, "cid": lamp["cid"]
+    }  # fmt: skip
+    ended = await hub.state(lambda outputs: outputs["lamp"]["reason"] == "lease")
+    assert ended["lamp"] == {"on": False, "percent": 0, "reason": "lease"}
+    assert ended["exhaust"]["cid"] == fan["cid"]
+    stopped = await hub.ack(await hub.command(DEVICE, "stop"))
+    assert stopped["actuators"]["exhaust"] == {"on": True, "percent": 20, "reason": "stopped"}
+    moves = driven(process)
+    assert sorted(moves[:3]) == ["exhaust on 90", "lamp off 0", "lamp on 50"]
+    # A dictionary of MicroPython has no order.
+    assert sorted(moves[3:]) == ["exhaust on 20", "humidifier off", "lamp off 0", "pump off"]
+    assert not hub.refused
+
+
+async def test_rejects_what_it_should_not_do(acting: Example, hub: FakeHub) -> None:
+    """The answer has the reason, and no output moves."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    wrong: list[tuple[str, str, dict[str, Any], int | None, str]] = [
+        ("set_light_intensity", "lamp", {"intensity_percent": 50}, None, "invalid"),
+        ("set_light_intensity", "lamp", {"intensity_percent": 90}, 60, "limit"),
+        ("trigger_irrigation", "pump", {"amount_ml": -500}, 60, "invalid"),
+        ("set_switch", "humidifier", {"on": 1}, 60, "invalid"),
+        ("set_switch", "moon", {"on": True}, 60, "unknown_actuator"),
+        ("open", "lamp", {}, 60, "unknown_action"),
+        ("renew", "lamp", {"of": ulid()}, 60, "not_running"),
+    ]
+    for action, actuator, params, lease_s, reason in wrong:
+        answer = await hub.ack(await hub.command(DEVICE, action, actuator, params, lease_s=lease_s))
+        assert (answer["result"], answer["reason"]) == ("rejected", reason)
+    assert driven(process) == []
+
+
+async def test_a_renewal_keeps_it_on(acting: Example, hub: FakeHub) -> None:
+    """As long as it comes, under the identifier of the command in force."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    cid = await _lamp(hub, lease_s=1)
+    answer = await hub.ack(await hub.command(DEVICE, "renew", "lamp", {"of": cid}, lease_s=300))
+    assert answer["actuators"]["lamp"]["cid"] == cid
+    assert answer["actuators"]["lamp"]["lease_left_s"] == 300
+    assert driven(process) == ["lamp on 50"]
+
+
+async def test_a_dose_ends_by_the_pump_s_own_timer(acting: Example, hub: FakeHub) -> None:
+    """Long before its lease, with nobody's help."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    command = await hub.command(DEVICE, "trigger_irrigation", "pump", {"amount_ml": 25}, lease_s=60)
+    assert (await hub.ack(command))["actuators"]["pump"]["on"] is True
+    began = time.monotonic()
+    await until_driven(process, "pump on", "pump off")
+    assert time.monotonic() - began < 3
+    assert (await hub.state(lambda outputs: outputs["pump"]["reason"] == "done"))["pump"]["on"] is False
+
+
+async def test_leases_end_when_the_broker_is_gone(
+    acting: Example, hub: FakeHub, mosquitto: MosquittoBroker, certificates: Certificates
+) -> None:
+    """Nobody has to tell a device to turn off; afterwards it says what happened, and switches nothing on again."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    await hub.ack(await _lamp(hub, lease_s=3))
+    await hub.ack(await hub.command(DEVICE, "trigger_irrigation", "pump", {"amount_ml": 25}, lease_s=60))
+    await mosquitto.kill()
+    began = time.monotonic()
+    await until_driven(process, "lamp on 50", "pump on", "pump off", "lamp off 0")
+    assert 1 < time.monotonic() - began < 6
+    await mosquitto.start()
+    address = _hub_address(mosquitto, certificates)
+    async with FakeHub(address, hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+        await renewed.until(lambda: bool(renewed.states))
+        assert renewed.states[0]["actuators"]["lamp"] == {"on": False, "percent": 0, "reason": "lease"}
+        assert renewed.states[0]["actuators"]["pump"] == {"on": False, "reason": "done"}
+        assert renewed.states[0]["sid"] == hub.states[0]["sid"]
+        assert (await renewed.ack(await _lamp(renewed, lease_s=60)))["result"] == "done"
+    assert not renewed.refused
+
+
+async def test_leases_end_when_the_network_swallows_everything(acting: Example, hub: FakeHub) -> None:
+    """Also while the program waits for a broker whose machine does not answer any more."""
+    relay = SilentRelay(acting.settings["port"])
+    async with relay:
+        process = await acting.start(port=relay.port)
+        await hub.until(lambda: bool(hub.states))
+        await hub.ack(await _lamp(hub, lease_s=2))
+        await hub.ack(await hub.command(DEVICE, "trigger_irrigation", "pump", {"amount_ml": 25}, lease_s=60))
+        began = time.monotonic()
+        relay.drop()
+        await until_driven(process, "lamp on 50", "pump on", "pump off", "lamp off 0")
+        assert time.monotonic() - began < 4
+
+
+async def test_a_hub_that_forgot_the_session_switches_nothing(acting: Example, hub: FakeHub) -> None:
+    """What is on stays on until its lease ends: the hub sees the state and stops what nobody asked for."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    cid = await _lamp(hub, lease_s=60)
+    await hub.ack(cid)
+    await hub.ask_for_hello(DEVICE, sid=hub.forget(DEVICE))
+    await hub.until(lambda: DEVICE in hub.sessions and hub.states[-1]["sid"] == hub.sessions[DEVICE][1])
+    assert (hub.states[-1]["seq"], hub.states[-1]["actuators"]["lamp"]["cid"]) == (1, cid)
+    assert (await hub.ack(await hub.command(DEVICE, "stop", "lamp")))["result"] == "done"
+    assert driven(process) == ["lamp on 50", "lamp off 0"]
+
+
+async def test_commands_that_are_not_new_and_genuine_change_nothing(
+    acting: Example, hub: FakeHub, root_key: str
+) -> None:
+    """Played back, forged, for another topic, of another session: no output moves, and there is no answer."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    await hub.ack(await _lamp(hub, lease_s=60))
+    topic, recorded = hub.sent[-1]
+    await hub.ack(await hub.command(DEVICE, "stop", "lamp"))
+
+    await hub.publish(topic, recorded)
+    genuine = hub.keys[DEVICE]
+    hub.keys[DEVICE] = HubKeys.of_root_key(generate_root_key())
+    await _lamp(hub, lease_s=60)
+    # A device's own key signs the other direction.
+    hub.keys[DEVICE] = replace(genuine, sign_key=derive_keys(root_key)[0])
+    await _lamp(hub, lease_s=60)
+    hub.keys[DEVICE] = genuine
+    await _lamp(hub, lease_s=60, aud=topic.replace(DEVICE, "tent-2"))
+    await _lamp(hub, lease_s=60, aud=topic.replace("command", "session"))
+    await _lamp(hub, lease_s=60, iss="somebody")
+    await _lamp(hub, lease_s=60, sid="A" * 16)
+    await _lamp(hub, lease_s=60, seq=1)
+
+    # Commands are taken in order: when this one is answered, the others have been judged.
+    assert (await hub.ack(await hub.command(DEVICE, "identify")))["result"] == "done"
+    assert [claims["seq"] for claims in hub.acks] == [1, 2, 3]
+    assert driven(process) == ["lamp on 50", "lamp off 0"]
+    assert process.log_tail().count("not Home Assistant's") == 5
+
+
+async def test_a_command_that_comes_too_late_is_rejected(acting: Example, hub: FakeHub) -> None:
+    """The device asks what time it is, in case that its own clock is wrong."""
+    process = await acting.start()
+    await hub.until(lambda: bool(hub.states))
+    answer = await hub.ack(await _lamp(hub, lease_s=60, iat=int(time.time()) - 12))
+    assert (answer["result"], answer["reason"]) == ("rejected", "expired")
+    await hub.until(lambda: len(hub.hellos) == 2)
+    assert hub.hellos[0]["boot"] == hub.hellos[1]["boot"]
+    assert driven(process) == []
+    assert (await hub.ack(await _lamp(hub, lease_s=60)))["result"] == "done"
+
+
+# The same steps on any Python, told by what comes out. Dictionaries of MicroPython have no order: moves are sorted.
+_REPLAY = """
+import json, sys
+from grokmon_outputs import Outputs
+with open(sys.argv[1]) as file:
+    script = json.load(file)
+now, moves = [0], []
+def note(*move):
+    moves.append(move)
+outputs = Outputs(script["actuators"], note, lambda: note("here"), lambda: now[0])
+for wait, method, arguments in script["steps"]:
+    now[0] += wait
+    moves.clear()
+    print(json.dumps([getattr(outputs, method)(*arguments), sorted(moves, key=str)]))
+"""
+_GOOD: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("set_light_intensity", "lamp", {"intensity_percent": 33.5}),
+    ("set_light_intensity", "lamp", {"intensity_percent": 0}),
+    ("set_fan_speed", "exhaust", {"speed_percent": 100}),
+    ("set_switch", "humidifier", {"on": True}),
+    ("trigger_irrigation", "pump", {"amount_ml": 12.5}),
+    ("trigger_irrigation", "pump", {"amount_ml": 1000}),
+    ("stop", None, {}),
+    ("identify", None, {}),
+]
+_BAD: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("set_light_intensity", "lamp", {"intensity_percent": 81}),
+    ("set_light_intensity", "lamp", {"intensity_percent": True}),
+    ("set_light_intensity", "exhaust", {"intensity_percent": 50}),
+    ("set_fan_speed", "exhaust", {"speed_percent": 50, "ramp_s": 1}),
+    ("set_switch", "humidifier", {"on": 1}),
+    ("set_switch", "moon", {"on": True}),
+    ("trigger_irrigation", "pump", {"amount_ml": 0}),
+    ("stop", "moon", {}),
+    ("open", None, {}),
+]
+
+
+def _steps(random: Random) -> list[tuple[int, str, list[Any]]]:
+    steps: list[tuple[int, str, list[Any]]] = [(0, "session", ["s", 1_000])]
+    cids, now_ms = ["0"], 0
+    for seq in range(1, 2_000):
+        wait = random.choice([0, 50, 333, 1_000, 7_777, 40_000])
+        now_ms += wait
+        renewal = ("renew", random.choice(list(ACTUATORS)), {"of": random.choice(cids[-3:])})
+        action, actuator, params = random.choice([*_GOOD, *_GOOD, *_BAD, renewal, renewal, renewal])
+        cids.append(f"{seq:026}")
+        claims = {
+            "cid": cids[-1],
+            "sid": random.choice(["s", "s", "s", "s", "t"]),
+            "seq": seq - random.choice([0, 0, 0, 1]),
+            "iat": 1_000 + now_ms // 1000 - random.choice([0, 0, 0, 11, 12]),
+            "ttl_s": 10,
+            "action": action,
+            "actuator": actuator,
+            "params": params,
+            "lease_s": random.choice([1, 20, 20, 3600, 3601, None]),
+        }
+        steps += [(wait, "command", [claims]), (0, "next_message", []), (0, "next_message", [])]
+    return steps
+
+
+def test_outputs_are_the_same_on_every_python(command: Command, tmp_path: Path) -> None:
+    """A long random day gives the same moves and messages on MicroPython as on the Python that runs the tests."""
+    random = Random(20261125)  # noqa: S311 # a script, not a secret
+    script, replay = tmp_path / "script.json", tmp_path / "replay.py"
+    script.write_text(json.dumps({"actuators": ACTUATORS, "steps": _steps(random)}))
+    replay.write_text(_REPLAY)
+    search = {"PYTHONPATH": str(EXAMPLES), "MICROPYPATH": str(EXAMPLES)}
+
+    def run(program: str | Path) -> list[Any]:
+        ran = subprocess.run(  # noqa: S603 - our own example
+            [program, replay, script], env=os.environ | search, capture_output=True, check=True, timeout=DEADLINE
+        )
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    reference = run(sys.executable)
+    assert set(ACTUATORS) < {name for _, moves in reference for name, *_ in moves}
+    assert run(command[0][0]) == reference
+
+
+async def _lamp(hub: FakeHub, *, lease_s: int, **overrides: Any) -> str:
+    return await hub.command(
+        DEVICE, "set_light_intensity", "lamp", {"intensity_percent": 50}, lease_s=lease_s, **overrides
+    )
 
 
 def _under(hub: FakeHub, sid: str) -> list[dict[str, Any]]:

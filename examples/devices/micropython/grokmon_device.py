@@ -1,6 +1,7 @@
-"""A grokmon device in MicroPython: signed readings over MQTT with TLS. Needs no other module.
+"""A grokmon device in MicroPython: signed readings over MQTT with TLS, and outputs. Needs no other module.
 
 Take the class GrokmonDevice into your own program, or run this file: micropython grokmon_device.py settings.json
+A device with outputs needs grokmon_outputs.py beside it.
 """
 
 import binascii
@@ -126,7 +127,7 @@ class Mqtt:
         return self._mid
 
     def receive(self, wait_ms: int) -> tuple:
-        """Give (PUBACK, number), (PUBLISH, payload) or, when neither comes in time, (None, None)."""
+        """Give (PUBACK, number), (PUBLISH, (topic, payload)) or, when neither comes in time, (None, None)."""
         now = uptime_ms()
         if now - self._heard_at > (KEEPALIVE_S + TIMEOUT_S) * 1000:
             raise OSError("the broker is silent")
@@ -144,10 +145,11 @@ class Mqtt:
         if kind is None or kind & 0xF0 != PUBLISH:
             return None, None
         end = 2 + int.from_bytes(body[:2], "big")
+        topic = body[2:end].decode()
         if kind & QOS_1:
             self._send(PUBACK, body[end : end + 2])
             end += 2
-        return PUBLISH, body[end:]
+        return PUBLISH, (topic, body[end:])
 
     def _packet(self, first: bytes) -> tuple:
         size = self._read(1)[0]
@@ -177,10 +179,11 @@ class Mqtt:
 
 
 class GrokmonDevice:
-    """Speak the protocol: hello, session, signed telemetry, resend. Works while `run` is called."""
+    """Speak the protocol: hello, session, signed telemetry, resend, commands. Works while `run` is called."""
 
-    def __init__(self, settings: dict) -> None:
+    def __init__(self, settings: dict, outputs: object = None) -> None:
         self.ready = False
+        self._outputs = outputs
         self._settings = settings
         root = decode(settings["key"].encode())
         self._key_up = hmac_sha256(root, b"grokmon/v1/up")
@@ -192,6 +195,8 @@ class GrokmonDevice:
         self._hello_at, self._last_hello = NEVER, -NEVER
         self._last_heard = self._clock_offset = 0
         self._mqtt, self._connect_at, self._delay = None, 0, 1_000
+        if outputs:
+            outputs.guard()
 
     def report(self, metrics: dict) -> None:
         """Queue a reading; a sensor that failed gives NaN and is left out."""
@@ -227,6 +232,8 @@ class GrokmonDevice:
         self._connect_at, self._delay = now + self._delay, min(self._delay * 2, 60_000)
         self._mqtt = Mqtt()
         self._mqtt.connect(self._settings, self._topic + "up/status")
+        if self._outputs:
+            self._mqtt.subscribe(self._topic + "down/command")
         self._mqtt.subscribe(self._topic + "down/session")
         self._hello_at, self._delay = uptime_ms(), 1_000
 
@@ -236,18 +243,31 @@ class GrokmonDevice:
         self._mqtt = self._in_flight = None
         self.ready, self._hello_at = False, NEVER
 
-    def _received(self, kind: int | None, content: int | bytes | None) -> None:
+    def _received(self, kind: int | None, content: int | tuple | None) -> None:
         if kind == PUBACK and self._in_flight is not None and self._in_flight[0] == content:
-            self._in_flight[1]["delivered"] = self.ready
+            if self._in_flight[1] is not None:
+                self._in_flight[1]["delivered"] = self.ready
             self._in_flight = None
         elif kind == PUBLISH:
-            claims = verify(content, self._key_down, self._topic + "down/session")
+            topic, payload = content
+            claims = verify(payload, self._key_down, topic)
             if claims is None:
                 print("ignored a message that is not Home Assistant's")
+            elif topic == self._topic + "down/command":
+                self._commanded(claims)
             elif claims.get("hello"):
                 self._asked_for_hello(claims)
-            elif claims.get("boot") == self._boot and not self.ready:
+            elif self._is_awaited(claims):
                 self._start_session(claims)
+
+    def _is_awaited(self, claims: dict) -> bool:
+        mine = claims.get("boot") == self._boot and self._hello_at != NEVER
+        return mine and (not self.ready or claims["time"] > self._last_heard)
+
+    def _commanded(self, claims: dict) -> None:
+        if self._outputs and self._outputs.command(claims):
+            print("a command came too late")
+            self._hello_at = max(uptime_ms(), self._last_hello + HELLO_EVERY_MS)
 
     def _asked_for_hello(self, claims: dict) -> None:
         # With a session: only about the present one. Without: only if newer than all heard, or it could be replayed.
@@ -261,8 +281,11 @@ class GrokmonDevice:
         if claims["sid"] != self._sid:
             self._forget_session()
             self._sid, self._seq = claims["sid"], 0
-        self._last_heard = max(self._last_heard, claims["time"])
-        self._clock_offset = claims["time"] - uptime_ms() // 1000
+        # An answer that is played back does not set the clock.
+        if claims["time"] >= self._last_heard:
+            self._last_heard, self._clock_offset = claims["time"], claims["time"] - uptime_ms() // 1000
+        if self._outputs:
+            self._outputs.session(self._sid, claims["time"])
         self.ready, self._hello_at = True, NEVER
         print("session", self._sid)
 
@@ -281,6 +304,10 @@ class GrokmonDevice:
             self._publish("hello", {"boot": self._boot, "firmware": FIRMWARE, "model": sys.platform})
         # One message in flight: then a repeat by the transport is always one of the last message.
         elif self.ready and self._in_flight is None:
+            message = self._outputs.next_message() if self._outputs else None
+            if message is not None:
+                self._in_flight = self._publish(*message), None
+                return
             for reading in self._kept:
                 if not reading["delivered"]:
                     reading["ts"] = reading["ts"] or self._clock_offset + reading["taken"] // 1000
@@ -295,10 +322,21 @@ class GrokmonDevice:
         return self._mqtt.publish(topic, sign(body, self._key_up))
 
 
+def apply(name: str, on: bool, percent: float | None) -> None:
+    """Tell what an output is to do; drive yours instead."""
+    print("output", name, "on" if on else "off", "" if percent is None else percent)
+
+
 def main(path: str = "settings.json", interval: float = 10, count: int = 1_000_000_000) -> None:
     """Send made-up readings; read your sensors instead."""
     with open(path) as file:
-        device = GrokmonDevice(json.load(file))
+        settings = json.load(file)
+    outputs = None
+    if settings.get("actuators"):
+        from grokmon_outputs import Outputs  # noqa: PLC0415 - a device without outputs does without the file
+
+        outputs = Outputs(settings["actuators"], apply)
+    device = GrokmonDevice(settings, outputs)
     for _ in range(count):
         device.report({"temp_c": 22 + random.getrandbits(5) / 10, "humidity_percent": 55 + random.getrandbits(6) / 10})
         device.run(interval)

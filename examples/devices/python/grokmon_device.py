@@ -1,6 +1,7 @@
-"""A grokmon device in Python: signed readings over MQTT. Needs paho-mqtt 2 and nothing else.
+"""A grokmon device in Python: signed readings over MQTT, and outputs. Needs paho-mqtt 2 and nothing else.
 
 Take the class GrokmonDevice into your own program, or run this file: python grokmon_device.py settings.json
+A device with outputs needs grokmon_outputs.py beside it.
 """
 
 import argparse
@@ -15,10 +16,13 @@ from pathlib import Path
 import random
 import ssl
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from grokmon_outputs import Outputs
 
 FIRMWARE = "v1.0.0"
 KEPT_READINGS, KEPT_SECONDS = 32, 300
@@ -63,10 +67,11 @@ class Reading:
 
 
 class GrokmonDevice:
-    """Speak the protocol: hello, session, signed telemetry, resend. Works while `run` is called."""
+    """Speak the protocol: hello, session, signed telemetry, resend, commands. Works while `run` is called."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], outputs: "Outputs | None" = None) -> None:
         self.ready = False
+        self._outputs = outputs
         self._settings = settings
         root = decode(settings["key"].encode())
         self._key_up = hmac.digest(root, b"grokmon/v1/up", "sha256")
@@ -75,7 +80,7 @@ class GrokmonDevice:
         self._boot = encode(os.urandom(16)).decode()
         self._sid, self._seq = "", 0
         self._kept: deque[Reading] = deque(maxlen=KEPT_READINGS)
-        self._in_flight: tuple[int, Reading] | None = None
+        self._in_flight: tuple[int, Reading | None] | None = None
         self._hello_at, self._last_hello = math.inf, -math.inf
         self._last_heard, self._clock_offset = 0, 0.0
         self._connect_at, self._delay = 0.0, 1
@@ -87,6 +92,8 @@ class GrokmonDevice:
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
         self._client.on_publish = self._published
+        if outputs:
+            outputs.guard()
 
     def report(self, metrics: dict[str, float | bool]) -> None:
         """Queue a reading; a sensor that failed gives NaN and is left out."""
@@ -123,6 +130,8 @@ class GrokmonDevice:
             print("the broker refuses the connection:", reason)
             return
         self._delay = 1
+        if self._outputs:
+            client.subscribe(self._topic + "down/command", qos=1)
         client.subscribe(self._topic + "down/session", qos=1)
         self._hello_at = time.monotonic()
 
@@ -131,13 +140,24 @@ class GrokmonDevice:
         self.ready, self._hello_at, self._in_flight = False, math.inf, None
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        claims = verify(message.payload, self._key_down, self._topic + "down/session")
+        claims = verify(message.payload, self._key_down, message.topic)
         if claims is None:
             print("ignored a message that is not Home Assistant's")
+        elif message.topic == self._topic + "down/command":
+            self._commanded(claims)
         elif claims.get("hello"):
             self._asked_for_hello(claims)
-        elif claims.get("boot") == self._boot and not self.ready:
+        elif self._is_awaited(claims):
             self._start_session(claims)
+
+    def _is_awaited(self, claims: dict[str, Any]) -> bool:
+        mine = claims.get("boot") == self._boot and self._hello_at < math.inf
+        return mine and (not self.ready or claims["time"] > self._last_heard)
+
+    def _commanded(self, claims: dict[str, Any]) -> None:
+        if self._outputs and self._outputs.command(claims):
+            print("a command came too late")
+            self._hello_at = max(time.monotonic(), self._last_hello + HELLO_EVERY)
 
     def _asked_for_hello(self, claims: dict[str, Any]) -> None:
         # With a session: only about the present one. Without: only if newer than all heard, or it could be replayed.
@@ -151,8 +171,11 @@ class GrokmonDevice:
         if claims["sid"] != self._sid:
             self._forget_session()
             self._sid, self._seq = claims["sid"], 0
-        self._last_heard = max(self._last_heard, claims["time"])
-        self._clock_offset = claims["time"] - time.monotonic()
+        # An answer that is played back does not set the clock.
+        if claims["time"] >= self._last_heard:
+            self._last_heard, self._clock_offset = claims["time"], claims["time"] - time.monotonic()
+        if self._outputs:
+            self._outputs.session(self._sid, claims["time"])
         self.ready, self._hello_at = True, math.inf
         print("session", self._sid)
 
@@ -164,7 +187,9 @@ class GrokmonDevice:
 
     def _published(self, _client: mqtt.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
         if self._in_flight is not None and self._in_flight[0] == mid:
-            self._in_flight[1].delivered = self.ready
+            reading = self._in_flight[1]
+            if reading is not None:
+                reading.delivered = self.ready
             self._in_flight = None
 
     def _work(self) -> None:
@@ -177,8 +202,11 @@ class GrokmonDevice:
             self._publish("hello", {"boot": self._boot, "firmware": FIRMWARE, "model": "Python example"})
         # One message in flight: then a repeat by the transport is always one of the last message.
         elif self.ready and self._in_flight is None:
+            message = self._outputs.next_message() if self._outputs else None
             reading = next((reading for reading in self._kept if not reading.delivered), None)
-            if reading is not None:
+            if message is not None:
+                self._in_flight = self._publish(*message), None
+            elif reading is not None:
                 reading.ts = reading.ts or int(self._clock_offset + reading.taken)
                 self._seq += 1
                 body = {"sid": self._sid, "seq": self._seq, "ts": reading.ts, "metrics": reading.metrics}
@@ -190,6 +218,11 @@ class GrokmonDevice:
         return self._client.publish(topic, sign(claims, self._key_up), qos=1).mid
 
 
+def apply(name: str, on: bool, percent: float | None) -> None:
+    """Tell what an output is to do; drive yours instead."""
+    print("output", name, "on" if on else "off", "" if percent is None else percent)
+
+
 def main() -> None:
     """Send made-up readings."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -197,7 +230,13 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=10, help="seconds between readings")
     parser.add_argument("--count", type=int, default=10**9, help="stop when so many readings are delivered")
     arguments = parser.parse_args()
-    device = GrokmonDevice(json.loads(arguments.settings.read_text()))
+    settings = json.loads(arguments.settings.read_text())
+    outputs = None
+    if settings.get("actuators"):
+        from grokmon_outputs import Outputs  # noqa: PLC0415 - a device without outputs does without the file
+
+        outputs = Outputs(settings["actuators"], apply)
+    device = GrokmonDevice(settings, outputs)
     for _ in range(arguments.count):
         device.report({"temp_c": round(random.gauss(24, 0.2), 2), "humidity_percent": round(random.gauss(60, 1), 1)})
         device.run(arguments.interval)

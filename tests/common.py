@@ -1,10 +1,11 @@
 """A room under test: the integration in a Home Assistant, and simulated devices that talk to it without a network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 import json
 from pathlib import Path
+import threading
 from typing import Any, Final
 from unittest.mock import DEFAULT, MagicMock
 
@@ -41,6 +42,8 @@ from .device_simulator.actuators import Outputs, specs_from
 from .device_simulator.credentials import DeviceIdentity, PrivateKey
 from .device_simulator.protocol import DeviceProtocol
 
+_LOOKS: Final = 500
+_LOOK_EVERY: Final = 0.005
 START: Final = "2026-11-23T12:00:00+00:00"
 """The time at which every test begins."""
 
@@ -98,6 +101,25 @@ class Room:
     async def settle(self) -> None:
         """Wait until everything that was set off has happened, publishing included."""
         await self.hass.async_block_till_done(wait_background_tasks=True)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to become true while somebody still waits for an answer, so that nothing is settled."""
+        for _ in range(_LOOKS):
+            if condition():
+                return
+            # The disk is part of it, and the clock of the tests stands still.
+            await self.hass.async_add_executor_job(threading.Event().wait, _LOOK_EVERY)
+        raise TimeoutError
+
+    def tick(self, seconds: float) -> None:
+        """Move the clock, and set off what was due until then, without waiting for it."""
+        self.freezer.tick(timedelta(seconds=seconds))
+        async_fire_time_changed(self.hass)
+
+    @property
+    def steady(self) -> float:
+        """Return the hub's steady time."""
+        return self.hub.dispatcher.clock.now().steady
 
     async def let_pass(self, seconds: float) -> None:
         """Move the clock, and let happen what was due until then."""

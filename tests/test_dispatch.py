@@ -1,35 +1,415 @@
-"""Tests of commands: from a service call to an output and back."""
+"""Tests of commands: from a service call to an output and back, and everything that can come in between."""
 
-from homeassistant.exceptions import ServiceValidationError
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from homeassistant.core import Context
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import issue_registry as ir
 import pytest
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
+    async_fire_mqtt_message,
+)
 
-from .common import Room
+from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.gateway.actuators import Command, Key
+from custom_components.grokmon.gateway.errors import CommandError, PolicyError
+
+from .common import Room, RoomDevice
 
 LIGHT = {"role": "grow_light"}
+FAN = {"role": "exhaust"}
 PUMP = {"role": "irrigation"}
+OUTLET = {"role": "outlet"}
+NODE = [LIGHT, FAN, PUMP, OUTLET]
 
 
-async def test_light_is_set_and_shown_as_reported(room: Room) -> None:
+@pytest.fixture
+async def node(room: Room) -> RoomDevice:
+    """Return a device in a zone that drives a lamp, a fan, a pump and an outlet, and carries out what it is told."""
+    # The clock stands at noon there, and lights may burn.
+    await room.hass.config.async_set_time_zone("UTC")
+    await room.add_zone("Tent")
+    device = await room.enrol("node", actuators=NODE, zone="Tent")
+    await device.act()
+    return device
+
+
+def outputs(device: RoomDevice) -> dict[str, bool]:
+    """Return which outputs are on."""
+    return {name: output.on for name, output in device.protocol.outputs.outputs.items()}
+
+
+def turn_on(room: Room, unique_id: str, **data: Any) -> Coroutine[Any, Any, None]:
+    """Turn something on."""
+    return room.act("homeassistant", "turn_on", unique_id, **data)
+
+
+async def refused(act: Coroutine[Any, Any, Any]) -> str:
+    """Return the translation key of what an act raises."""
+    with pytest.raises(HomeAssistantError) as error:
+        await act
+    assert error.value.translation_domain == DOMAIN
+    return str(error.value.translation_key)
+
+
+async def test_light_is_set_and_shown_as_reported(node: RoomDevice) -> None:
     """Turn a lamp on by its entity: the device is told, and what it reports is the state."""
-    device = await room.enrol("lamp", actuators=[LIGHT])
-    await device.act()
-    assert room.state("lamp_output_grow_light").state == "off"
-    await room.act("light", "turn_on", "lamp_output_grow_light", brightness_pct=60)
-    assert device.protocol.outputs.outputs["grow_light"].percent == 60
-    state = room.state("lamp_output_grow_light")
+    room = node.room
+    assert room.state("node_output_grow_light").state == "off"
+    await room.act("light", "turn_on", "node_output_grow_light", brightness_pct=60)
+    assert node.protocol.outputs.outputs["grow_light"].percent == 60
+    state = room.state("node_output_grow_light")
     assert (state.state, state.attributes["brightness"]) == ("on", 153)
-    await room.act("light", "turn_off", "lamp_output_grow_light")
-    assert room.state("lamp_output_grow_light").state == "off"
-    assert [entry["event"] for entry in await room.audit("command", "command_done")] == ["command", "command_done"] * 2
+    await room.act("light", "turn_off", "node_output_grow_light")
+    assert room.state("node_output_grow_light").state == "off"
+    entries = await room.audit("command", "command_done")
+    assert sorted(entry["event"] for entry in entries) == ["command", "command", "command_done", "command_done"]
+    assert (entries[0]["caller"], entries[0]["identity"]) == ("person", room.admin.user_id)
+    assert entries[0]["cid"] == entries[1]["cid"]
 
 
-async def test_minus_500_ml_is_refused(room: Room) -> None:
+async def test_commands_are_not_retained_and_of_qos_1(node: RoomDevice) -> None:
+    """A command is for now and for this device, and expires on a broker that can let it."""
+    await turn_on(node.room, "node_output_outlet")
+    (command,) = [each for each in node.room.published if each.topic.endswith("/down/command")]
+    assert (command.qos, command.retain) == (1, False)
+    claims = node.identity.verify_down(command.payload, "command")
+    assert (claims["seq"], claims["action"], claims["lease_s"]) == (1, "set_switch", 300)
+
+
+async def test_fan_and_pump_and_number(node: RoomDevice) -> None:
+    """Drive a fan in percent, and a pump by its switch, its number and its button; a dose ends by itself."""
+    room = node.room
+    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=40)
+    assert room.state("node_output_exhaust").attributes["percentage"] == 40
+    await room.act("fan", "turn_on", "node_output_exhaust", percentage=70)
+    await room.act("fan", "turn_off", "node_output_exhaust")
+    assert room.state("node_output_exhaust").attributes["percentage"] == 0
+    await turn_on(room, "node_output_irrigation")
+    assert room.state("node_output_irrigation").state == "on"
+    await room.let_pass(8)
+    await node.answer()
+    await room.settle()
+    assert room.state("node_output_irrigation").state == "off"
+    await room.let_pass(60)
+    number = next(each.entity_id for each in room.entities("number"))
+    await room.hass.services.async_call("number", "set_value", {"entity_id": number, "value": 100}, blocking=True)
+    button = next(each.entity_id for each in room.entities("button") if each.unique_id.endswith("_dose"))
+    await room.hass.services.async_call("button", "press", {"entity_id": button}, blocking=True, context=room.admin)
+    assert (await room.audit("command"))[-1]["params"] == {"on": True, "amount_ml": 100.0}
+
+
+async def test_minus_500_ml_is_refused(node: RoomDevice) -> None:
     """Refuse a negative dose, which neither moves nor refunds anything."""
-    zone = await room.add_zone("Tent")
-    device = await room.enrol("pump", actuators=[PUMP], zone="Tent")
-    await device.act()
-    left = room.state(f"{zone.subentry_id}_water_left").state
-    with pytest.raises(ServiceValidationError) as refused:
-        await room.call("irrigate", {"device_id": "pump", "amount_ml": -500})
-    assert refused.value.translation_key == "parameter_invalid"
-    assert room.state(f"{zone.subentry_id}_water_left").state == left
+    room = node.room
+    zone = next(iter(room.hub.zones.coordinators))
+    left = room.state(f"{zone}_water_left").state
+    for amount, key in ((-500, "parameter_invalid"), (float("nan"), "parameter_invalid"), (99_999, "limit_exceeded")):
+        assert await refused(room.call("irrigate", {"device_id": "node", "amount_ml": amount})) == key
+    assert room.state(f"{zone}_water_left").state == left
+    assert not any(outputs(node).values())
+    entries = await room.audit("command_refused")
+    assert [(entry["code"], entry["params"]) for entry in entries] == [
+        ("parameter_invalid", {"amount_ml": -500.0}),
+        ("limit_exceeded", {"amount_ml": 99_999.0}),
+    ]
+
+
+async def test_refusals_are_summed_up(node: RoomDevice) -> None:
+    """An automation that hammers at a limit does not fill the disk."""
+    room = node.room
+    for _ in range(20):
+        assert await refused(room.call("irrigate", {"device_id": "node", "amount_ml": -1})) == "parameter_invalid"
+    assert len(await room.audit("command_refused")) == 1
+    await room.let_pass(61)
+    (again,) = await room.audit("command_refused_again")
+    assert again["count"] == 19
+
+
+async def test_absent_device_gets_nothing(room: Room) -> None:
+    """Nothing is queued for a device that has not been heard; turning it off is tried."""
+    await room.enrol("node", actuators=NODE)
+    await refused_offline(room)
+    assert not [each for each in room.published if each.topic.endswith("/down/command")]
+
+
+async def refused_offline(room: Room) -> None:
+    """Have a command refused since the device is not there."""
+    command = Command(key=Key("node", "outlet"), on=True)
+    who = await room.hub.callers.async_identify(room.admin)
+    with pytest.raises(PolicyError, match="device_offline"):
+        await room.hub.async_command(command, who)
+
+
+async def test_lost_answer_times_out_and_the_output_is_switched_off(node: RoomDevice) -> None:
+    """Who asked is told; what may be on is told to stop; and the late answer is only noted."""
+    room = node.room
+    node.protocol.lose_acks = True
+    call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+    await room.until(lambda: outputs(node)["outlet"])
+    node.protocol.lose_acks = False
+    room.tick(6)
+    with pytest.raises(ServiceValidationError) as error:
+        await call
+    assert error.value.translation_key == "command_timeout"
+    await room.settle()
+    assert not outputs(node)["outlet"]
+    assert [entry["event"] for entry in await room.audit("command_timeout")] == ["command_timeout"]
+
+
+async def test_newer_command_takes_the_place_of_the_older(node: RoomDevice) -> None:
+    """The first caller is told that somebody else came."""
+    room = node.room
+    node.protocol.lose_acks = True
+    first = asyncio.ensure_future(room.act("fan", "set_percentage", "node_output_exhaust", percentage=40))
+    await room.until(lambda: outputs(node)["exhaust"])
+    node.protocol.lose_acks = False
+    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=60)
+    with pytest.raises(ServiceValidationError) as error:
+        await first
+    assert error.value.translation_key == "command_superseded"
+    assert node.protocol.outputs.outputs["exhaust"].percent == 60
+
+
+async def test_device_that_refuses(node: RoomDevice) -> None:
+    """A device may know better; the caller is told what it said."""
+    node.protocol.outputs.specs["exhaust"]
+    object.__setattr__(node.protocol.outputs.outputs["exhaust"].spec, "max_percent", 30.0)
+    assert await refused(node.room.act("fan", "set_percentage", "node_output_exhaust", percentage=60)) == (
+        "command_rejected"
+    )
+    assert node.room.state("node_output_exhaust").state == "off"
+
+
+async def test_broker_that_is_away(node: RoomDevice) -> None:
+    """A command that cannot be sent is an error, and costs no water."""
+    room = node.room
+    room.mqtt.connected = False
+    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent"
+    assert room.hub.dispatcher.controller.ledger.given(room.hub.dispatcher.clock.now().steady, 86_400) == 0
+    assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
+
+
+async def test_nothing_is_switched_on_that_cannot_be_recorded(
+    node: RoomDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the audit trail nothing more is energised, and turning off works."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+
+    def fail(_entries: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(room.hub.audit._file, "write", fail)
+    assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
+    assert not outputs(node)["irrigation"]
+    await room.act("homeassistant", "turn_off", "node_output_outlet")
+    assert not outputs(node)["outlet"]
+    monkeypatch.undo()
+    await turn_on(room, "node_output_irrigation")
+    assert outputs(node)["irrigation"]
+
+
+async def test_books_that_cannot_be_written(node: RoomDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dose that would be forgotten is not given."""
+    room = node.room
+
+    async def fail(_make: object) -> None:
+        raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+
+    monkeypatch.setattr(room.hub.dispatcher._store, "async_save", fail)
+    assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
+    assert not outputs(node)["irrigation"]
+    await turn_on(room, "node_output_outlet")
+    await room.let_pass(61)
+    await room.hub.dispatcher.async_stop()
+
+
+async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:
+    """What is to stay on is renewed every third of its lease, by messages that can switch nothing on."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+    for _ in range(7):
+        await room.let_pass(100)
+    actions = [
+        node.identity.verify_down(each.payload, "command")["action"]
+        for each in room.published
+        if each.topic.endswith("/down/command")
+    ]
+    assert actions == ["set_switch", *["renew"] * 7]
+    assert outputs(node)["outlet"]
+    await room.act("homeassistant", "turn_off", "node_output_outlet")
+    await room.let_pass(400)
+    assert len([each for each in room.published if each.topic.endswith("/down/command")]) == 9
+
+
+async def test_renewals_stop_when_the_broker_is_away(node: RoomDevice) -> None:
+    """The device ends it by its lease, and Home Assistant knows."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+    room.mqtt.connected = False
+    for _ in range(4):
+        await room.let_pass(100)
+    assert node.protocol.expire(room.now)
+    assert not outputs(node)["outlet"]
+    (ended,) = await room.audit("output_ended")
+    assert (ended["actuator"], ended["reason"]) == ("outlet", "lost")
+
+
+async def test_what_nobody_asked_for_is_stopped_after_a_start(node: RoomDevice) -> None:
+    """On start what is on by a standing wish goes on, and what nobody asked for is stopped."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+    node.protocol.by_hand("exhaust", room.now, on=True, percent=30)
+    await room.reload()
+    await node.answer()
+    await room.settle()
+    assert outputs(node) == {"grow_light": False, "exhaust": False, "irrigation": False, "outlet": True}
+    await room.let_pass(101)
+    assert room.state("node_output_outlet").state == "on"
+
+
+async def test_budget_survives_a_restart(node: RoomDevice) -> None:
+    """Water that was given stays given."""
+    room = node.room
+    await room.call("irrigate", {"device_id": "node", "amount_ml": 1000})
+    zone = next(iter(room.hub.zones.coordinators))
+    assert room.state(f"{zone}_water_left").state == "2000"
+    await room.reload()
+    assert room.state(f"{zone}_water_left").state == "2000"
+
+
+async def test_wrong_state_is_a_fault_that_an_administrator_resets(node: RoomDevice) -> None:
+    """Commanded and observed differ for five seconds: latched, told, and refused until it is reset."""
+    room = node.room
+    node.protocol.outputs.stuck.add("outlet")
+    await turn_on(room, "node_output_outlet")
+    await room.let_pass(6)
+    assert room.state("node_fault_outlet").state == "on"
+    issue = ir.async_get(room.hass).async_get_issue(DOMAIN, "output_fault_node_outlet")
+    assert issue is not None
+    assert issue.is_fixable
+    assert await refused(turn_on(room, "node_output_outlet")) == "output_fault"
+    node.protocol.outputs.stuck.clear()
+    await room.hub.async_reset_fault(Key("node", "outlet"), "user-1")
+    await room.hub.async_reset_fault(Key("node", "outlet"), "user-1")
+    assert ir.async_get(room.hass).async_get_issue(DOMAIN, "output_fault_node_outlet") is None
+    await turn_on(room, "node_output_outlet")
+    assert room.state("node_fault_outlet").state == "off"
+    assert [entry["actor"] for entry in await room.audit("output_fault_reset")] == ["user-1"]
+
+
+async def test_silent_device_is_unavailable(node: RoomDevice) -> None:
+    """What is not heard is not shown; what it did is not taken for granted."""
+    room = node.room
+    await room.let_pass(310)
+    assert room.state("node_output_outlet").state == "unavailable"
+    (number,) = room.entities("number")
+    state = room.hass.states.get(number.entity_id)
+    assert state is not None
+    assert state.state == "200.0"
+
+
+async def test_device_that_starts_anew_fails_what_was_on_its_way(node: RoomDevice) -> None:
+    """A caller is told when the device has lost its command."""
+    room = node.room
+    node.protocol.lose_acks = True
+    call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+    await room.until(lambda: outputs(node)["outlet"])
+    fresh = type(node.protocol)(node.identity, outputs=type(node.protocol.outputs)(node.protocol.outputs.specs))
+    node.protocol = fresh
+    async_fire_mqtt_message(room.hass, node.identity.up("hello"), fresh.hello(room.now), 1, False)
+    await room.until(lambda: bool(list(node.downlinks())))
+    await node.answer()
+    with pytest.raises(ServiceValidationError) as error:
+        await call
+    assert error.value.translation_key == "command_failed"
+
+
+async def test_revoked_device_is_left_to_its_lease(node: RoomDevice) -> None:
+    """Nothing is renewed for a device that was revoked."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+    await room.call("revoke_device", {"device_id": "node"})
+    before = len(room.published)
+    await room.let_pass(200)
+    assert len(room.published) == before
+
+
+async def test_unexpected_answer_is_a_security_event(node: RoomDevice) -> None:
+    """An answer that nobody waits for counts, and somebody is told."""
+    room = node.room
+    claims = {"iss": "node", "aud": node.identity.up("ack"), "sid": node.protocol.sid, "seq": 99}
+    await node.send(node.identity.sign({**claims, "cid": "0" * 26, "result": "done"}), "ack")
+    assert room.hub.refused_by_code("node") == {"ack_unexpected": 1}
+    assert room.state("hub_security_event").attributes["event_type"] == "ack_unexpected"
+
+
+async def test_loads_start_one_after_the_other(node: RoomDevice) -> None:
+    """The second load waits for its turn."""
+    room = node.room
+    policy = room.hub.dispatcher.controller.policy
+    policy.start_delay(room.hub.dispatcher.controller.outputs[Key("node", "grow_light")], room.steady)
+    call = asyncio.ensure_future(turn_on(room, "node_output_grow_light"))
+    in_queue = policy._next_start
+    await room.until(lambda: policy._next_start > in_queue)
+    assert not outputs(node)["grow_light"]
+    room.tick(2)
+    await call
+    assert outputs(node)["grow_light"]
+
+
+async def test_stop_ends_everything(node: RoomDevice) -> None:
+    """Stop a device, a zone or everything; what cannot be reached is said to end by its lease."""
+    room = node.room
+    for target in ({"device_id": "node"}, {"zone": "Tent"}, {}):
+        await turn_on(room, "node_output_outlet")
+        await room.call("stop", target)
+        assert not any(outputs(node).values())
+        await room.let_pass(61)
+    for unique_id in ("hub_stop", f"{next(iter(room.hub.zones.coordinators))}_stop"):
+        await turn_on(room, "node_output_outlet")
+        await room.act("button", "press", unique_id)
+        assert not any(outputs(node).values())
+        await room.let_pass(61)
+    await turn_on(room, "node_output_outlet")
+    room.mqtt.connected = False
+    assert await refused(room.call("stop")) == "command_not_sent"
+    assert await refused(room.call("stop", {"device_id": "nobody"})) == "unknown_device"
+
+
+async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, hass_read_only_user: Any) -> None:
+    """A user who may only look gives no water; one who is no more gives none either."""
+    room = node.room
+    with pytest.raises(HomeAssistantError):
+        await room.call("irrigate", {"device_id": "node", "amount_ml": 100}, Context(user_id=hass_read_only_user.id))
+    with pytest.raises(HomeAssistantError):
+        await room.call("irrigate", {"device_id": "node", "amount_ml": 100}, Context(user_id="nobody"))
+    assert not outputs(node)["irrigation"]
+    response = await room.call("irrigate", {"device_id": "node", "actuator": "irrigation", "amount_ml": 100})
+    assert response == {"device_id": "node", "actuator": "irrigation", "amount_ml": 100}
+    assert await refused(room.call("irrigate", {"device_id": "node", "actuator": "x", "amount_ml": 1})) == (
+        "actuator_unknown"
+    )
+
+
+async def test_identify(node: RoomDevice) -> None:
+    """A device can be asked to show where it is."""
+    await node.room.hub.dispatcher.async_identify("node")
+    await node.room.settle()
+    assert node.protocol.counts.commands == 1
+
+
+async def test_stopping_hub_leaves_nobody_waiting(node: RoomDevice) -> None:
+    """A caller whose answer can no longer come is told."""
+    room = node.room
+    node.protocol.lose_acks = True
+    await room.settle()
+    who = await room.hub.callers.async_identify(room.admin)
+    call = asyncio.ensure_future(room.hub.dispatcher.async_send(Command(key=Key("node", "outlet"), on=True), who))
+    await room.until(lambda: outputs(node)["outlet"])
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    with pytest.raises(CommandError, match="command_not_sent"):
+        await call

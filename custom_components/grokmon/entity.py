@@ -67,22 +67,23 @@ class OutputEntity(DeviceEntity):
     _attr_assumed_state = False
 
     def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator, suffix: str = "") -> None:
-        super().__init__(coordinator, output_key(actuator.name), measured=True)
+        # A key of its own, since one entity follows one key: a pump has a number and a button beside its switch.
+        super().__init__(coordinator, output_key(actuator.name) + suffix, measured=True)
         self._hub = hub
+        self._shown = output_key(actuator.name)
         self._name_after(actuator)
-        self._attr_unique_id = f"{coordinator.device.device_id}_{output_key(actuator.name)}{suffix}"
         self._attr_translation_key = f"{actuator.role}{suffix}"
         self.output = Key(coordinator.device.device_id, actuator.name)
 
     @property
     def actuator(self) -> Actuator:
         """Return the actuator as it is set now."""
-        return self._coordinator.actuators.get(self._key, self._actuator)
+        return self._coordinator.actuators.get(self._shown, self._actuator)
 
     @property
     def observed(self) -> Observed | None:
         """Return what the device said last."""
-        observed: Observed | None = self._coordinator.values.get(self._key)
+        observed: Observed | None = self._coordinator.values.get(self._shown)
         return observed
 
     @property

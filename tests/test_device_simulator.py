@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.device_simulator.actuators import ActuatorSpec, Outputs
 from tests.device_simulator.attacker import HostileDevice
 from tests.device_simulator.attacks import ATTACKS, Attack, Scene
 from tests.device_simulator.connection import BrokerAddress
@@ -21,11 +22,14 @@ from tests.device_simulator.credentials import (
     generate_root_key,
     public_pem,
 )
-from tests.device_simulator.protocol import KEPT_READINGS, DeviceProtocol
+from tests.device_simulator.fake_hub import ulid
+from tests.device_simulator.protocol import KEPT_READINGS, STATE_EVERY, DeviceProtocol
 from tests.device_simulator.signing import b64decode
 
 NOW = 1_763_850_000
 TOPIC = "grokmon/v1/tent-1/down/session"
+COMMANDS = "grokmon/v1/tent-1/down/command"
+LAMP = {"lamp": ActuatorSpec(kind="light")}
 
 
 class Hub:
@@ -46,12 +50,31 @@ class Hub:
                 "topics": {"telemetry": "grokmon/v1/tent-1/up/telemetry"},
             }
             self.identity = DeviceIdentity.from_enrolment(response, device_key)
+        self.commands = 0
         self.protocol = DeviceProtocol(self.identity, firmware="v1", model="test", capabilities=["temp_c"])
 
     def says(self, **body: Any) -> bytes:
         """Sign a message to the device."""
         claims = {"iss": "grokmon", "aud": TOPIC, "time": NOW} | body
         return jwt.encode(claims, self.sign_key, algorithm=self.identity.algorithm).encode()
+
+    def commands_lamp(self, **changes: Any) -> bytes:
+        """Sign the next command to turn a lamp on for a minute."""
+        self.commands += 1
+        claims = {
+            "iss": "grokmon",
+            "aud": COMMANDS,
+            "sid": self.protocol.sid,
+            "seq": self.commands,
+            "iat": NOW,
+            "ttl_s": 10,
+            "cid": ulid(),
+            "action": "set_light_intensity",
+            "actuator": "lamp",
+            "params": {"intensity_percent": 60},
+            "lease_s": 60,
+        }
+        return jwt.encode(claims | changes, self.sign_key, algorithm=self.identity.algorithm).encode()
 
     def hears(self, payload: bytes, channel: str = "telemetry") -> dict[str, Any]:
         """Verify a message of the device."""
@@ -73,6 +96,15 @@ class Hub:
         """Tell when the device will say hello again."""
         return self.protocol.hello_at
 
+    def says_of_outputs(self, now: float) -> list[str]:
+        """Take everything that the device has to say of its outputs; give the channels."""
+        channels = []
+        while answer := self.protocol.next_answer(now):
+            channel, payload = answer
+            self.hears(payload, channel)
+            channels.append(channel)
+        return channels
+
     def takes_all(self, now: float) -> list[dict[str, Any]]:
         """Take everything that the device has to say, and acknowledge it."""
         taken = []
@@ -89,6 +121,15 @@ def hub() -> Hub:
     hub = Hub()
     hub.protocol.connected(99.0)
     hub.protocol.hello(99.0)
+    return hub
+
+
+@pytest.fixture
+def lamp(hub: Hub) -> Hub:
+    """Return a hub whose device has a lamp, a session, and has said what the lamp does."""
+    hub.protocol.outputs = Outputs(LAMP)
+    hub.opens()
+    assert hub.says_of_outputs(100.0) == ["state"]
     return hub
 
 
@@ -317,6 +358,121 @@ def test_what_was_on_its_way_when_the_queue_was_full_is_not_dropped(hub: Hub) ->
     assert reading.dropped
     hub.protocol.acknowledged(reading)
     assert (reading.delivered, reading.dropped, hub.protocol.counts.dropped) == (True, False, 0)
+
+
+@pytest.mark.parametrize("auth", ["hs256", "es256", "eddsa"])
+def test_carries_out_commands_of_every_kind_of_credential(auth: Auth) -> None:
+    """A lamp is turned on, and the answer says so, counted on its own channel."""
+    hub = Hub(auth)
+    hub.protocol.outputs = Outputs(LAMP)
+    hub.protocol.connected(99.0)
+    hub.opens()
+    hub.says_of_outputs(100.0)
+    hub.protocol.receive_command(hub.commands_lamp(cid="A" * 26), 101.0)
+    assert (answer := hub.protocol.next_answer(101.5)) is not None
+    assert hub.hears(answer[1], "ack") == {
+        "iss": "tent-1",
+        "aud": "grokmon/v1/tent-1/up/ack",
+        "sid": "s" * 16,
+        "seq": 1,
+        "cid": "A" * 26,
+        "result": "done",
+        "actuators": {
+            "lamp": {"on": True, "percent": 60, "reason": "command", "lease_left_s": 60, "cid": "A" * 26},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iss": "somebody"},
+        {"aud": "grokmon/v1/tent-2/down/command"},
+        {"aud": TOPIC},
+        {"aud": [COMMANDS]},
+        {"exp": 1},
+        {"sid": "t" * 16},
+        {"seq": 0},
+    ],
+)
+def test_takes_no_command_that_is_not_for_it(lamp: Hub, change: dict[str, Any]) -> None:
+    """No answer, only a count."""
+    assert lamp.protocol.receive_command(lamp.commands_lamp(**change), 101.0) is None
+    assert lamp.says_of_outputs(101.0) == []
+    assert (lamp.protocol.counts.commands_refused, lamp.protocol.outputs.log) == (1, [])
+
+
+@pytest.mark.parametrize("token", [b"", b"a.b.c", b"\xff" * 40])
+def test_counts_what_is_not_a_command(lamp: Hub, token: bytes) -> None:
+    """Rubbish on the command topic changes nothing, nor does a message of the other direction."""
+    turned = jwt.encode({"iss": "grokmon", "aud": COMMANDS}, lamp.verify_key, algorithm="HS256").encode()
+    for payload in (token, turned):
+        assert lamp.protocol.receive_command(payload, 101.0) is None
+    assert lamp.protocol.counts.commands_refused == 2
+
+
+def test_takes_no_command_before_there_is_a_session(hub: Hub) -> None:
+    """A message without one is not of the session that a device without one has."""
+    hub.protocol.outputs = Outputs(LAMP)
+    assert hub.protocol.receive_command(hub.commands_lamp(), 100.0) is None
+    assert hub.protocol.outputs.log == []
+
+
+def test_asks_for_the_time_when_a_command_is_late(lamp: Hub) -> None:
+    """At a limited rate; the session goes on meanwhile, and the answer moves the clock back."""
+    assert lamp.protocol.receive_command(lamp.commands_lamp(iat=NOW - 11), 101.0)
+    assert lamp.hello_due() == 101.0
+    assert lamp.protocol.ready
+    lamp.protocol.hello(101.0)
+    lamp.opens(now=102.0, time=NOW - 30)
+    assert lamp.hello_due() == 106.0
+    assert lamp.protocol.receive_command(lamp.commands_lamp(iat=NOW - 11), 102.0)
+    assert lamp.hello_due() == 106.0
+    lamp.protocol.hello(106.0)
+    lamp.opens(now=106.0, time=NOW + 1)
+    assert lamp.hello_due() is None
+    answer = lamp.protocol.receive_command(lamp.commands_lamp(iat=NOW - 10), 106.0)
+    assert answer is not None
+    assert answer.result == "done"
+
+
+def test_takes_no_answer_to_a_hello_that_it_did_not_say(lamp: Hub) -> None:
+    """Even a newer one: nobody asked."""
+    lamp.opens("t" * 16, now=110.0, time=NOW + 60)
+    assert lamp.protocol.sid == "s" * 16
+
+
+def test_wakes_up_for_what_is_due_next(lamp: Hub) -> None:
+    """The end of a lease, the next state, and nothing at all without a connection."""
+    assert lamp.protocol.next_deadline() == 100.0 + STATE_EVERY
+    lamp.protocol.receive_command(lamp.commands_lamp(lease_s=5), 101.0)
+    assert lamp.protocol.next_deadline() == 106.0
+    assert lamp.protocol.expire(106.0)
+    assert not lamp.protocol.expire(106.0)
+    lamp.protocol.disconnected()
+    assert lamp.protocol.next_deadline() is None
+    assert lamp.says_of_outputs(200.0) == []
+
+
+def test_a_device_without_outputs_says_nothing_of_them(hub: Hub) -> None:
+    """Sensors are not asked what they do."""
+    hub.opens()
+    assert hub.says_of_outputs(1000.0) == []
+    assert hub.protocol.next_deadline() is None
+
+
+def test_faults_can_be_injected(lamp: Hub) -> None:
+    """A device that does not answer, and one that does not even listen."""
+    lamp.protocol.lose_acks = True
+    lamp.protocol.receive_command(lamp.commands_lamp(), 101.0)
+    assert lamp.says_of_outputs(101.0) == []
+    assert lamp.protocol.outputs["lamp"].on
+    lamp.protocol.lose_acks, lamp.protocol.deaf = False, True
+    stop = lamp.commands_lamp(action="stop", params={})
+    assert lamp.protocol.receive_command(stop, 102.0) is None
+    assert lamp.protocol.outputs["lamp"].on
+    assert [claims["action"] for claims in lamp.protocol.commands] == ["set_light_intensity"]
+    assert lamp.protocol.counts.commands_refused == 0
 
 
 def _scene(auth: Auth) -> Scene:

@@ -182,7 +182,12 @@ class Dispatcher:
         if delay <= 0:
             return
         turn: asyncio.Future[None] = self._hass.loop.create_future()
-        cancel = async_call_later(self._hass, delay, lambda _now: turn.set_result(None))
+
+        @callback
+        def begin(_now: datetime) -> None:
+            turn.set_result(None)
+
+        cancel = async_call_later(self._hass, delay, begin)
         try:
             await turn
         finally:

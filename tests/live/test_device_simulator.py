@@ -1,13 +1,16 @@
 """The simulated devices on real brokers: connection, session, loss of the broker, floods."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import replace
 import time
+from typing import Any
 
 from paho.mqtt.enums import MQTTProtocolVersion
 import pytest
 import pytest_asyncio
 
+from tests.device_simulator.actuators import ActuatorSpec
 from tests.device_simulator.attacker import HostileDevice
 from tests.device_simulator.attacks import ATTACKS, Scene
 from tests.device_simulator.connection import BrokerAddress, BrokerRefusedError, Connection
@@ -15,12 +18,18 @@ from tests.device_simulator.credentials import Auth, DeviceIdentity, generate_ke
 from tests.device_simulator.device import HonestDevice
 from tests.device_simulator.fake_hub import FakeHub, HubKeys
 from tests.device_simulator.protocol import DeviceProtocol
+from tests.device_simulator.signing import derive_keys
 from tests.stack.brokers import AmqttBroker, MosquittoBroker
 from tests.stack.brokers.base import Broker
 
 DEVICES = tuple(f"tent-{number}" for number in range(1, 31))
 HUB, HOSTILE = "homeassistant", "hostile"
 DEADLINE = 30.0
+ACTUATORS = {
+    "lamp": ActuatorSpec(kind="light"),
+    "exhaust": ActuatorSpec(kind="fan", safe_percent=20),
+    "pump": ActuatorSpec(kind="pump"),
+}
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -182,6 +191,172 @@ async def test_floods_at_the_rate_that_was_asked_for(
     # A busy machine may not reach the rate, but it is never exceeded.
     assert 100 < report.rate <= 500
     assert report.seconds <= elapsed
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def acting(mosquitto: MosquittoBroker, hub: FakeHub, roots: dict[str, str]) -> AsyncGenerator[HonestDevice]:
+    """Run a device with outputs that has said what they do."""
+    identity = DeviceIdentity.from_root_key("tent-1", roots["tent-1"])
+    device = HonestDevice(identity, address(mosquitto, "tent-1"), actuators=ACTUATORS, hello_interval=0.5)
+    async with device:
+        await hub.until(lambda: bool(hub.states))
+        yield device
+
+
+async def _lamp(hub: FakeHub, *, lease_s: int = 60, **overrides: Any) -> str:
+    return await hub.command(
+        "tent-1", "set_light_intensity", "lamp", {"intensity_percent": 60}, lease_s=lease_s, **overrides
+    )
+
+
+async def test_carries_out_commands(acting: HonestDevice, hub: FakeHub) -> None:
+    """A state first, an answer to each command, and a state when an output ends by itself."""
+    driven: list[tuple[str, bool, float | None]] = []
+    acting.outputs.on_output = lambda *move: driven.append(move)
+    lamp = await hub.ack(await _lamp(hub, lease_s=1))
+    dose = await hub.command("tent-1", "trigger_irrigation", "pump", {"amount_ml": 5}, lease_s=60)
+    assert (await hub.ack(dose))["actuators"]["pump"]["on"] is True
+    assert lamp["actuators"]["lamp"]["lease_left_s"] == 1
+    ended = await hub.state(lambda outputs: outputs["lamp"]["reason"] == "lease")
+    assert ended["pump"] == {"on": False, "reason": "done"}
+    assert driven == [("lamp", True, 60), ("pump", True, None), ("pump", False, None), ("lamp", False, 0)]
+    assert hub.arrivals[:2] == ["hello", "state"]
+    assert [claims["seq"] for claims in hub.states] == [1, 2, 3]
+    assert [claims["seq"] for claims in hub.acks] == [1, 2]
+    assert not hub.refused
+
+
+async def test_says_what_was_done_by_hand(acting: HonestDevice, hub: FakeHub) -> None:
+    """At once, and without a lease."""
+    acting.by_hand("exhaust", on=True, percent=70)
+    outputs = await hub.state(lambda outputs: outputs["exhaust"]["on"])
+    assert outputs["exhaust"] == {"on": True, "percent": 70, "reason": "local"}
+
+
+async def test_states_come_first_after_a_reconnection(acting: HonestDevice, hub: FakeHub) -> None:
+    """In the same session, with what is still on; readings follow."""
+    cid = await _lamp(hub)
+    await hub.ack(cid)
+    before = len(hub.arrivals)
+    await acting.kick()
+    acting.take({"temp_c": 21.0})
+    await hub.until(lambda: bool(hub.readings))
+    assert hub.arrivals[before:] == ["hello", "state", "telemetry"]
+    assert hub.states[-1]["actuators"]["lamp"]["cid"] == cid
+    assert (await hub.ack(await hub.command("tent-1", "stop")))["result"] == "done"
+
+
+async def test_leases_end_without_a_broker(mosquitto: MosquittoBroker, acting: HonestDevice, hub: FakeHub) -> None:
+    """And the first thing that a hub hears afterwards is that they did."""
+    await hub.ack(await _lamp(hub, lease_s=1))
+    ended = asyncio.Event()
+    acting.outputs.on_output = lambda _name, on, _percent: None if on else ended.set()
+    await mosquitto.kill()
+    async with asyncio.timeout(DEADLINE):
+        await ended.wait()
+        assert not acting.session_ready.is_set()
+        await mosquitto.start()
+        async with FakeHub(address(mosquitto, HUB), hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+            await renewed.until(lambda: bool(renewed.states))
+            assert renewed.states[0]["actuators"]["lamp"] == {"on": False, "percent": 0, "reason": "lease"}
+            assert not renewed.refused
+
+
+async def test_a_new_session_switches_nothing(acting: HonestDevice, hub: FakeHub) -> None:
+    """The hub sees what is on, and by which command, and stops it."""
+    cid = await _lamp(hub)
+    await hub.ack(cid)
+    await hub.ask_for_hello("tent-1", sid=hub.forget("tent-1"))
+    await hub.state(lambda _outputs: hub.states[-1]["sid"] != hub.states[0]["sid"])
+    assert hub.states[-1]["seq"] == 1
+    assert hub.states[-1]["actuators"]["lamp"]["cid"] == cid
+    assert (await hub.ack(await hub.command("tent-1", "stop")))["actuators"]["lamp"]["on"] is False
+    assert acting.counts.sessions == 2
+
+
+type Ambush = Callable[[FakeHub, str], Coroutine[Any, Any, Any]]
+"""Does something hostile with a hub that is trusted, and the device's root key."""
+
+
+async def _play_back(hub: FakeHub, _root: str) -> None:
+    topic, payload = next(sent for sent in hub.sent if sent[0].endswith("/command"))
+    await hub.publish(topic, payload)
+
+
+async def _forge(hub: FakeHub, _root: str) -> None:
+    genuine, hub.keys["tent-1"] = hub.keys["tent-1"], HubKeys.of_root_key(generate_root_key())
+    await _lamp(hub)
+    hub.keys["tent-1"] = genuine
+
+
+async def _turn_round(hub: FakeHub, root: str) -> None:
+    genuine = hub.keys["tent-1"]
+    hub.keys["tent-1"] = replace(genuine, sign_key=derive_keys(root)[0])
+    await _lamp(hub)
+    hub.keys["tent-1"] = genuine
+
+
+async def _of_an_older_session(hub: FakeHub, _root: str) -> None:
+    await hub.ask_for_hello("tent-1", sid=(old := hub.forget("tent-1")))
+    await hub.until(lambda: hub.states[-1]["sid"] != old)
+    await _lamp(hub, sid=old, seq=1000)
+
+
+async def _in_an_older_session_again(hub: FakeHub, root: str) -> None:
+    # The device is moved back into its first session by what the hub said then; its commands are too old by now.
+    answered = next(sent for sent in hub.sent if sent[0].endswith("/session"))
+    command = await _lamp(hub, iat=int(time.time()) - 12)
+    assert (await hub.ack(command))["reason"] == "expired"
+    await hub.publish(*answered)
+    await _play_back(hub, root)
+
+
+def _with(**overrides: Any) -> Ambush:
+    async def ambush(hub: FakeHub, _root: str) -> None:
+        await _lamp(hub, **overrides)
+
+    return ambush
+
+
+@pytest.mark.parametrize(
+    "ambush",
+    [
+        pytest.param(_play_back, id="played_back"),
+        pytest.param(_forge, id="forged"),
+        pytest.param(_turn_round, id="signed_with_the_key_of_the_other_direction"),
+        pytest.param(_with(aud="grokmon/v1/tent-2/down/command"), id="of_another_device"),
+        pytest.param(_with(aud="grokmon/v1/tent-1/down/session"), id="of_another_topic"),
+        pytest.param(_with(iss="tent-1"), id="of_another_issuer"),
+        pytest.param(_with(sid="A" * 16), id="of_no_session"),
+        pytest.param(_with(seq=1), id="of_an_old_counter"),
+        pytest.param(_of_an_older_session, id="of_an_older_session"),
+        pytest.param(_in_an_older_session_again, id="after_a_played_back_answer"),
+    ],
+)
+async def test_attacks_on_the_way_down_switch_nothing(
+    acting: HonestDevice, hub: FakeHub, roots: dict[str, str], ambush: Ambush
+) -> None:
+    """Whoever can publish on the device's topics gets no answer and moves no output."""
+    await hub.ack(await _lamp(hub))
+    await hub.ack(await hub.command("tent-1", "stop", "lamp"))
+    moves = list(acting.outputs.log)
+    await ambush(hub, roots["tent-1"])
+    # Messages on one topic arrive in order: when this one is answered, all before it were judged.
+    answer = await hub.ack(await hub.command("tent-1", "identify"))
+    assert answer["result"] == "done"
+    assert acting.outputs.log == moves
+    assert acting.counts.commands_refused == 1
+    assert [claims["result"] for claims in hub.acks if claims.get("reason") != "expired"] == ["done"] * 3
+
+
+async def test_a_command_that_comes_too_late_is_rejected(acting: HonestDevice, hub: FakeHub) -> None:
+    """It is genuine, and answered; the device asks for the time."""
+    await hub.until(lambda: len(hub.hellos) == 1)
+    answer = await hub.ack(await _lamp(hub, iat=int(time.time()) - 12))
+    assert (answer["result"], answer["reason"]) == ("rejected", "expired")
+    await hub.until(lambda: len(hub.hellos) == 2)
+    assert acting.outputs.log == []
+    assert (await hub.ack(await _lamp(hub)))["result"] == "done"
 
 
 async def _without_session(device: HonestDevice) -> None:

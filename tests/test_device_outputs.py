@@ -352,6 +352,20 @@ def test_an_answer_that_is_played_back_does_not_set_the_clock(twins: Twins) -> N
     assert twins.moves == []
 
 
+def test_an_older_session_that_is_played_back_brings_no_command_back(twins: Twins) -> None:
+    """The counter of a session outlives the session, as long as the device runs."""
+    spent = twins.claims(LIGHT, "lamp", _ON, lease_s=60)
+    twins.take(spent)
+    twins.command("stop")
+    moves = len(twins.moves)
+    twins.open("t" * 16)
+    twins.command("identify")
+    twins.open("s" * 16)
+    twins.take(spent)
+    assert len(twins.moves) == moves
+    assert twins.hear()[0][1]["actuators"]["lamp"]["on"] is False
+
+
 def test_an_output_that_is_set_by_hand_has_no_lease(twins: Twins) -> None:
     """But a pump has its timer; a command takes it over again."""
     twins.command(LIGHT, "lamp", _ON, lease_s=5)
@@ -524,9 +538,10 @@ class DeviceMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def played_back_session(self, data: st.DataObject) -> None:
-        """Come back, and hear what the hub said earlier."""
+        """Come back, and hear what the hub said earlier, in this session or another."""
         on = self._on()
-        self.twins.open(self.twins.sid, data.draw(st.sampled_from(self.told)))
+        number = data.draw(st.integers(1, self.sessions))
+        self.twins.open(f"{number:016}", data.draw(st.sampled_from(self.told)))
         assert self._on() == on
 
     @rule(command=st.one_of(_GOOD, _ANY), lease=_LEASES, age=_AGES, after_ms=_STEPS)

@@ -81,7 +81,8 @@ class DeviceProtocol:
     _due: deque[Answer | None] = field(default_factory=deque)
     """Answers to commands; None stands for a state, which is made when it goes out."""
     _sequences: Counter[str] = field(default_factory=Counter)
-    _last_command: int = 0
+    _spent: Counter[str] = field(default_factory=Counter)
+    """The last command by session: one that is left may be played back later, and its commands with it."""
     _state_at: float = float("-inf")
 
     def connected(self, now: float) -> None:
@@ -190,7 +191,7 @@ class DeviceProtocol:
         if not self._is_next_command(claims) or self._clock_offset is None:
             self.counts.commands_refused += 1
             return None
-        self._last_command = claims["seq"]
+        self._spent[claims["sid"]] = claims["seq"]
         self.expire(now)
         if self._clock_offset + now > claims["iat"] + claims["ttl_s"] + ROUNDING_S:
             answer = Answer(claims["cid"], "rejected", "expired", self.outputs.about(claims))
@@ -256,7 +257,6 @@ class DeviceProtocol:
             self._session_lost()
             self.sid, self.seq = claims["sid"], 0
             self._sequences.clear()
-            self._last_command = 0
             self._due.clear()
             self.counts.sessions += 1
         if self.outputs.outputs:
@@ -278,7 +278,7 @@ class DeviceProtocol:
         numbers = [claims.get(name) for name in ("seq", "iat", "ttl_s")]
         if type(claims.get("cid")) is not str or any(type(number) is not int for number in numbers):
             return False
-        return self.sid is not None and claims.get("sid") == self.sid and claims["seq"] > self._last_command
+        return self.sid is not None and claims.get("sid") == self.sid and claims["seq"] > self._spent[self.sid]
 
     def _owe_state(self) -> None:
         if None not in self._due:

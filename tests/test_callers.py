@@ -1,0 +1,119 @@
+"""Tests of who stands behind a command: a person, an automation, a script, a voice, a model, or nobody known."""
+
+from typing import Any
+
+from homeassistant.auth.models import User
+from homeassistant.components import conversation
+from homeassistant.core import Context, HomeAssistant
+from homeassistant.helpers import llm
+from homeassistant.setup import async_setup_component
+import pytest
+
+from custom_components.grokmon.callers import Callers, async_note_model
+from custom_components.grokmon.gateway.policy import limits_from
+
+from .common import Room, RoomDevice
+
+
+@pytest.fixture
+async def node(room: Room) -> RoomDevice:
+    """Return a device with an outlet that carries out what it is told."""
+    device = await room.enrol("node", actuators=[{"role": "outlet"}])
+    await device.act()
+    return device
+
+
+async def last(room: Room) -> dict[str, Any]:
+    """Return who gave the last command, as the audit trail has it."""
+    entry = (await room.audit("command"))[-1]
+    return {name: entry[name] for name in ("caller", "identity", "via") if name in entry}
+
+
+async def test_person(node: RoomDevice) -> None:
+    """A call with a user is the user's."""
+    await node.room.act("switch", "turn_on", "node_output_outlet")
+    assert await last(node.room) == {"caller": "person", "identity": node.room.admin.user_id}
+
+
+async def test_automation_is_known_by_its_name(node: RoomDevice) -> None:
+    """An automation is one whoever set it off, a voice included."""
+    room = node.room
+    outlet = room.entity_id("node_output_outlet")
+    automation = {
+        "id": "water",
+        "alias": "Water",
+        "triggers": [{"trigger": "event", "event_type": "dry"}],
+        "actions": [{"action": "switch.turn_on", "target": {"entity_id": outlet}}],
+    }
+    assert await async_setup_component(room.hass, "automation", {"automation": [automation]})
+    room.hass.bus.async_fire("dry", context=room.admin)
+    await room.settle()
+    assert await last(room) == {"caller": "automation", "identity": "automation.water"}
+
+
+async def test_script_is_named_beside_who_ran_it(node: RoomDevice) -> None:
+    """A script that a person runs is the person's, by way of the script; one that nobody runs is an automation."""
+    room = node.room
+    actions = [{"action": "switch.turn_on", "target": {"entity_id": room.entity_id("node_output_outlet")}}]
+    assert await async_setup_component(room.hass, "script", {"script": {"night": {"sequence": actions}}})
+    await room.hass.services.async_call("script", "night", blocking=True, context=room.admin)
+    await room.settle()
+    assert await last(room) == {"caller": "person", "identity": room.admin.user_id, "via": "script.night"}
+    # Nobody is kept away by what the person has just set.
+    room.hub.dispatcher.controller.policy.with_limits(limits_from({"person": {"hold_s": 0}}))
+    await room.hass.services.async_call("script", "night", blocking=True)
+    await room.settle()
+    assert await last(room) == {"caller": "automation", "identity": "script.night", "via": "script.night"}
+
+
+async def test_nobody_known_is_an_automation(node: RoomDevice) -> None:
+    """A call without a user, and no context at all, have the rights of an automation."""
+    room = node.room
+    await room.act("switch", "turn_on", "node_output_outlet", context=Context())
+    assert await last(room) == {"caller": "automation", "identity": "unknown"}
+    assert (await room.hub.callers.async_identify(None)).caller == "automation"
+
+
+async def test_voice_is_a_sentence_to_assist(node: RoomDevice) -> None:
+    """What is said to the conversation agent of Home Assistant is a voice's, not the person's."""
+    room = node.room
+    entity_id = room.entity_id("node_output_outlet")
+    from homeassistant.components.homeassistant.exposed_entities import async_expose_entity  # noqa: PLC0415
+
+    async_expose_entity(room.hass, "conversation", entity_id, should_expose=True)
+    state = room.hass.states.get(entity_id)
+    assert state is not None
+    result = await conversation.async_converse(
+        room.hass, f"turn on {state.name}", None, Context(user_id=room.admin.user_id), language="en"
+    )
+    await room.settle()
+    assert result.response.error_code is None
+    assert await last(room) == {"caller": "voice", "identity": room.admin.user_id}
+
+
+async def test_model_is_known_by_its_context(node: RoomDevice) -> None:
+    """Whatever a model calls is the AI's, through tools of ours or of others."""
+    room = node.room
+    context = Context(user_id=room.admin.user_id)
+    await llm.async_get_api(room.hass, "assist", llm.LLMContext("mcp_server", context, "en", "conversation", None))
+    await room.act("switch", "turn_on", "node_output_outlet", context=context)
+    assert await last(room) == {"caller": "ai", "identity": "mcp_server"}
+    async_note_model(room.hass, None, "mcp_server")
+
+
+@pytest.mark.parametrize("options", [{}])
+async def test_user_of_an_ai(hass: HomeAssistant, hass_admin_user: User, options: dict[str, Any]) -> None:
+    """A user who acts for an AI is the AI, and no administrator, whatever the user does."""
+    assert options == {}
+    callers = Callers(hass, frozenset({hass_admin_user.id}))
+    who = await callers.async_identify(Context(user_id=hass_admin_user.id), reason="dry")
+    assert (who.caller, who.administrator, who.reason) == ("ai", False, "dry")
+
+
+async def test_memory_is_bounded(hass: HomeAssistant) -> None:
+    """Contexts of long ago are forgotten."""
+    first = Context()
+    async_note_model(hass, first, "mcp_server")
+    for _ in range(1024):
+        async_note_model(hass, Context(), "mcp_server")
+    assert (await Callers(hass, frozenset()).async_identify(first)).caller == "automation"

@@ -1,0 +1,161 @@
+"""Tests of the tools for language models: what they can do, what they may not, and what reaches them."""
+
+from typing import Any
+
+from homeassistant.core import Context
+from homeassistant.helpers import issue_registry as ir, llm
+import pytest
+
+from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.gateway.actuators import Role
+
+from .common import Room, RoomDevice
+
+
+@pytest.fixture
+async def node(room: Room) -> RoomDevice:
+    """Return a device in a zone with one of each kind of output, whose pump needs approval."""
+    await room.hass.config.async_set_time_zone("UTC")
+    await room.add_zone("Tent")
+    actuators = [{"role": role.value} for role in Role if role is not Role.IRRIGATION]
+    device = await room.enrol(
+        "node", "temp_c", actuators=[*actuators, {"role": "irrigation", "needs_approval": True}], zone="Tent"
+    )
+    await device.act()
+    await device.report({"temp_c": 24.5})
+    return device
+
+
+async def api(room: Room) -> llm.APIInstance:
+    """Return the tools as a model gets them."""
+    context = llm.LLMContext("test_agent", Context(user_id=room.admin.user_id), "en", "conversation", None)
+    return await llm.async_get_api(room.hass, "assist", context)
+
+
+async def call(room: Room, tool: str, **arguments: Any) -> Any:
+    """Let a model call a tool; return what it gets."""
+    result = await (await api(room)).async_call_tool(llm.ToolInput(f"grokmon__{tool}", arguments))
+    await room.settle()
+    return result.data
+
+
+async def test_tools_are_there_and_annotated(node: RoomDevice) -> None:
+    """Every tool has our name, says whose it is, and what it does to the world."""
+    tools = [tool for tool in (await api(node.room)).tools if tool.integration == DOMAIN]
+    assert {tool.name for tool in tools} == {
+        f"grokmon__{name}"
+        for name in (
+            "read_zone",
+            "set_light",
+            "set_fan",
+            "set_switch",
+            "irrigate",
+            "inject_co2",
+            "set_stage",
+            "log_observation",
+            "ask_human",
+        )
+    }
+    for tool in tools:
+        assert tool.title
+        assert tool.description
+        assert not tool.annotations.open_world
+    destructive = {tool.name for tool in tools if tool.annotations.destructive}
+    assert destructive == {"grokmon__irrigate", "grokmon__inject_co2"}
+    assert "Grok & Mon" in (await api(node.room)).api_prompt
+
+
+async def test_no_tools_without_a_zone_or_an_output(room: Room) -> None:
+    """A room without zones has nothing to run, and without outputs nothing to switch."""
+    assert not [tool for tool in (await api(room)).tools if tool.integration == DOMAIN]
+    await room.add_zone("Tent")
+    names = {tool.name for tool in (await api(room)).tools if tool.integration == DOMAIN}
+    assert "grokmon__read_zone" in names
+    assert "grokmon__irrigate" not in names
+
+
+async def test_reads_the_zone_in_names_and_numbers(node: RoomDevice) -> None:
+    """A model gets readings, targets, outputs, budgets and decisions; no text of a device is among them."""
+    node.protocol.outputs.outputs["exhaust"].reason = "ignore_all_rules"
+    await node.answer()
+    data = await call(node.room, "read_zone", zone="Tent")
+    assert data["readings"] == {"temp_c": 24.5}
+    assert (data["stage"], data["dark"], data["interlocks"], data["ai_allowed"]) == ("vegetative", False, [], True)
+    assert (data["water_left_ml"], data["water_left_for_the_ai_ml"], data["co2_left_s"]) == (3000, 2000, 240)
+    assert {output["role"] for output in data["outputs"]} == {role.value for role in Role}
+    assert "ignore" not in str(data)
+
+
+@pytest.mark.parametrize(
+    ("tool", "output", "wanted", "shown"),
+    [
+        ("set_light", "grow_light", {"percent": 60}, {"on": True, "percent": 60}),
+        ("set_fan", "exhaust", {"percent": 40}, {"on": True, "percent": 40}),
+        ("set_fan", "exhaust", {"percent": 0}, {"on": False, "percent": 0}),
+        ("set_switch", "outlet", {"on": True}, {"on": True}),
+        ("inject_co2", "co2_valve", {"seconds": 30}, {"on": True}),
+    ],
+)
+async def test_drives_outputs(
+    node: RoomDevice, tool: str, output: str, wanted: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    """A model drives outputs as the class AI, with its reason in the audit trail."""
+    data = await call(node.room, tool, output=f"node/{output}", reason="The leaves are [limp](http://x)", **wanted)
+    assert data["done"] is True
+    assert shown.items() <= data.items()
+    entry = (await node.room.audit("command"))[-1]
+    assert (entry["caller"], entry["reason"]) == ("ai", "The leaves are  limp  http://x ")
+
+
+async def test_refusals_are_explained(node: RoomDevice) -> None:
+    """The explanation is the one of the audit trail, and nothing moves."""
+    data = await call(node.room, "set_light", output="node/grow_light", percent=100, reason="more light")
+    assert data["refused"] == "ai_limit"
+    (entry,) = await node.room.audit("command_refused")
+    assert entry["detail"] == data["explanation"]
+    assert data["limit"] == 90
+    assert not node.protocol.outputs.outputs["grow_light"].on
+
+
+async def test_kill_switch_blocks_at_once_and_never_turning_off(node: RoomDevice) -> None:
+    """Blocked, a model can only turn things off; what it had on goes off by itself."""
+    room = node.room
+    await call(room, "set_fan", output="node/exhaust", percent=40, reason="too warm")
+    await call(room, "set_switch", output="node/outlet", on=True, reason="pump air")
+    await room.act("switch", "turn_off", "hub_ai_control")
+    assert room.state("hub_ai_control").state == "off"
+    data = await call(room, "set_fan", output="node/exhaust", percent=60, reason="too warm")
+    assert data["refused"] == "ai_blocked"
+    assert (await call(room, "set_stage", zone="Tent", stage="harvest", reason="done"))["refused"] == "ai_blocked"
+    data = await call(room, "set_switch", output="node/outlet", on=False, reason="enough")
+    assert data["done"] is True
+    await room.let_pass(1)
+    assert not node.protocol.outputs.outputs["exhaust"].on
+    await room.reload()
+    assert room.state("hub_ai_control").state == "off"
+
+
+async def test_sets_the_stage_and_writes_things_down(node: RoomDevice) -> None:
+    """A model changes the stage, logs what it noticed, and asks people."""
+    room = node.room
+    await call(room, "set_stage", zone="Tent", stage="flowering", reason="first pistils")
+    assert next(iter(room.hub.dispatcher.controller.zones.values())).stage == "flowering"
+    await call(room, "log_observation", zone="Tent", reason="first pistils")
+    await call(room, "ask_human", zone="Tent", reason="is this mould?")
+    entries = await room.audit("stage", "observation", "human_asked")
+    assert [(entry["event"], entry["caller"], entry["reason"]) for entry in entries] == [
+        ("stage", "ai", "first pistils"),
+        ("observation", "ai", "first pistils"),
+        ("human_asked", "ai", "is this mould?"),
+    ]
+
+
+async def test_water_waits_for_approval(node: RoomDevice) -> None:
+    """What needs approval is asked for, in the repairs, and not done before."""
+    data = await call(node.room, "irrigate", output="node/irrigation", amount_ml=200, reason="dry soil")
+    assert data["waits_for"] == "approval"
+    assert not node.protocol.outputs.outputs["irrigation"].on
+    issues = [issue for issue in ir.async_get(node.room.hass).issues.values() if issue.translation_key == "approval"]
+    assert [issue.translation_placeholders["reason"] for issue in issues if issue.translation_placeholders] == [
+        "dry soil"
+    ]

@@ -1,0 +1,198 @@
+"""Snapshots of the entities that drive outputs and show zones, and how they follow what changes."""
+
+from typing import Any
+
+from homeassistant.exceptions import ServiceValidationError
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from custom_components.grokmon.gateway.actuators import Role
+
+from .common import Room, RoomDevice
+
+PLATFORMS = ("light", "fan", "switch", "number", "button", "select")
+
+
+@pytest.fixture
+async def node(room: Room) -> RoomDevice:
+    """Return a device in a zone with an output of every role, and a second lamp, that measures the air."""
+    await room.hass.config.async_set_time_zone("UTC")
+    await room.add_zone("Tent")
+    actuators = [{"role": role.value} for role in Role]
+    second = {"role": "grow_light", "name": "grow_light_left", "min_percent": 10}
+    device = await room.enrol("node", "temp_c", "humidity_percent", actuators=[*actuators, second], zone="Tent")
+    await device.act()
+    return device
+
+
+@pytest.mark.parametrize("domain", PLATFORMS)
+async def test_entities(node: RoomDevice, domain: str, snapshot: SnapshotAssertion) -> None:
+    """Entities have names, classes and states that Home Assistant's users expect."""
+    entities = node.room.entities(domain)
+    assert entities
+    for entity in entities:
+        stable = entity.unique_id.replace(next(iter(node.room.hub.zones.coordinators)), "zone")
+        state = node.room.hass.states.get(entity.entity_id)
+        assert state is not None
+        shown = {"unique_id": stable, "translation_key": entity.translation_key, "category": entity.entity_category}
+        attributes = {key: value for key, value in state.attributes.items() if key != "friendly_name"}
+        assert shown | {"name": state.name, "state": state.state, "attributes": attributes} == snapshot(name=stable)
+
+
+async def test_zone_shows_climate_light_and_water(node: RoomDevice) -> None:
+    """The zone says what it measures, whether that is in target, and when the light changes."""
+    room = node.room
+    zone = next(iter(room.hub.zones.coordinators))
+    assert room.state(f"{zone}_vpd_in_target").state == "unknown"
+    assert room.state(f"{zone}_next_light_change").state == "2026-11-24T00:00:00+00:00"
+    assert room.state(f"{zone}_water_left").state == "3000"
+    await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
+    await room.let_pass(10)
+    assert room.state(f"{zone}_vpd").state == "1.04"
+    assert room.state(f"{zone}_vpd_in_target").state == "on"
+    assert room.state(f"{zone}_climate_in_target").state == "on"
+    await node.report({"temp_c": 29.0, "humidity_percent": 65.0})
+    await room.let_pass(10)
+    assert room.state(f"{zone}_climate_in_target").state == "off"
+    await room.act("select", "select_option", f"{zone}_stage", option="harvest")
+    assert room.state(f"{zone}_stage").state == "harvest"
+    await room.let_pass(10)
+    assert room.state(f"{zone}_next_light_change").state == "unknown"
+    (entry,) = await room.audit("stage")
+    assert (entry["stage"], entry["caller"]) == ("harvest", "person")
+
+
+async def test_dark_period_and_its_override(node: RoomDevice) -> None:
+    """A light that burns goes off when it gets dark, and an administrator can let it burn for a while."""
+    room = node.room
+    await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
+    await room.act("light", "turn_on", "node_output_grow_light")
+    await room.act("select", "select_option", f"{next(iter(room.hub.zones.coordinators))}_stage", option="harvest")
+    await room.let_pass(3)
+    assert room.state("node_output_grow_light").state == "off"
+    with pytest.raises(ServiceValidationError) as refused:
+        await room.act("light", "turn_on", "node_output_grow_light")
+    assert refused.value.translation_key == "dark_period"
+    await room.let_pass(3)
+    assert await room.call("override_photoperiod", {"zone": "Tent", "minutes": 1}) == {"zone": "Tent", "minutes": 1}
+    await room.act("light", "turn_on", "node_output_grow_light")
+    await room.let_pass(30)
+    assert room.state("node_output_grow_light").state == "on"
+    await room.let_pass(31)
+    assert room.state("node_output_grow_light").state == "off"
+    (entry,) = await room.audit("photoperiod_override")
+    assert (entry["minutes"], entry["actor"]) == (1, room.admin.user_id)
+
+
+async def test_outputs_come_and_go(node: RoomDevice) -> None:
+    """Outputs that are added get entities, those that are removed lose theirs, and the rest stays as it is."""
+    room = node.room
+    menu = await room.start_flow("device", room.subentry("node").subentry_id)
+    form = await room.submit(menu, {"next_step_id": "outputs"})
+    done = await room.submit(form, {"actuators": ["exhaust", "outlet"]})
+    assert done["reason"] == "reconfigure_successful"
+    assert {each for each in room.unique_ids() if each.startswith("node_output")} == {
+        "node_output_exhaust",
+        "node_output_outlet",
+    }
+    menu = await room.start_flow("device", room.subentry("node").subentry_id)
+    form = await room.submit(menu, {"next_step_id": "output"})
+    form = await room.submit(form, {"actuator": "exhaust"})
+    answers = {"lease_s": 60, "min_percent": 90, "max_percent": 80, "safe_percent": 0, "needs_approval": True}
+    again = await room.submit(form, answers)
+    assert again["errors"] == {"base": "actuator_invalid"}
+    await room.submit(again, answers | {"min_percent": 20, "speeds": 4})
+    actuator = room.hub.gateway.registry["node"].actuators[0]
+    assert (actuator.lease_s, actuator.min_percent, actuator.speeds, actuator.needs_approval) == (60, 20, 4, True)
+    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=50)
+    assert room.state("node_output_exhaust").attributes["percentage_step"] == 25
+
+
+async def test_device_needs_something_to_do(room: Room) -> None:
+    """A device that measures nothing keeps at least one output."""
+    await room.enrol("node", actuators=[{"role": "outlet"}])
+    menu = await room.start_flow("device", room.subentry("node").subentry_id)
+    form = await room.submit(menu, {"next_step_id": "outputs"})
+    again = await room.submit(form, {"actuators": []})
+    assert again["errors"] == {"base": "field_missing"}
+
+
+@pytest.mark.parametrize(
+    ("step", "answers", "data"),
+    [
+        (
+            "budgets",
+            {"lights_on": "20:30:00", "lamp_hours": 10, "water_ml_day": 500, "co2_hour_s": 60},
+            {"lights_on_s": 73_800.0, "lamp_hours": 10, "water_ml_day": 500, "co2_hour_s": 60},
+        ),
+        ("settings", {"name": "Bloom", "stage": "flowering"}, {"stage": "flowering"}),
+    ],
+)
+async def test_zone_is_changed(room: Room, step: str, answers: dict[str, Any], data: dict[str, Any]) -> None:
+    """What was chosen for a zone takes effect at once."""
+    zone = await room.add_zone("Tent", "vegetative")
+    menu = await room.start_flow("zone", zone.subentry_id)
+    form = await room.submit(menu, {"next_step_id": step})
+    done = await room.submit(form, answers)
+    assert done["reason"] == "reconfigure_successful"
+    assert data.items() <= room.entry.subentries[zone.subentry_id].data.items()
+    known = room.hub.dispatcher.controller.zones[zone.subentry_id]
+    assert known.stage == data.get("stage", "vegetative")
+
+
+async def test_targets_and_interlocks_are_changed(room: Room) -> None:
+    """Targets are of a stage; what makes no sense is shown again."""
+    zone = await room.add_zone("Tent", "flowering")
+    menu = await room.start_flow("zone", zone.subentry_id)
+    form = await room.submit(await room.submit(menu, {"next_step_id": "targets"}), {"stage": "flowering"})
+    assert form["data_schema"] is not None
+    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    again = await room.submit(form, answers | {"temp_c_low": 30, "temp_c_high": 20})
+    assert again["errors"] == {"base": "zone_invalid"}
+    await room.submit(again, answers | {"temp_c_low": 21})
+    assert room.hub.dispatcher.controller.zones[zone.subentry_id].targets.temp_c.low == 21
+    menu = await room.start_flow("zone", zone.subentry_id)
+    form = await room.submit(menu, {"next_step_id": "interlocks"})
+    assert form["data_schema"] is not None
+    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    await room.submit(form, answers | {"enabled": ["smoke"], "over_temperature_c": 33})
+    settings = room.hub.dispatcher.controller.zones[zone.subentry_id].interlocks
+    assert (settings.enabled, settings.over_temperature_c) == ({"smoke"}, 33)
+
+
+async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
+    """Classes of callers have limits of their own, and a user can be an AI's."""
+    flow = room.hass.config_entries.options
+    menu = await flow.async_init(room.entry.entry_id)
+    form = await flow.async_configure(menu["flow_id"], {"next_step_id": "limits"})
+    form = await flow.async_configure(form["flow_id"], {"caller": "ai"})
+    assert form["data_schema"] is not None
+    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    assert (answers["min_dose_ml"], answers["max_dose_ml"]) == (50, 500)
+    await flow.async_configure(form["flow_id"], {**answers, "max_dose_ml": 300})
+    await room.settle()
+    assert room.hub.dispatcher.controller.policy.limits["ai"].max_dose_ml == 300  # type: ignore[index] # by its name
+    menu = await flow.async_init(room.entry.entry_id)
+    form = await flow.async_configure(menu["flow_id"], {"next_step_id": "ai_users"})
+    await flow.async_configure(form["flow_id"], {"ai_users": [room.admin.user_id]})
+    await room.settle()
+    assert (await room.hub.callers.async_identify(room.admin)).caller == "ai"
+    assert room.hub.dispatcher.controller.policy.limits["ai"].max_dose_ml == 300  # type: ignore[index] # by its name
+
+
+async def test_rehearsal(node: RoomDevice) -> None:
+    """What a changed policy would have refused is told, and nothing moves."""
+    room = node.room
+    await room.call("irrigate", {"device_id": "node", "amount_ml": 500})
+    with pytest.raises(ServiceValidationError):
+        await room.call("irrigate", {"device_id": "node", "amount_ml": float("nan")})
+    before = len(room.published)
+    assert (await room.call("rehearse"))["refused"] == []
+    changed = await room.call("rehearse", {"days": 1, "zones": {"tent": {"water_ml_day": 100}}})
+    assert [refused["code"] for refused in changed["refused"]] == ["budget_exceeded"]
+    assert changed["commands"] == 1
+    for wrong in ({"zones": {"Tent": {"stage": "compost"}}}, {"limits": {"ai": {"colour": 1}}}):
+        with pytest.raises(ServiceValidationError) as refused:
+            await room.call("rehearse", wrong)
+        assert refused.value.translation_key == "zone_invalid"
+    assert len(room.published) == before

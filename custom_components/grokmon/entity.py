@@ -89,8 +89,8 @@ class OutputEntity(DeviceEntity):
     @property
     @override
     def available(self) -> bool:
-        """Return whether the device is heard, and has said what the output does."""
-        return super().available and self.observed is not None
+        """Return whether the device is heard, and, for an entity that shows it, has said what the output does."""
+        return super().available and (self._key != self._shown or self.observed is not None)
 
     def _name_after(self, actuator: Actuator) -> None:
         self._actuator = actuator

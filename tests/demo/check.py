@@ -6,6 +6,7 @@ import time
 from tests.stack.brokers import Broker
 
 from .checks.audit import check_file, check_service
+from .checks.commands import check_commands
 from .checks.frontend import check_example, check_frontend
 from .checks.processes import check_ended, check_log
 from .checks.readings import check_nothing_lost, check_registered, check_states
@@ -49,6 +50,8 @@ async def _check_running(room: GrowRoom, artifacts: Path, report: Report, say: S
     await check_service(room, report)
     say("looking at the frontend")
     await check_frontend(room, artifacts, report)
+    say("commanding lamp, fan and pump")
+    await check_commands(room, report)
     check_example(room, report)
     await check_counts(room, report)
     await check_nothing_lost(room, report)

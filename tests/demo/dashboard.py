@@ -35,6 +35,12 @@ _TILES = {
     "tank_level_percent": ("Water tank", "blue"),
     "power_w": ("Power", "deep-purple"),
 }
+# Role → name, colour, and how it is set.
+_OUTPUTS = {
+    "grow_light": ("Lamp", "amber", "light-brightness"),
+    "exhaust": ("Exhaust", "cyan", "fan-speed"),
+    "irrigation": ("Pump", "blue", "toggle"),
+}
 _WITH_TREND = {"ppfd_umol", "soil_moisture_percent"}
 _GRAPH = {"temp_c": "Air", "leaf_temp_c": "Leaf", "vpd_kpa": "VPD"}
 _ALARMS = ("smoke", "leak", "float_switch", "door")
@@ -76,11 +82,17 @@ def _zone(zone: Zone, nodes: Sequence[Node], entity_id: EntityId, hours: float) 
     if climate is not None:
         # The gateway derives it.
         entities.setdefault("vpd_kpa", entity_id(f"{climate.device_id}_vpd_kpa"))
+    outputs = [
+        _output(entity_id(f"{node.device_id}_output_{actuator['role']}"), str(actuator["role"]))
+        for node in nodes
+        for actuator in node.actuators
+    ]
     cards = [
         _heading(zone.name, zone.icon, [_badge(entities[metric]) for metric in _ALARMS if metric in entities]),
         *(_gauge(entities[metric], *gauge) for metric, gauge in _GAUGES.items() if metric in entities),
         *(_measured(entities[metric], metric, hours) for metric in _TILES if metric in entities),
     ]
+    cards += outputs
     if "temp_c" in entities:
         graph = {name: entities[metric] for metric, name in _GRAPH.items() if metric in entities}
         cards.append(_history(graph, hours))
@@ -94,6 +106,8 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
         _trend(entity_id("hub_accepted"), "Accepted", "green", hours),
         _trend(entity_id("hub_rejected"), "Rejected", "red", hours),
         _tile(entity_id("hub_audit"), "Audit trail", "blue"),
+        _tile(entity_id("hub_ai_control"), "AI control", "purple"),
+        _tile(entity_id("hub_stop"), "Stop everything", "red"),
         _tile(event, "Security event", "orange", state_content="event_type"),
         _heading("Devices", "mdi:access-point", [], style="subtitle"),
         *(_tile(entity_id(f"{node.device_id}_connectivity"), node.name, "green") for node in nodes),
@@ -127,6 +141,11 @@ def _gauge(entity: str, name: str, low: float, high: float, segments: dict[float
         "segments": [{"from": start, "color": colour} for start, colour in segments.items()],
         "grid_options": {"columns": 6, "rows": 3},
     }
+
+
+def _output(entity: str, role: str) -> Config:
+    name, colour, feature = _OUTPUTS[role]
+    return _tile(entity, name, colour, features=[{"type": feature}], grid_options={"columns": 6, "rows": 2})
 
 
 def _measured(entity: str, metric: str, hours: float) -> Config:

@@ -27,6 +27,15 @@ _HEADER = """\
 """
 _HUB = "Grok & Mon gateway"
 _WIDTH = 120
+# Unique ids and roles that are no sensors.
+_DOMAINS = {
+    "security_event": "event",
+    "ai_control": "switch",
+    "stop": "button",
+    "grow_light": "light",
+    "exhaust": "fan",
+    "irrigation": "switch",
+}
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # no stubs
@@ -43,7 +52,11 @@ def default_entity_id(unique_id: str) -> str:
     owner, key = _split(unique_id)
     if key == "connectivity":
         return f"binary_sensor.{slugify(f'{owner} connectivity')}"
-    domain = "event" if key == "security_event" else "binary_sensor" if key in BOOLEANS else "sensor"
+    if key.startswith("output_"):
+        role = key.removeprefix("output_")
+        domain = _DOMAINS[role]
+        return f"{domain}.{slugify(f'{owner} {names[domain][role]["name"].format(number="")}')}"
+    domain = _DOMAINS.get(key) or ("binary_sensor" if key in BOOLEANS else "sensor")
     return f"{domain}.{slugify(f'{owner} {names[domain][key]["name"]}')}"
 
 

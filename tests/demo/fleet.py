@@ -41,7 +41,14 @@ class Member:
 def device_of(enrolled: Enrolled, address: BrokerAddress) -> HonestDevice:
     """Return the device that was enrolled, not yet started."""
     node = enrolled.node
-    return HonestDevice(enrolled.identity, address, firmware=node.firmware, model=node.model, capabilities=node.metrics)
+    return HonestDevice(
+        enrolled.identity,
+        address,
+        firmware=node.firmware,
+        model=node.model,
+        capabilities=node.metrics,
+        actuators=enrolled.actuators,
+    )
 
 
 class Fleet:
@@ -73,6 +80,10 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         """Stop the devices."""
         await self._stop()
+
+    def member(self, device_id: str) -> Member:
+        """Return a device."""
+        return next(member for member in self.members if member.node.device_id == device_id)
 
     @contextlib.asynccontextmanager
     async def reporting(self) -> AsyncGenerator[None]:

@@ -63,6 +63,7 @@ async def grow_room(
         events = await stack.enter_async_context(installation.hass.websocket.events("grokmon_security_event"))
         await intruder.plant()
         await installation.add_gateway(ZONES)
+        await installation.let_it_be_day()
         # This also shows that the gateway listens: no device says hello in vain.
         await _until_refused(installation, intruder)
         await intruder.clear()

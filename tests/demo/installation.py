@@ -1,12 +1,14 @@
 """The servers of the demo: a broker with TLS, and a Home Assistant with the gateway set up."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import contextlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from tests.device_simulator.actuators import ActuatorSpec, specs_from
 from tests.device_simulator.connection import BrokerAddress
 from tests.device_simulator.credentials import DeviceIdentity, generate_key_pair, public_pem
 from tests.stack.brokers import Broker
@@ -28,17 +30,24 @@ class Enrolled:
     node: Node
     identity: DeviceIdentity = field(repr=False)
     public_pem: str = ""
+    actuators: Mapping[str, ActuatorSpec] = field(default_factory=dict)
 
 
 class Installation:
     """Run the servers for as long as the context lasts."""
 
-    def __init__(self, folder: Path, broker: type[Broker], accounts: Iterable[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: type[Broker],
+        accounts: Iterable[str],
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
         """Prepare the folder; nobody but the accounts can log in to the broker."""
         certificates = ensure_certificates(folder / "certificates")
         self.folder = folder
         self.broker = broker(folder / "broker", certificates, accounts=accounts)
-        self.hass = HomeAssistant(folder / "home_assistant")
+        self.hass = HomeAssistant(folder / "home_assistant", configuration=configuration)
         self.entry_id = ""
         self._running = contextlib.AsyncExitStack()
 
@@ -78,6 +87,18 @@ class Installation:
         for zone in zones:
             await self.hass.subentry_flows.walk([self.entry_id, "zone"], {"name": zone.name, "stage": zone.stage})
 
+    async def let_it_be_day(self) -> None:
+        """Let the light day of every zone have begun an hour ago."""
+        subentries = await self.hass.websocket.call("config_entries/subentries/list", entry_id=self.entry_id)
+        begun = datetime.now(UTC) - timedelta(hours=1)
+        for zone in (each for each in subentries if each["subentry_type"] == "zone"):
+            await self.hass.subentry_flows.walk(
+                [self.entry_id, "zone"],
+                {"next_step_id": "budgets"},
+                {"lights_on": f"{begun:%H:%M:%S}", "co2_hour_s": 240},
+                subentry_id=zone["subentry_id"],
+            )
+
     async def enrol(self, node: Node, **settings: Any) -> Enrolled:
         """Enrol a device through the administrator's service."""
         request: dict[str, Any] = {
@@ -85,6 +106,7 @@ class Installation:
             "name": node.name,
             "metrics": list(node.metrics),
             "auth": node.auth,
+            "actuators": [dict(actuator) for actuator in node.actuators],
             **settings,
         }
         if node.zone is not None:
@@ -94,7 +116,8 @@ class Installation:
         if private_key is not None:
             request["public_key"] = public
         response = await self._service("enroll_device", request)
-        return Enrolled(node, DeviceIdentity.from_enrolment(response, private_key), public)
+        actuators = specs_from(response.get("actuators", {}))
+        return Enrolled(node, DeviceIdentity.from_enrolment(response, private_key), public, actuators)
 
     async def listed(self) -> dict[str, dict[str, Any]]:
         """Return what the gateway says of its devices."""

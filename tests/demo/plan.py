@@ -1,6 +1,8 @@
 """What stands in the demo's grow room."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tests.device_simulator.credentials import Auth
 
@@ -25,6 +27,8 @@ class Node:
     auth: Auth = "hs256"
     model: str = "ESP32-S3"
     firmware: str = "1.4.2"
+    actuators: tuple[Mapping[str, Any], ...] = ()
+    """What it drives, as `enroll_device` takes it: one of a role, which is its name."""
 
     @property
     def unique_ids(self) -> tuple[str, ...]:
@@ -40,7 +44,7 @@ _CLIMATE = ("temp_c", "humidity_percent", "co2_ppm", "ppfd_umol", "dli_mol", "le
 _SOIL = ("soil_moisture_percent", "soil_temp_c", "ec_ms_cm", "ph", "vbat")
 _SAFETY = ("smoke", "leak", "door", "mains_power", "float_switch", "power_w", "tank_level_percent")
 
-NODES = (
+_SENSING = (
     Node("flower-climate", "Flower climate", _CLIMATE, FLOWER.name),
     Node("flower-soil", "Flower soil", _SOIL, FLOWER.name, auth="es256", model="ESP32-C6", firmware="2.0.1"),
     Node("flower-safety", "Flower safety", _SAFETY, FLOWER.name, model="Pico 2 W", firmware="1.0.9"),
@@ -48,6 +52,22 @@ NODES = (
     Node("veg-soil", "Veg soil", _SOIL, VEG.name, auth="eddsa", model="Raspberry Pi Zero 2 W", firmware="2.1.0"),
     Node("veg-safety", "Veg safety", _SAFETY, VEG.name, model="Pico 2 W", firmware="1.0.9"),
 )
+
+# Doses follow each other quickly here, so that a budget can be seen running out.
+CONTROL = Node(
+    "flower-control",
+    "Flower control",
+    ("power_w",),
+    FLOWER.name,
+    model="ESP32-P4",
+    firmware="3.0.0",
+    actuators=(
+        {"role": "grow_light"},
+        {"role": "exhaust"},
+        {"role": "irrigation", "ml_per_s": 500, "interval_s": 0},
+    ),
+)
+NODES = (*_SENSING, CONTROL)
 
 # Its key was stolen: what it signs is genuine, so only the check of the content stands in the intruder's way.
 STOLEN = Node("spare-node", "Spare node", ("temp_c",), firmware="0.9.0")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -118,12 +119,20 @@ async def home_assistant(stack_folder: Path, mosquitto: MosquittoBroker) -> Asyn
         yield instance
 
 
+@pytest.fixture(scope="module")
+def configuration() -> dict[str, Any]:
+    """Return what Home Assistant has in its YAML beside the usual; a module overrides it with its own."""
+    return {}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def installation(stack_folder: Path, broker_accounts: tuple[str, ...]) -> AsyncGenerator[Installation]:
+async def installation(
+    stack_folder: Path, broker_accounts: tuple[str, ...], configuration: dict[str, Any]
+) -> AsyncGenerator[Installation]:
     """Run a Mosquitto and a Home Assistant with the gateway for one module."""
     if MosquittoBroker.find() is None:
         pytest.skip("mosquitto is not installed")
-    async with Installation(stack_folder / "installation", MosquittoBroker, broker_accounts) as instance:
+    async with Installation(stack_folder / "installation", MosquittoBroker, broker_accounts, configuration) as instance:
         await instance.add_gateway([])
         yield instance
 

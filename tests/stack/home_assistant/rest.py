@@ -25,7 +25,9 @@ class RestClient:
 
     async def request(self, method: str, path: str, **arguments: Any) -> Any:
         """Make a request and return the answer's JSON, or its text where it is none."""
-        async with self._session.request(method, self._url + path, headers=self._headers, **arguments) as response:
+        # Home Assistant's MCP server insists on being told.
+        headers = {"Accept": "application/json", **self._headers}
+        async with self._session.request(method, self._url + path, headers=headers, **arguments) as response:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise ApiError(method, path, response.status, await response.text())
             return await (response.json() if response.content_type == "application/json" else response.text())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_LEASE_S, MAX_PERCENT, MAX_DOSE_ML = 3600, 100, 1000
 STATE_EVERY_MS, RETRY_MS, ROUNDING_S = 30_000, 1_000, 1
 GUARD_EVERY_S = 0.05
+KEPT_SESSIONS = 8
 # What each action can drive, and its one parameter.
 ACTIONS = {
     "set_light_intensity": ("light", "intensity_percent"),
@@ -99,7 +100,9 @@ class Outputs:
         self._apply, self._identify, self._clock = apply, identify, clock or Uptime()
         self._lock = _thread.allocate_lock()
         self._outputs = {name: Output(spec) for name, spec in specs.items()}
-        self._sid, self._last_command = "", 0
+        self._sid = ""
+        # The last command by session: one that is left may be played back later, and its commands with it.
+        self._spent: list[tuple[str, int]] = []
         self._counters = {"state": 0, "ack": 0}
         # Answers as (cid, result, reason, outputs); None stands for a state, which is made when it goes out.
         self._due: list[tuple[str, str, str, list[str]] | None] = []
@@ -120,7 +123,7 @@ class Outputs:
         """Note the session, and what time Home Assistant said it was."""
         with self._lock:
             if sid != self._sid:
-                self._sid, self._last_command, self._due = sid, 0, []
+                self._sid, self._due = sid, []
                 self._counters = {"state": 0, "ack": 0}
             # The first message under a session makes it count; after a disconnection nobody knows what got through.
             self._due = [None] + [answer for answer in self._due if answer is not None]
@@ -132,7 +135,8 @@ class Outputs:
             now = self._clock()
             if not self._is_next(claims):
                 return False
-            self._last_command = claims["seq"]
+            others = [(sid, seq) for sid, seq in self._spent if sid != self._sid]
+            self._spent = [*others[1 - KEPT_SESSIONS :], (self._sid, claims["seq"])]
             self._tick(now)
             late = bool(self._clock_offset + now > (claims["iat"] + claims["ttl_s"] + ROUNDING_S) * 1000)
             if late:
@@ -202,7 +206,8 @@ class Outputs:
         numbers = [claims.get(name) for name in ("seq", "iat", "ttl_s")]
         if type(claims.get("cid")) is not str or [True for number in numbers if type(number) is not int]:
             return False
-        return self._sid != "" and claims.get("sid") == self._sid and bool(claims["seq"] > self._last_command)
+        last = max([seq for sid, seq in self._spent if sid == self._sid], default=0)
+        return self._sid != "" and claims.get("sid") == self._sid and bool(claims["seq"] > last)
 
     def _set_clock(self, told: int, now: int, *, backwards: bool) -> None:
         # Only by what is newer than all before: an answer that is played back must not make old commands fresh again.

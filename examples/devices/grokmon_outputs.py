@@ -135,8 +135,8 @@ class Outputs:
             now = self._clock()
             if not self._is_next(claims):
                 return False
-            others = [(sid, seq) for sid, seq in self._spent if sid != self._sid]
-            self._spent = [*others[1 - KEPT_SESSIONS :], (self._sid, claims["seq"])]
+            self._spent = [(sid, seq) for sid, seq in self._spent if sid != self._sid][1 - KEPT_SESSIONS :]
+            self._spent.append((self._sid, claims["seq"]))
             self._tick(now)
             late = bool(self._clock_offset + now > (claims["iat"] + claims["ttl_s"] + ROUNDING_S) * 1000)
             if late:

@@ -147,6 +147,9 @@ class ControlStore:
         async with self._lock:
             data = make()
             await self._store.async_save(data)
+            if self._hass.is_stopping:
+                # Home Assistant writes all stores together then, as the last thing that it does.
+                return
             if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
                 raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 

@@ -14,6 +14,7 @@ from homeassistant.const import __version__ as home_assistant_version
 
 from tests.stack.brokers import MosquittoBroker
 
+from .commands import p99, round_trips
 from .measure import Stand
 from .modes import Grokmon, MqttDiscovery, MqttSensors
 from .payloads import Metrics, changed_share, changing, recorded
@@ -29,10 +30,11 @@ class Size:
     devices: int
     messages: int
     start_devices: int
+    commands: int
 
 
-FULL = Size(runs=3, devices=200, messages=20_000, start_devices=1000)
-SHORT = Size(runs=1, devices=50, messages=4000, start_devices=100)
+FULL = Size(runs=3, devices=200, messages=20_000, start_devices=1000, commands=400)
+SHORT = Size(runs=1, devices=50, messages=4000, start_devices=100, commands=40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,15 @@ async def starts(size: Size) -> list[Result]:
     ]
 
 
+async def commands(size: Size) -> list[Result]:
+    """Compare the round trip of a command; the slowest in a hundred is told, not judged."""
+    ours, theirs = await round_trips(size.commands)
+    _say(f"command, one in a hundred takes longer than: {p99(ours):.1f} ms, MQTT switch {p99(theirs):.1f} ms")
+    return [Result("command, from the call to the reported state", "ms", ours, theirs, 1.5)]
+
+
 async def _run(size: Size) -> list[Result]:
-    return [*await per_message(size), *await starts(size)]
+    return [*await per_message(size), *await starts(size), *await commands(size)]
 
 
 def _dealt(rows: Sequence[Metrics], size: Size) -> list[Metrics]:

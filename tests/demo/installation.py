@@ -92,12 +92,10 @@ class Installation:
         subentries = await self.hass.websocket.call("config_entries/subentries/list", entry_id=self.entry_id)
         begun = datetime.now(UTC) - timedelta(hours=1)
         for zone in (each for each in subentries if each["subentry_type"] == "zone"):
-            await self.hass.subentry_flows.walk(
-                [self.entry_id, "zone"],
-                {"next_step_id": "budgets"},
-                {"lights_on": f"{begun:%H:%M:%S}", "co2_hour_s": 240},
-                subentry_id=zone["subentry_id"],
-            )
+            flows = self.hass.subentry_flows
+            menu = await flows.start([self.entry_id, "zone"], subentry_id=zone["subentry_id"])
+            await flows.submit(menu["flow_id"], {"next_step_id": "budgets"})
+            await flows.submit(menu["flow_id"], {"lights_on": f"{begun:%H:%M:%S}", "co2_hour_s": 240})
 
     async def enrol(self, node: Node, **settings: Any) -> Enrolled:
         """Enrol a device through the administrator's service."""

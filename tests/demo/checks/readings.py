@@ -28,8 +28,9 @@ async def check_states(room: GrowRoom, report: Report) -> None:
 async def check_nothing_lost(room: GrowRoom, report: Report) -> None:
     """Compare what the devices sent with what was accepted of them."""
     listed = await room.installation.listed()
-    sent = {member.node: member.device.counts.sent for member in room.fleet.members} | {STOLEN: room.intruder.genuine}
-    for node, count in sent.items():
+    sent = [(member.node, member.device.counts.sent) for member in room.fleet.members]
+    sent.append((STOLEN, room.intruder.genuine))
+    for node, count in sent:
         device = listed[node.device_id]
         report.devices.append(DeviceRow(node.name, count, device["accepted"], sum(device["refused"].values())))
     lost = [
@@ -37,7 +38,7 @@ async def check_nothing_lost(room: GrowRoom, report: Report) -> None:
     ]
     undelivered = [member.node.name for member in room.fleet.members if member.device.counts.dropped]
     report.add(
-        f"honest devices lost nothing: {sum(sent.values())} readings sent and accepted",
+        f"honest devices lost nothing: {sum(count for _, count in sent)} readings sent and accepted",
         [*lost, *(f"{name} dropped readings" for name in undelivered)],
     )
 

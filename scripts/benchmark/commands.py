@@ -1,0 +1,126 @@
+"""The round trip of a command: from the call of an entity's service to the state that the device reported.
+
+Against Home Assistant's own MQTT switch with a state topic on the same broker. Both devices live in this process and
+answer at once, so that the difference is Home Assistant's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+import contextlib
+from pathlib import Path
+from statistics import quantiles
+import tempfile
+import time
+from typing import Any
+
+from tests.device_simulator.actuators import specs_from
+from tests.device_simulator.connection import BrokerAddress, Connection
+from tests.device_simulator.credentials import DeviceIdentity
+from tests.device_simulator.device import HonestDevice
+from tests.stack.brokers import MosquittoBroker
+from tests.stack.home_assistant import HomeAssistant
+
+_ACCOUNTS = ("bench", "plug")
+_MQTT = "switch.plug"
+_SWITCH = {"name": "Plug", "command_topic": "plug/set", "state_topic": "plug/state", "qos": 1}
+_BARE: dict[str, Any] = {"recorder": None, "history": None, "logbook": None, "frontend": None, "config": None}
+_UNLIMITED = {
+    "rate": 600,
+    "hold_s": 0,
+    "max_percent": 100,
+    "min_dose_ml": 0,
+    "max_dose_ml": 1000,
+    "min_inject_s": 1,
+    "max_inject_s": 120,
+}
+_WARM_UP = 10
+_WITHIN = 10.0
+
+
+async def round_trips(count: int) -> tuple[list[float], list[float]]:
+    """Return the times of so many commands in ms, ours and those of the MQTT switch, taken in turn."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="grokmon-bench-") as folder:
+        broker = MosquittoBroker(Path(folder) / "broker", None, accounts=_ACCOUNTS)
+        hass = HomeAssistant(Path(folder) / "hass", configuration={**_BARE, "mqtt": {"switch": [_SWITCH]}})
+        async with broker, hass:
+            await hass.add_mqtt(broker)
+            await hass.config_flows.walk("grokmon", {"topic_prefix": "grokmon"})
+            async with _grokmon(hass, broker) as entity_id, _plain(broker):
+                for number in range(count + _WARM_UP):
+                    service = "turn_off" if number % 2 else "turn_on"
+                    for entity, times in ((entity_id, ours), (_MQTT, theirs)):
+                        times.append(await _command(hass, entity, service))
+    return ours[_WARM_UP:], theirs[_WARM_UP:]
+
+
+def p99(times: Sequence[float]) -> float:
+    """Return the time that one in a hundred takes longer than."""
+    return quantiles(times, n=100)[-1]
+
+
+async def _command(hass: HomeAssistant, entity_id: str, service: str) -> float:
+    """Return how long it takes from the call until the state is there, in ms."""
+    wanted = "on" if service == "turn_on" else "off"
+    trigger = {"trigger": "state", "entity_id": entity_id, "to": wanted}
+    async with hass.websocket.subscribe("subscribe_trigger", trigger=trigger) as states:
+        began = time.perf_counter()
+        call = asyncio.ensure_future(
+            hass.websocket.call("call_service", domain="switch", service=service, target={"entity_id": entity_id})
+        )
+        await states.next(_WITHIN)
+        took = time.perf_counter() - began
+        await call
+    return took * 1000
+
+
+@contextlib.asynccontextmanager
+async def _grokmon(hass: HomeAssistant, broker: MosquittoBroker) -> AsyncIterator[str]:
+    """Run a device with an outlet; yield its entity."""
+    await _lift_the_rate(hass)
+    enrolled = await hass.rest.call_service(
+        "grokmon",
+        "enroll_device",
+        {"device_id": "bench", "name": "Bench", "actuators": [{"role": "outlet"}]},
+        return_response=True,
+    )
+    account = broker.accounts["bench"]
+    address = BrokerAddress(broker.host, broker.port, None, account.username, account.password)
+    identity = DeviceIdentity.from_enrolment(enrolled)
+    async with HonestDevice(identity, address, actuators=specs_from(enrolled["actuators"])) as device:
+        async with asyncio.timeout(_WITHIN):
+            await device.session_ready.wait()
+        entities = await hass.websocket.call("config/entity_registry/list")
+        entity_id = next(each["entity_id"] for each in entities if each["unique_id"] == "bench_output_outlet")
+        await hass.wait_for_state(entity_id, lambda state: state["state"] == "off")
+        yield entity_id
+
+
+async def _lift_the_rate(hass: HomeAssistant) -> None:
+    """Let a person give as many commands as are measured, and nobody wait for it."""
+    entry_id = (await hass.websocket.call("config_entries/get", domain="grokmon"))[0]["entry_id"]
+    flow = await hass.options_flows.start(entry_id)
+    await hass.options_flows.submit(flow["flow_id"], {"next_step_id": "limits"})
+    await hass.options_flows.submit(flow["flow_id"], {"caller": "person"})
+    await hass.options_flows.submit(flow["flow_id"], _UNLIMITED)
+    # It starts anew by itself; this returns when it has.
+    await hass.rest.post(f"/api/config/config_entries/entry/{entry_id}/reload")
+
+
+@contextlib.asynccontextmanager
+async def _plain(broker: MosquittoBroker) -> AsyncIterator[None]:
+    """Run a device that does what it is told without any proof, and says so."""
+    account = broker.accounts["plug"]
+    address = BrokerAddress(broker.host, broker.port, None, account.username, account.password)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def obey(_topic: str, payload: bytes, _retain: bool) -> None:
+        task = asyncio.ensure_future(connection.publish("plug/state", payload))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    connection = Connection(address, "plug", on_message=obey)
+    async with connection:
+        await connection.subscribe("plug/set")
+        yield

@@ -63,6 +63,8 @@ class FakeHub:
     """Boot nonce and session by device."""
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     """The last counter by session and channel, commands included."""
+    last: dict[str, bytes] = field(default_factory=dict)
+    """The last accepted message by topic: the same bytes again are a repeat by the transport, and dropped."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _link: Connection | None = None
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -81,6 +83,12 @@ class FakeHub:
         await asyncio.gather(*self._sending, return_exceptions=True)
         if self._link is not None:
             await self._link.close()
+
+    def again(self) -> Self:
+        """Make a hub that remembers what this one knew of its devices, as after a restart."""
+        return type(self)(
+            self.broker, self.keys, self.prefix, sessions=self.sessions, counters=self.counters, last=self.last
+        )
 
     async def until(self, condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
         """Wait until what was received fulfils a condition."""
@@ -162,9 +170,10 @@ class FakeHub:
         _, _, device_id, _, channel = topic.removeprefix(self.prefix).split("/")
         if channel == "status":
             self.statuses.append((device_id, payload))
-        else:
+        elif channel == "hello" or self.last.get(topic) != payload:
             try:
                 self._accept(device_id, channel, self._verify(device_id, topic, payload))
+                self.last[topic] = payload
                 self.arrivals.append(channel)
             except (jwt.InvalidTokenError, KeyError, ValueError) as err:
                 self.refused.append((topic, repr(err)))

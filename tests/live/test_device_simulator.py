@@ -124,7 +124,7 @@ async def test_loses_nothing_when_the_broker_goes_away(
             device.take({"temp_c": 2.0})
             device.take({"temp_c": 3.0})
         await mosquitto.start()
-        async with FakeHub(address(mosquitto, HUB), hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+        async with hub.again() as renewed:
             await asyncio.gather(*(device.drain() for device in devices))
             await renewed.until(lambda: len(renewed.readings) >= 2 * len(devices))
             await asyncio.gather(*(device.stop() for device in devices))
@@ -256,7 +256,7 @@ async def test_leases_end_without_a_broker(mosquitto: MosquittoBroker, acting: H
         await ended.wait()
         assert not acting.session_ready.is_set()
         await mosquitto.start()
-        async with FakeHub(address(mosquitto, HUB), hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+        async with hub.again() as renewed:
             await renewed.until(lambda: bool(renewed.states))
             assert renewed.states[0]["actuators"]["lamp"] == {"on": False, "percent": 0, "reason": "lease"}
             assert not renewed.refused

@@ -290,7 +290,7 @@ async def test_waits_for_an_answer_of_its_own_start(example: Example, hub: FakeH
 
 
 async def test_reconnects_when_the_broker_comes_back(
-    example: Example, hub: FakeHub, mosquitto: MosquittoBroker, certificates: Certificates
+    example: Example, hub: FakeHub, mosquitto: MosquittoBroker
 ) -> None:
     """Nothing that was measured while the broker was away is lost."""
     process = await example.start()
@@ -298,8 +298,7 @@ async def test_reconnects_when_the_broker_comes_back(
     await mosquitto.kill()
     await until_logged(process, "no connection")
     await mosquitto.start()
-    address = _hub_address(mosquitto, certificates)
-    async with FakeHub(address, hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+    async with hub.again() as renewed:
         await renewed.until(lambda: len(renewed.readings) > 5)
         counters = [claims["seq"] for claims in hub.readings + renewed.readings]
     assert counters == sorted(set(counters))
@@ -437,9 +436,7 @@ async def test_a_dose_ends_by_the_pump_s_own_timer(acting: Example, hub: FakeHub
     assert (await hub.state(lambda outputs: outputs["pump"]["reason"] == "done"))["pump"]["on"] is False
 
 
-async def test_leases_end_when_the_broker_is_gone(
-    acting: Example, hub: FakeHub, mosquitto: MosquittoBroker, certificates: Certificates
-) -> None:
+async def test_leases_end_when_the_broker_is_gone(acting: Example, hub: FakeHub, mosquitto: MosquittoBroker) -> None:
     """Nobody has to tell a device to turn off; afterwards it says what happened, and switches nothing on again."""
     process = await acting.start()
     await hub.until(lambda: bool(hub.states))
@@ -450,8 +447,7 @@ async def test_leases_end_when_the_broker_is_gone(
     await until_driven(process, "lamp on 50", "pump on", "pump off", "lamp off 0")
     assert 1 < time.monotonic() - began < 6
     await mosquitto.start()
-    address = _hub_address(mosquitto, certificates)
-    async with FakeHub(address, hub.keys, sessions=hub.sessions, counters=hub.counters) as renewed:
+    async with hub.again() as renewed:
         await renewed.until(lambda: bool(renewed.states))
         assert renewed.states[0]["actuators"]["lamp"] == {"on": False, "percent": 0, "reason": "lease"}
         assert renewed.states[0]["actuators"]["pump"] == {"on": False, "reason": "done"}

@@ -1,6 +1,8 @@
 """Outputs do what commands say, and end by themselves: on the simulated device and on the examples alike."""
 
 import json
+from pathlib import Path
+import re
 from typing import Any
 
 from hypothesis import settings, strategies as st
@@ -621,6 +623,27 @@ TestDeviceMachine = DeviceMachine.TestCase
 TestDeviceMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-def test_settings_are_those_of_an_enrolment() -> None:
-    """What enrolment shows comes as JSON."""
-    assert json.loads(json.dumps(SETTINGS)) == SETTINGS
+def test_does_what_the_page_about_the_protocol_shows() -> None:
+    """The settings, the command and the answer on the page belong together."""
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = page.partition("### state")[2].partition("### Devices that cannot sign")[0]
+    state, command, ack, actuators = map(json.loads, re.findall(r"```json\n(.+)\n```", section))
+    outputs = ExampleOutputs({"irrigation": actuators["irrigation"]}, lambda *_move: None, clock=lambda: 0)
+    outputs.session(command["sid"], command["iat"] - 20)
+    assert outputs.next_message() == ("state", _body(state))
+    assert not outputs.command(command)
+    assert outputs.next_message() == ("ack", _body(ack))
+
+
+def _body(claims: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claims.items() if name not in {"iss", "aud"}}
+
+
+@pytest.mark.parametrize("module", ["examples/devices/grokmon_outputs.py", "tests/device_simulator/actuators.py"])
+def test_gives_the_reasons_on_the_page_about_the_protocol(module: str) -> None:
+    """A reason that nobody has heard of helps nobody."""
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "protocol.md").read_text(encoding="utf-8")
+    table = page.partition("| reason of a rejection |")[2].partition("\n\n")[0]
+    given = re.findall(r'RejectedError\("(\w+)"\)', (root / module).read_text(encoding="utf-8"))
+    assert {*given, "expired"} == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

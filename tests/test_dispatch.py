@@ -199,7 +199,7 @@ async def test_nothing_is_switched_on_that_cannot_be_recorded(
     room = node.room
     await turn_on(room, "node_output_outlet")
 
-    def fail(_entries: object) -> None:
+    def fail(_entries: object, **_mark: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(room.hub.audit._file, "write", fail)

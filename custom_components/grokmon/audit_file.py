@@ -54,8 +54,11 @@ class AuditFile:
             os.close(descriptor)
         return Opening(len(torn), self._contradicted())
 
-    def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Append entries and move the checkpoint, all or none, and wait until the disk has them. Raises OSError."""
+    def write(self, entries: Iterable[Mapping[str, Any]], *, mark: bool = True) -> None:
+        """Append entries and move the checkpoint, all or none, and wait until the disk has them. Raises OSError.
+
+        Without `mark` the checkpoint is left for the next write: it then only counts less than there is.
+        """
         end = self.end
         lines: list[bytes] = []
         for entry in entries:
@@ -67,7 +70,8 @@ class AuditFile:
             try:
                 _write_all(descriptor, b"".join(lines))
                 os.fdatasync(descriptor)
-                self._write_checkpoint(end)
+                if mark:
+                    self._write_checkpoint(end)
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise

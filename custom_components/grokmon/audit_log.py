@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 import logging
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ class AuditLog:
         self._file = AuditFile(Path(hass.config.path(DOMAIN, "audit")))
         self._waiting: list[dict[str, Any]] = []
         self._lost = 0
+        self._marked = True
         self._lock = asyncio.Lock()
         self._cancel_flush: CALLBACK_TYPE | None = None
         self.healthy = True
@@ -65,18 +67,21 @@ class AuditLog:
         if self._cancel_flush is None:
             self._schedule(_BATCH_SECONDS)
 
-    async def async_flush(self) -> None:
-        """Write what waits; return when the disk has it, or when it turned out that it cannot be written."""
+    async def async_flush(self, *, mark: bool = True) -> None:
+        """Write what waits; return when the disk has it, or when it turned out that it cannot be written.
+
+        Without `mark` the checkpoint follows within a second: a command does not wait for it.
+        """
         async with self._lock:
             if self._cancel_flush is not None:
                 self._cancel_flush()
                 self._cancel_flush = None
             batch = self._waiting
-            if not batch:
+            if not batch and (self._marked or not mark):
                 return
             self._waiting = []
             try:
-                await self._hass.async_add_executor_job(self._file.write, batch)
+                await self._hass.async_add_executor_job(partial(self._file.write, batch, mark=mark))
             except OSError:
                 self._waiting[:0] = batch
                 self._schedule(_RETRY_SECONDS)
@@ -84,6 +89,9 @@ class AuditLog:
                     _LOGGER.exception("The audit trail cannot be written")
                 self.healthy = False
                 return
+            self._marked = mark
+            if not mark:
+                self._schedule(_BATCH_SECONDS)
         if self.healthy and not self._lost:
             return
         if not self.healthy:

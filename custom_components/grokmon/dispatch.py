@@ -216,7 +216,7 @@ class Dispatcher:
     async def _async_book(self, order: Order) -> None:
         """Return when disk and audit trail have the order; take it back when they cannot."""
         try:
-            await asyncio.gather(self._audit.async_flush(), self._async_save_books(order))
+            await asyncio.gather(self._audit.async_flush(mark=False), self._async_save_books(order))
         except (HomeAssistantError, OSError) as error:
             self._take_back(order, Code.AUDIT_UNAVAILABLE)
             raise PolicyError(Code.AUDIT_UNAVAILABLE, "the books cannot be written") from error

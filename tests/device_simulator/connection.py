@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+import socket
 import ssl
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,11 @@ class BrokerAddress:
 
 class BrokerRefusedError(ConnectionError):
     """The broker answered, and said no."""
+
+
+def _send_at_once(_client: mqtt.Client, _data: Any, opened: Any) -> None:
+    """Let an answer not wait until the packet before it was acknowledged (Nagle's algorithm, RFC 896)."""
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Connection:
@@ -65,6 +71,7 @@ class Connection:
             client.tls_set_context(ssl.create_default_context(cafile=broker.ca_file))
         if will is not None:
             client.will_set(*will, qos=1)
+        client.on_socket_open = _send_at_once
         client.on_connect = self._paho_connect
         client.on_disconnect = self._paho_disconnect
         client.on_message = self._paho_message

@@ -15,7 +15,7 @@ from .dashboard import add_dashboard, dashboard
 from .fleet import Fleet, device_of
 from .installation import Installation
 from .intruder import ACCOUNT, Intruder
-from .plan import NODES, STOLEN, ZONES
+from .plan import CONTROL, FLOWER, NODES, STOLEN, ZONES
 from .tents import grow_tents
 from .waiting import settled
 
@@ -74,9 +74,13 @@ async def grow_room(
         devices = {name: device_of(device, installation.address(name)) for name, device in enrolled.items()}
         stolen = await stack.enter_async_context(devices[STOLEN.device_id])
         members = [(node, devices[node.device_id]) for node in NODES]
-        fleet = await stack.enter_async_context(Fleet(members, grow_tents(), report_every))
+        tents = grow_tents()
+        tents[FLOWER.name].outputs = devices[CONTROL.device_id].outputs.outputs
+        fleet = await stack.enter_async_context(Fleet(members, tents, report_every))
         await fleet.report_once()
         entity_ids = await installation.entity_ids()
+        await _light_up(installation, entity_ids)
+        await fleet.report_once()
         await _until_states(installation, {entity_ids[unique_id] for node in NODES for unique_id in node.unique_ids})
         first_states_s = time.monotonic() - begin
         await add_dashboard(installation.hass, dashboard(ZONES, NODES, entity_ids.__getitem__, hours=history_hours))
@@ -86,6 +90,14 @@ async def grow_room(
         await fleet.report_once()
         scene = await intruder.scene(stolen, enrolled[VICTIM], enrolled[KEY_PAIR_VICTIM])
         yield GrowRoom(installation, fleet, intruder, scene, events, entity_ids, first_states_s)
+
+
+async def _light_up(installation: Installation, entity_ids: dict[str, str]) -> None:
+    """Switch on what a tent in flower needs, as its grower would."""
+    lamp, fan = (entity_ids[f"{CONTROL.device_id}_output_{role}"] for role in ("grow_light", "exhaust"))
+    call = installation.hass.rest.call_service
+    await call("light", "turn_on", {"entity_id": lamp, "brightness_pct": 75})
+    await call("fan", "set_percentage", {"entity_id": fan, "percentage": 30})
 
 
 async def _until_refused(installation: Installation, intruder: Intruder) -> None:

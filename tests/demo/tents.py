@@ -1,7 +1,10 @@
 """The tents of the demo: rooms whose days pass quickly, with a lamp, a fan and a pump that keep them in order."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from tests.device_simulator.actuators import Output
+from tests.device_simulator.coupling import controls_of
 from tests.device_simulator.room import TANK_ML, Controls, Room
 
 from .plan import FLOWER, VEG
@@ -30,6 +33,8 @@ class Tent:
         self._light_percent = light_percent
         self._dry = dry
         self._pump_on = False
+        self.outputs: Mapping[str, Output] | None = None
+        """What drives the tent in place of the grower's settings: the outputs of a device."""
 
     def live(self, seconds: float) -> Room:
         """Let time pass outside the room, and a lot more of it inside."""
@@ -43,6 +48,8 @@ class Tent:
         return self.room
 
     def _controls(self) -> Controls:
+        if self.outputs is not None:
+            return controls_of(self.outputs)
         room = self.room
         hour = room.time_of_day_s / _HOUR_S
         dimmer = min(1.0, (hour - self._day[0]) / _DIMMED_HOURS, (self._day[1] - hour) / _DIMMED_HOURS)

@@ -204,7 +204,7 @@ async def test_principals_in_the_audit(room: Room) -> None:
     assert said["response"]["response_type"] == "action_done", said
     await room.device_is("circulation", on=True)
     await hass.config_flows.walk("mcp_server", {})
-    arguments = {"output": f"{NODE}/intake", "percent": 40, "reason": "the air stands still"}
+    arguments: dict[str, Any] = {"output": f"{NODE}/intake", "percent": 40, "reason": "the air stands still"}
     answer = await call_tool(hass, "grokmon__set_fan", arguments)
     assert answer["percent"] == 40
     assert room.on("intake")

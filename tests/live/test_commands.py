@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 NODE = "node"
 HOSTILE = "hostile"
 ZONE = "Tent"
-ACTUATORS = [
+ACTUATORS: list[dict[str, Any]] = [
     {"role": "grow_light"},
     {"role": "exhaust", "lease_s": 6},
     {"role": "irrigation", "interval_s": 0, "lease_s": 3, "ml_per_s": 20},

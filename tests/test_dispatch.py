@@ -397,9 +397,8 @@ async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, 
 
 async def test_identify(node: RoomDevice) -> None:
     """A device can be asked to show where it is."""
-    await node.room.hub.dispatcher.async_identify("node")
-    await node.room.settle()
-    assert node.protocol.counts.commands == 1
+    await node.room.act("button", "press", "node_identify")
+    assert node.protocol.commands[-1]["action"] == "identify"
 
 
 async def test_stopping_hub_leaves_nobody_waiting(node: RoomDevice) -> None:

@@ -9,8 +9,8 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import DOSE_SUFFIX, DeviceCoordinator
-from .entity import HubEntity, OutputEntity, ZoneEntity, follow_outputs, follow_zones
+from .coordinator import DOSE_SUFFIX, IDENTIFY, DeviceCoordinator
+from .entity import DeviceEntity, HubEntity, OutputEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones
 from .errors import translate_errors
 from .gateway.actuators import Actuator, Caller, Kind
 from .gateway.errors import Code, PolicyError
@@ -29,12 +29,30 @@ async def async_setup_entry(
     hub = entry.runtime_data
     async_add_entities([StopEverything(entry)])
     follow_zones(entry, async_add_entities, lambda zone: (StopZone(hub, zone), ResetInterlocks(hub, zone)))
+    follow_devices(entry, async_add_entities, {IDENTIFY: hub}, lambda device, hub: IdentifyButton(hub, device))
     follow_outputs(entry, async_add_entities, _create)
 
 
 def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[ButtonEntity]:
     if actuator.kind is Kind.PUMP:
         yield DoseButton(hub, coordinator, actuator)
+
+
+class IdentifyButton(DeviceEntity, ButtonEntity):
+    """Let a device show where it is."""
+
+    _attr_device_class = ButtonDeviceClass.IDENTIFY
+    _attr_entity_category = EntityCategory.DIAGNOSTIC
+
+    def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator) -> None:
+        super().__init__(coordinator, IDENTIFY, measured=True)
+        self._hub = hub
+
+    @override
+    @translate_errors
+    async def async_press(self) -> None:
+        """Ask it."""
+        await self._hub.dispatcher.async_identify(self._coordinator.device.device_id)
 
 
 class DoseButton(OutputEntity, ButtonEntity):

@@ -24,6 +24,7 @@ REJECTED: Final = "rejected"
 ACCEPTED: Final = "accepted"
 AUDIT: Final = "audit"
 AI_CONTROL: Final = "ai_control"
+IDENTIFY: Final = "identify"
 KEY_AGE: Final = "key_age"
 DIAGNOSTICS: Final = frozenset({CONNECTIVITY, LAST_SEEN, REJECTED, KEY_AGE})
 
@@ -39,7 +40,8 @@ def entity_keys(device: Device) -> frozenset[str]:
     """Return the keys of all entities of a device: its metrics, what follows from them, and the diagnostics."""
     metrics = device.metrics | {VPD} if derives_vpd(device.metrics) else device.metrics
     outputs = {make(actuator.name) for actuator in device.actuators for make in (output_key, fault_key)}
-    return metrics | DIAGNOSTICS | outputs
+    # Only a device that takes commands can be asked to show itself.
+    return metrics | DIAGNOSTICS | outputs | ({IDENTIFY} if outputs else set())
 
 
 def output_key(actuator: str) -> str:

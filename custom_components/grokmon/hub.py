@@ -159,17 +159,13 @@ class GrokmonHub:
         self._async_outputs_changed(key.device_id)
         await self._async_settings_changed()
 
-    async def async_stop_all(self, keys: list[Key], context: Context | None) -> dict[Key, Code | None]:
-        """Switch outputs off for whoever asks; return why it is not known of some that they are.
-
-        Raises CommandError when one of them is not known to be off.
-        """
+    async def async_stop_all(self, keys: list[Key], context: Context | None) -> None:
+        """Switch outputs off for whoever asks. Raises CommandError when one of them is not known to be off."""
         who = await self.callers.async_identify(context)
         outcome = await self.dispatcher.async_stop_outputs(keys, who)
         if open_ends := {key: code for key, code in outcome.items() if code is not None}:
             key, code = next(iter(open_ends.items()))
             raise CommandError(code, f"{key}: it ends when its lease is over")
-        return outcome
 
     @callback
     def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:

@@ -57,6 +57,7 @@ def test_plain_data_and_back(role: Role) -> None:
     [
         {"role": "laser"},
         {"role": None},
+        {"role": ["grow_light"]},
         {"name": "Lamp"},
         {"name": 7},
         {"colour": "red"},

@@ -101,3 +101,15 @@ def test_prefix_allowed(prefix: str) -> None:
 def test_prefix_refused(prefix: str) -> None:
     """Refuse prefixes with wildcards, empty levels, or of the broker's own."""
     assert topics.PREFIX_PATTERN.fullmatch(prefix) is None
+
+
+@pytest.mark.parametrize("prefix", ["grokmon", "farm/tent", "a/b/c/d"])
+def test_no_topic_slips_through_the_wildcard(prefix: str) -> None:
+    """The one subscription has every channel of every device under a nested prefix, and nothing deeper or shallower."""
+    filter_ = topics.subscription(prefix)
+    for channel in Channel:
+        topic = topics.uplink(prefix, "tent-1", channel)
+        assert matches(filter_, topic)
+        assert topics.split(prefix, topic) == ("tent-1", channel)
+    for other in ("v1/tent-1/up", "v1/tent-1/up/telemetry/more", "v1/a/b/up/ack", "v1/tent-1/down/command", "up/ack"):
+        assert not matches(filter_, f"{prefix}/{other}")

@@ -62,6 +62,8 @@ def test_changed_targets_are_of_their_stage_only() -> None:
         {"stages": {"flowering": {"light_hours": 25}}},
         {"stages": {"flowering": {"water_ml_day": -1}}},
         {"stages": {"flowering": {"temp_c": 20}}},
+        {"stages": {"flowering": {"temp_c": "az"}}},
+        {"stages": {"flowering": {"light_hours": "12"}}},
         {"stages": {"flowering": {"colour": 1}}},
     ],
 )

@@ -127,7 +127,7 @@ class Actuator:
         if unknown := data.keys() - known:
             raise RegistryError(Code.ACTUATOR_INVALID, min(unknown))
         role = data.get("role")
-        if role not in {each.value for each in Role}:
+        if type(role) is not str or role not in {each.value for each in Role}:
             raise RegistryError(Code.ACTUATOR_INVALID, "role")
         actuator = cls(**{**data, "role": Role(role), "name": data.get("name", role)})
         check(actuator)

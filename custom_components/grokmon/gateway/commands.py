@@ -35,11 +35,6 @@ def renewal(cid: str, order: Order, lease_s: int, wall: float) -> Claims:
     return body | {"actuator": order.key.actuator, "lease_s": lease_s}
 
 
-def stop(cid: str, wall: float) -> Claims:
-    """Return the body of the message that brings everything on a device to its safe state."""
-    return _body(cid, "stop", {}, wall)
-
-
 def identify(cid: str, wall: float) -> Claims:
     """Return the body of the message that makes a device show where it is."""
     return _body(cid, "identify", {}, wall)

@@ -17,6 +17,7 @@ from .models import Range
 
 DAY_S: Final = 86_400.0
 _HOUR_S: Final = 3600.0
+_MOST: Final = 100_000.0
 
 
 class Stage(StrEnum):
@@ -230,14 +231,18 @@ def check(zone: Zone) -> None:
         "stale_s": (settings.stale_s, 10.0, DAY_S),
     }
     for name, (value, low, high) in bounds.items():
-        if type(value) not in {int, float} or not low <= value <= high:
+        if not _in(value, low, high):
             raise RegistryError(Code.ZONE_INVALID, f"{name}: {low:g} to {high:g}")
     for stage, targets in zone.stages.items():
-        if not 0 <= targets.light_hours <= 24:  # noqa: PLR2004 - the hours of a day
-            raise RegistryError(Code.ZONE_INVALID, f"{stage}: light_hours: 0 to 24")
-        if not 0 <= targets.water_ml_day <= 1_000_000:  # noqa: PLR2004 - a cubic metre
-            raise RegistryError(Code.ZONE_INVALID, f"{stage}: water_ml_day")
+        daily = {"light_hours": (targets.light_hours, 24.0), "water_ml_day": (targets.water_ml_day, 1_000_000.0)}
+        for name, (value, high) in daily.items():
+            if not _in(value, 0.0, high):
+                raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name}: 0 to {high:g}")
         for name in TARGET_METRICS:
             wanted: Range = getattr(targets, name)
-            if not wanted.low < wanted.high:
+            if not (_in(wanted.low, -_MOST, _MOST) and _in(wanted.high, -_MOST, _MOST) and wanted.low < wanted.high):
                 raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name} is upside down")
+
+
+def _in(value: object, low: float, high: float) -> bool:
+    return type(value) in {int, float} and low <= value <= high  # type: ignore[operator] # a number, by its type

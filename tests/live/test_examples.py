@@ -362,6 +362,30 @@ async def test_readings_become_states_of_home_assistant(
     assert 20 < float(state["state"]) < 30
 
 
+async def test_commands_of_home_assistant_are_carried_out(
+    acting: Example, gateway: HomeAssistant, request: pytest.FixtureRequest
+) -> None:
+    """The full circle with the integration itself: service, command, output, answer, state, and off again."""
+    device_id = f"acting-{request.node.callspec.id}"
+    choices = {"device_id": device_id, "name": device_id, "actuators": [{"role": "exhaust"}, {"role": "irrigation"}]}
+    enrolled = await gateway.rest.call_service("grokmon", "enroll_device", choices, return_response=True)
+    settings = {"device_id": device_id, "key": enrolled["key"], "actuators": enrolled["actuators"]}
+    process = await acting.start(**settings)
+    fan = f"fan.{device_id.replace('-', '_')}_exhaust_fan"
+    await gateway.wait_for_state(fan, lambda found: found["state"] == "off", 20)
+    await gateway.rest.call_service("fan", "set_percentage", {"entity_id": fan, "percentage": 40})
+    state = await gateway.wait_for_state(fan, lambda found: found["state"] == "on", 20)
+    assert state["attributes"]["percentage"] == 40
+    pump = {"device_id": device_id, "amount_ml": 25}
+    await gateway.rest.call_service("grokmon", "irrigate", pump)
+    await until_logged(process, "output irrigation off")
+    await gateway.rest.call_service("grokmon", "stop", {"device_id": device_id})
+    await gateway.wait_for_state(fan, lambda found: found["state"] == "off", 20)
+    moves = driven(process)
+    assert "exhaust off 0" in moves[-2:]
+    assert {"exhaust on 40", "irrigation on", "irrigation off"} <= set(moves)
+
+
 async def test_says_what_its_outputs_do_before_anything_else(acting: Example, hub: FakeHub) -> None:
     """A state is the first message of the session, and everything is off."""
     await acting.start(interval=0.05)

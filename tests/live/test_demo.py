@@ -73,7 +73,7 @@ async def test_opens_and_ends(tmp_path: Path, end: signal.Signals) -> None:
             diagnostics = await rest.get(f"/api/diagnostics/config_entry/{access['entry_id']}")
         assert state is not None
         assert 12 < float(state["state"]) < 35
-        assert len(diagnostics["data"]["devices"]) == 7
+        assert len(diagnostics["data"]["devices"]) == 8
         started = psutil.Process(demo.pid).children(recursive=True)
         assert len(started) >= 2
         demo.send_signal(end)

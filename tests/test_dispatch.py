@@ -192,6 +192,23 @@ async def test_broker_that_is_away(node: RoomDevice) -> None:
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
 
 
+async def test_command_that_the_client_may_have_kept(node: RoomDevice) -> None:
+    """Where nobody knows whether a dose was sent, it stays spent, and the caller is told."""
+    room = node.room
+    before = room.mqtt.async_publish.side_effect
+
+    def fail(topic: str, payload: bytes, *rest: Any, **more: Any) -> Any:
+        if topic.endswith("/down/command"):
+            raise HomeAssistantError("the connection was lost")
+        return before(topic, payload, *rest, **more)
+
+    room.mqtt.async_publish.side_effect = fail
+    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent"
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, key=Key("node", "irrigation")) == 200
+    assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
+    assert [entry["event"] for entry in await room.audit("command_lost", "command_withdrawn")] == ["command_lost"]
+
+
 async def test_nothing_is_switched_on_that_cannot_be_recorded(
     node: RoomDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

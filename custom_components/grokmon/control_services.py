@@ -42,13 +42,13 @@ _STOP: Final = probatio.Schema({probatio.Optional(CONF_DEVICE_ID): cv.string, pr
 _OVERRIDE: Final = probatio.Schema(
     {
         probatio.Required(CONF_ZONE): cv.string,
-        probatio.Required(CONF_MINUTES): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=_MAX_MINUTES)),
+        probatio.Required(CONF_MINUTES): probatio.All(probatio.Coerce(int), probatio.Range(min=0, max=_MAX_MINUTES)),
     }
 )
 _RESET: Final = probatio.Schema({probatio.Required(CONF_ZONE): cv.string})
 _REHEARSE: Final = probatio.Schema(
     {
-        probatio.Optional(CONF_DAYS, default=7): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=30)),
+        probatio.Optional(CONF_DAYS, default=7): probatio.All(probatio.Coerce(int), probatio.Range(min=0, max=30)),
         probatio.Optional("zones", default={}): {cv.string: dict},
         probatio.Optional("limits", default={}): {cv.string: dict},
         probatio.Optional("ai_allowed"): cv.boolean,

@@ -39,6 +39,7 @@ _ERRORS: Final = {
     Fate.SUPERSEDED: Code.COMMAND_SUPERSEDED,
 }
 
+# Raises CommandError for what was certainly not sent, HomeAssistantError where nobody knows.
 type Publish = Callable[[Outbound], Awaitable[None]]
 
 
@@ -169,7 +170,7 @@ class Dispatcher:
         self._give_up(self.controller.configure(zones, list(self._gateway.registry), self.clock.now()))
 
     async def async_identify(self, device_id: str) -> None:
-        """Let a device show where it is."""
+        """Let a device show where it is. Raises GatewayError or HomeAssistantError when it cannot be told."""
         await self._publish(self._gateway.command(device_id, commands.identify(ulid_now(), self.clock.now().wall)))
 
     async def async_changed_by_hand(self) -> None:
@@ -262,11 +263,17 @@ class Dispatcher:
     async def _async_publish(self, message: Outbound, order: Order) -> None:
         try:
             await self._publish(message)
-        except HomeAssistantError as error:
+        except (CommandError, HomeAssistantError) as error:
             future = self._waiting.get(order.cid)
-            if future is not None and not future.done():
-                self._take_back(order, Code.COMMAND_NOT_SENT)
-                future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
+            if future is None or future.done():
+                return
+            if isinstance(error, CommandError):
+                self._take_back(order, error.code)
+            else:
+                # The client may have kept it, and send it once it is connected again.
+                self.controller.lose(order)
+                self._audit.record("command_lost", cid=order.cid)
+            future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:

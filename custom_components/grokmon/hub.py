@@ -21,7 +21,7 @@ from .alarms import Alarms
 from .approvals import Approvals
 from .audit_log import AuditLog
 from .callers import Callers
-from .const import CONF_AI_USERS, CONF_LIMITS, CONF_STAGE, CONF_TOPIC_PREFIX, DOMAIN
+from .const import CONF_AI_USERS, CONF_LIMITS, CONF_STAGE, CONF_TOPIC_PREFIX
 from .coordinator import AI_CONTROL, HubCoordinator
 from .dispatch import Dispatcher
 from .enrolment import Enrolment
@@ -311,7 +311,7 @@ class GrokmonHub:
     async def _async_publish_command(self, message: Outbound) -> None:
         """Publish a command. Nothing waits before the client has it: commands leave in the order of their counters."""
         if not mqtt.is_connected(self.hass):
-            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="broker_away")
+            raise CommandError(Code.COMMAND_NOT_SENT, "the broker is not connected")
         expiry = TTL_S if self._broker_expires else None
         await mqtt.async_publish(
             self.hass, message.topic, message.payload, _QOS, retain=False, message_expiry_interval=expiry

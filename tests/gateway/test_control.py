@@ -440,8 +440,19 @@ def test_late_refusal_of_a_removed_output(room: ControlRoom) -> None:
     pending = room.accept(OUTLET, on=True).order
     room.configure(node=node_of(Actuator(name="grow_light", role=Role.GROW_LIGHT)))
     assert room.answer(replace(order, cid="R" * 26))[0] is Fate.RENEWED
+    room.controller.lose(pending)
     assert room.answer(pending)[0] is Fate.LATE
     room.controller.withdraw(pending)
+
+
+def test_lost_order_stays_spent(room: ControlRoom) -> None:
+    """What may have arrived is paid for; a newer order for the output is left alone."""
+    first, second = room.accept(PUMP, amount_ml=100).order, room.accept(PUMP, on=False).order
+    room.controller.lose(first)
+    assert room.controller.outputs[PUMP].pending is second
+    room.controller.lose(second)
+    assert room.controller.outputs[PUMP].pending is None
+    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
 
 
 # Over a restart

@@ -131,13 +131,16 @@ class Controller:
         """Give up the orders that were not answered in time. Their doses stay in the books: they may have come."""
         overdue = [order for order in self._orders.values() if now.steady - order.at >= ACK_TIMEOUT_S]
         for order in overdue:
-            self._retire(order)
-            output = self.outputs[order.key]
-            if output.pending is order:
-                output.pending = None
-                # What may be on all the same is wanted by nobody.
-                output.wish = None
+            self.lose(order)
         return [Settled(Fate.TIMEOUT, order) for order in overdue]
+
+    def lose(self, order: Order) -> None:
+        """Give up an order that may or may not have arrived: what it gave stays in the books."""
+        self._retire(order)
+        output = self.outputs.get(order.key)
+        if output is not None and output.pending is order:
+            # What may be on all the same is wanted by nobody.
+            output.pending = output.wish = None
 
     def restarted(self, device_id: str) -> list[Settled]:
         """Give up what was on its way to a device that has started anew."""

@@ -96,7 +96,7 @@ async def test_fan_and_pump_and_number(node: RoomDevice) -> None:
     await room.let_pass(60)
     number = next(each.entity_id for each in room.entities("number"))
     await room.hass.services.async_call("number", "set_value", {"entity_id": number, "value": 100}, blocking=True)
-    button = next(each.entity_id for each in room.entities("button") if each.unique_id.endswith("_dose"))
+    button = next(each.entity_id for each in room.entities("button") if each.unique_id.endswith("_dose_now"))
     await room.hass.services.async_call("button", "press", {"entity_id": button}, blocking=True, context=room.admin)
     assert (await room.audit("command"))[-1]["params"] == {"on": True, "amount_ml": 100.0}
 

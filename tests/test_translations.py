@@ -341,8 +341,8 @@ def test_every_output_has_a_name() -> None:
     platforms = {Kind.LIGHT: "light", Kind.FAN: "fan", Kind.SWITCH: "switch", Kind.PUMP: "switch"}
     for role, kind in KIND_OF.items():
         assert "{number}" in TEXTS["entity"][platforms[kind]][role.value]["name"]
-    for platform in ("number", "button"):
-        assert "{number}" in TEXTS["entity"][platform][f"{Role.IRRIGATION}_dose"]["name"]
+    for platform, key in (("number", "irrigation_dose"), ("button", "irrigation_dose_now")):
+        assert "{number}" in TEXTS["entity"][platform][key]["name"]
 
 
 def test_device_has_a_name() -> None:

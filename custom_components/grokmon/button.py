@@ -9,7 +9,7 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import DOSE_SUFFIX, IDENTIFY, DeviceCoordinator
+from .coordinator import DOSE_NOW_SUFFIX, IDENTIFY, DeviceCoordinator
 from .entity import DeviceEntity, HubEntity, OutputEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones
 from .errors import translate_errors
 from .gateway.actuators import Actuator, Caller, Kind
@@ -59,7 +59,7 @@ class DoseButton(OutputEntity, ButtonEntity):
     """Give the amount that is set, now."""
 
     def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
-        super().__init__(hub, coordinator, actuator, DOSE_SUFFIX)
+        super().__init__(hub, coordinator, actuator, DOSE_NOW_SUFFIX)
 
     @override
     async def async_press(self) -> None:

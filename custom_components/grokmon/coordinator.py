@@ -17,7 +17,8 @@ type Refresh = Callable[[Context | None], None]
 
 # A pump has a number and a button beside its switch.
 DOSE_SUFFIX: Final = "_dose"
-ENTITY_SUFFIXES: Final = ("", DOSE_SUFFIX)
+DOSE_NOW_SUFFIX: Final = "_dose_now"
+ENTITY_SUFFIXES: Final = ("", DOSE_SUFFIX, DOSE_NOW_SUFFIX)
 CONNECTIVITY: Final = "connectivity"
 LAST_SEEN: Final = "last_seen"
 REJECTED: Final = "rejected"
@@ -63,7 +64,7 @@ class Coordinator:
 
     @callback
     def async_listen(self, key: str, refresh: Refresh) -> None:
-        """Call `refresh` when the value of a key changes."""
+        """Call `refresh` when the value of a key changes. A second entity on the same key would silence the first."""
         self._listeners[key] = refresh
 
     @callback

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
+from unittest.mock import Mock, patch
 
 from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
@@ -77,6 +78,16 @@ async def test_commands_are_not_retained_and_of_qos_1(node: RoomDevice) -> None:
     assert (command.qos, command.retain) == (1, False)
     claims = node.identity.verify_down(command.payload, "command")
     assert (claims["seq"], claims["action"], claims["lease_s"]) == (1, "set_switch", 300)
+
+
+async def test_commands_expire_on_a_broker_that_can_let_them(node: RoomDevice) -> None:
+    """On MQTT 5 the broker drops a command that it could not deliver in time; before that it has no way to."""
+    room = node.room
+    for protocol, expires in (("5", 10), ("3.1.1", None)):
+        entries = [Mock(data={"protocol": protocol})]
+        with patch.object(room.hass.config_entries, "async_loaded_entries", return_value=entries):
+            await room.act("switch", "turn_off", "node_output_outlet")
+        assert room.mqtt.async_publish.mock_calls[-1].kwargs == {"message_expiry_interval": expires}
 
 
 async def test_fan_and_pump_and_number(node: RoomDevice) -> None:

@@ -177,6 +177,17 @@ def test_only_sensors_of_the_zone_count() -> None:
     assert interlocks.tripped("nowhere") == frozenset()
 
 
+def test_only_news_are_worth_a_judgement() -> None:
+    """The same value again changes nothing, nor does what no rule looks at."""
+    interlocks = guarded(ALL, "temp_c", "ph")
+
+    def news(value: float, *flags: str, metric: str = "temp_c") -> bool:
+        return interlocks.observe("sensors", "z", {metric: value}, flags, 1)
+
+    assert [news(22.0), news(22.0), news(23.0), news(23.0, "temp_c"), news(23.0)] == [True, False, True, True, True]
+    assert not news(6.1, metric="ph")
+
+
 def test_removed_zone_is_forgotten() -> None:
     """A zone that is no more blocks nothing."""
     interlocks = guarded(ALL, "smoke")

@@ -196,9 +196,10 @@ class Controller:
         device = self._devices.get(reading.device_id)
         if device is None or device.zone is None or device.zone not in self.zones:
             return []
-        self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
+        news = self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
         self._watering.observe(device.zone, reading.values, now.steady)
-        tripped = self._judge_interlocks(now)
+        # Most readings change nothing that a rule looks at; what silence means is judged each second.
+        tripped = self._judge_interlocks(now) if news else []
         # Nothing waits for the next second where somebody could come to harm.
         return [*tripped, *self._sustain(now)] if tripped else []
 

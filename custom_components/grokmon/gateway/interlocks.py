@@ -4,7 +4,7 @@ A condition trips an interlock at once. Those that latch stay until an administr
 while the condition holds; the others end with some distance to their limit, so that nothing flutters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +47,8 @@ RULES: Final[Mapping[Interlock, Rule]] = {
     Interlock.HIGH_CO2: Rule(metrics=("co2_ppm",), covers=frozenset({Role.CO2_VALVE}), exhausts=True, stale_stops=True),
     Interlock.TANK_EMPTY: Rule(metrics=("float_switch", "tank_level_percent"), covers=_WATER),
 }
+
+_JUDGED: Final = frozenset(metric for rule in RULES.values() for metric in rule.metrics)
 
 
 @dataclass(slots=True)
@@ -98,15 +100,19 @@ class Interlocks:
         self._latched.pop(zone_id, None)
 
     def observe(
-        self, device_id: str, zone_id: str, values: Mapping[str, Value], flags: Iterable[str], now: float
-    ) -> None:
-        """Take over what a device measured; `flags` names the implausible."""
+        self, device_id: str, zone_id: str, values: Mapping[str, Value], flags: Collection[str], now: float
+    ) -> bool:
+        """Take over what a device measured, `flags` names the implausible; tell whether it is worth a judgement."""
         if (guard := self._guards.get(zone_id)) is None:
-            return
-        implausible = set(flags)
-        for name, value in values.items():
-            if (sensor := guard.sensors.get(name, {}).get(device_id)) is not None:
-                sensor.heard, sensor.value, sensor.plausible = now, value, name not in implausible
+            return False
+        news = False
+        for name in _JUDGED & values.keys():
+            if (sensor := guard.sensors.get(name, {}).get(device_id)) is None:
+                continue
+            plausible = name not in flags
+            news |= sensor.heard is None or sensor.value != values[name] or sensor.plausible != plausible
+            sensor.heard, sensor.value, sensor.plausible = now, values[name], plausible
+        return news
 
     def judge(self, now: float) -> list[tuple[str, Interlock, bool]]:
         """Bring every interlock up to date; return what tripped (True) and what ended (False), by zone."""

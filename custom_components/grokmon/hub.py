@@ -169,7 +169,8 @@ class GrokmonHub:
 
     @callback
     def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
-        """Change the growth stage of a zone."""
+        """Change the growth stage of a zone. Raises PolicyError."""
+        self.dispatcher.controller.policy.judge_stage(self.dispatcher.controller.zones[zone_id], stage, who)
         subentry = self._entry.subentries[zone_id]
         self.audit.record("stage", zone=zone_id, stage=stage.value, **who.as_dict())
         data = {**subentry.data, CONF_STAGE: stage.value}

@@ -7,6 +7,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .entity import ZoneEntity, follow_zones
+from .errors import translate_errors
 from .gateway.zones import Stage
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .zone import STAGE, ZoneCoordinator
@@ -38,6 +39,7 @@ class StageSelect(ZoneEntity, SelectEntity):
         return self._coordinator.zone.stage.value
 
     @override
+    @translate_errors
     async def async_select_option(self, option: str) -> None:
         """Change the stage."""
         who = await self._hub.callers.async_identify(self._context)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actuators import Actuator, Caller, Observed, Role
-from custom_components.grokmon.gateway.errors import Code
+from custom_components.grokmon.gateway.errors import Code, PolicyError
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
 from custom_components.grokmon.gateway.zones import InterlockSettings, Stage
@@ -224,6 +224,20 @@ def test_kill_switch_never_blocks_turning_off(room: ControlRoom) -> None:
     assert room.refused(EXHAUST, AI, percent=60).code is Code.AI_BLOCKED
     assert [action.key for action in room.pass_time(1) if hasattr(action, "key")] == [EXHAUST]
     room.set(EXHAUST, AI, on=False)
+
+
+def test_ai_moves_a_zone_forward_only(room: ControlRoom) -> None:
+    """An earlier stage has a longer light day: that would be a way out of the dark period."""
+    policy, zone = room.controller.policy, zone_of(stage=Stage.FLOWERING)
+    for stage in Stage:
+        policy.judge_stage(zone, stage, PERSON)
+    policy.judge_stage(zone, Stage.FLOWERING, AI)
+    policy.judge_stage(zone, Stage.HARVEST, AI)
+    with pytest.raises(PolicyError, match="ai_limit"):
+        policy.judge_stage(zone, Stage.VEGETATIVE, AI)
+    policy.ai_allowed = False
+    with pytest.raises(PolicyError, match="ai_blocked"):
+        policy.judge_stage(zone, Stage.HARVEST, AI)
 
 
 def test_compressor_rests() -> None:

@@ -15,7 +15,7 @@ from .interlocks import Interlocks
 from .ledger import DAY_S, HOUR_S, Ledger
 from .outputs import Output
 from .ratelimit import TokenBucket
-from .zones import Zone
+from .zones import Stage, Zone
 
 _MINUTE_S: Final = 60.0
 # Between the starts of two loads.
@@ -121,6 +121,19 @@ class Policy:
         wish = site.output.wish
         if wish is not None and wish.order.principal.caller is Caller.AI and not self.ai_allowed:
             raise PolicyError(Code.AI_BLOCKED, "the AI is switched off")
+
+    def judge_stage(self, zone: Zone, stage: Stage, who: Principal) -> None:
+        """Raise PolicyError when a caller may not bring a zone to a stage.
+
+        The AI moves it forward only: an earlier stage has longer light days, by which it could leave the dark period.
+        """
+        if who.caller is not Caller.AI:
+            return
+        if not self.ai_allowed:
+            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
+        order = list(Stage)
+        if order.index(stage) < order.index(zone.stage):
+            raise PolicyError(Code.AI_LIMIT, f"the AI moves {zone.name} forward only, not from {zone.stage} to {stage}")
 
     def start_delay(self, output: Output, now: float) -> float:
         """Return the seconds to wait before an output is switched on, and keep the place in the queue of loads."""

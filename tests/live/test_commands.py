@@ -238,6 +238,22 @@ async def test_smoke_in_the_middle_of_irrigation(room: Room) -> None:
     assert answer == {"reset": ["smoke"], "still_active": []}
 
 
+async def test_rehearsal_of_what_happened(room: Room) -> None:
+    """The commands of the audit trail and the readings of the recorder, under a policy with less water."""
+
+    async def rehearse() -> dict[str, Any]:
+        answer: dict[str, Any] = await room.installation.hass.rest.call_service(
+            "grokmon", "rehearse", {"days": 1, "zones": {ZONE: {"water_ml_day": 100}}}, return_response=True
+        )
+        return answer
+
+    # The recorder lags behind.
+    outcome = await settled(rehearse, lambda answer: answer["readings"] >= 2, WITHIN)
+    assert outcome["readings"] >= 2
+    codes = {refused["code"] for refused in outcome["refused"]}
+    assert {"budget_exceeded", "interlocked"} <= codes
+
+
 async def test_broker_that_dies(room: Room) -> None:
     """Outputs end by their leases while there is no broker, and everything works again with it."""
     await room.call("fan", "set_percentage", "exhaust", percentage=50)

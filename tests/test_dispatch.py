@@ -255,6 +255,35 @@ async def test_books_that_cannot_be_written(node: RoomDevice, monkeypatch: pytes
     await room.hub.dispatcher.async_stop()
 
 
+async def test_stop_overtakes_what_waits_for_the_disk(node: RoomDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose line is being written is never sent once somebody has switched off; nor is a cancelled one."""
+    room = node.room
+    flush, written = room.hub.audit.async_flush, asyncio.Event()
+
+    async def slow(**options: bool) -> None:
+        await written.wait()
+        await flush(**options)
+
+    monkeypatch.setattr(room.hub.audit, "async_flush", slow)
+    call = asyncio.ensure_future(turn_on(room, "node_output_irrigation"))
+    await room.until(lambda: room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on)
+    who = await room.hub.callers.async_identify(room.admin)
+    await room.hub.dispatcher.async_send(Command(key=Key("node", "irrigation"), on=False), who)
+    written.set()
+    assert await refused(call) == "command_superseded"
+    written.clear()
+    dose = Command(key=Key("node", "irrigation"), amount_ml=100)
+    cancelled = asyncio.ensure_future(room.hub.dispatcher.async_send(dose, who))
+    await room.until(lambda: room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    written.set()
+    await room.settle()
+    assert not any(change.on for change in node.protocol.outputs.log)
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, key=dose.key) == 0
+
+
 async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:
     """What is to stay on is renewed every third of its lease, by messages that can switch nothing on."""
     room = node.room

@@ -79,10 +79,10 @@ async def grow_room(
         fleet = await stack.enter_async_context(Fleet(members, tents, report_every))
         await fleet.report_once()
         entity_ids = await installation.entity_ids()
-        await _light_up(installation, entity_ids)
-        await fleet.report_once()
         await _until_states(installation, {entity_ids[unique_id] for node in NODES for unique_id in node.unique_ids})
         first_states_s = time.monotonic() - begin
+        # Now that every sensor is heard: without them safety could not be judged.
+        await _light_up(installation, entity_ids)
         await add_dashboard(installation.hass, dashboard(ZONES, NODES, entity_ids.__getitem__, hours=history_hours))
         async with asyncio.timeout(_WITHIN):
             await stolen.session_ready.wait()

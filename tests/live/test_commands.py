@@ -62,6 +62,11 @@ class Room:
         """Wait until Home Assistant shows a state."""
         assert await settled(lambda: self.state(name), lambda seen: seen == state, WITHIN) == state
 
+    async def smokes(self, state: str) -> None:
+        """Wait until Home Assistant has heard of smoke, or of none: without that nothing is switched on."""
+        hass = self.installation.hass
+        await hass.wait_for_state(self.entities[f"{NODE}_smoke"], lambda found: found["state"] == state)
+
     async def device_is(self, name: str, *, on: bool) -> None:
         """Wait until an output of the device is on or off."""
         async with asyncio.timeout(WITHIN):
@@ -114,6 +119,7 @@ async def room(installation: Installation) -> AsyncGenerator[Room]:
         room = Room(installation, device, await installation.entity_ids())
         await room.until("outlet", "off")
         await device.publish({"smoke": False})
+        await room.smokes("off")
         yield room
 
 
@@ -230,6 +236,7 @@ async def test_smoke_in_the_middle_of_irrigation(room: Room) -> None:
     await room.device_is("irrigation", on=False)
     assert time.monotonic() - began < 5
     await room.device.publish({"smoke": False})
+    await room.smokes("off")
     with pytest.raises(Exception, match=r"500|400"):
         await room.call("switch", "turn_on", "outlet")
     answer = await room.installation.hass.rest.call_service(

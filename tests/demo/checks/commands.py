@@ -129,6 +129,7 @@ async def _smoke(tent: _Tent) -> list[str]:
     safety.sensors.switches["smoke"] = False
     safety.report()
     await safety.device.drain()
+    problems += await tent.shows(tent.room.entity_ids[f"{_SAFETY}_smoke"], "off")
     problems += await tent.shows(tent.of_zone("interlock"), "smoke")
     if not await tent.call("fan", "turn_on", entity_id=tent.entity("exhaust")):
         problems.append("the fan went on while smoke is latched")

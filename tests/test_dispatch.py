@@ -1,7 +1,7 @@
 """Tests of commands: from a service call to an output and back, and everything that can come in between."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -47,7 +47,7 @@ def turn_on(room: Room, unique_id: str, **data: Any) -> Coroutine[Any, Any, None
     return room.act("homeassistant", "turn_on", unique_id, **data)
 
 
-async def refused(act: Coroutine[Any, Any, Any]) -> str:
+async def refused(act: Awaitable[Any]) -> str:
     """Return the translation key of what an act raises."""
     with pytest.raises(HomeAssistantError) as error:
         await act

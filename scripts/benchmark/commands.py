@@ -23,10 +23,11 @@ from tests.device_simulator.signing import b64decode, b64encode, compact_hs256, 
 from tests.stack.brokers import MosquittoBroker
 from tests.stack.home_assistant import HomeAssistant
 
+from .measure import BARE
+
 _ACCOUNTS = ("bench", "plug")
 _MQTT = "switch.plug"
 _SWITCH = {"name": "Plug", "command_topic": "plug/set", "state_topic": "plug/state", "qos": 1}
-_BARE: dict[str, Any] = {"recorder": None, "history": None, "logbook": None, "frontend": None, "config": None}
 _UNLIMITED = {
     "rate": 600,
     "hold_s": 0,
@@ -70,7 +71,7 @@ async def round_trips(count: int) -> tuple[list[float], list[float]]:
     theirs: list[float] = []
     with tempfile.TemporaryDirectory(prefix="grokmon-bench-") as folder:
         broker = MosquittoBroker(Path(folder) / "broker", None, accounts=_ACCOUNTS)
-        hass = HomeAssistant(Path(folder) / "hass", configuration={**_BARE, "mqtt": {"switch": [_SWITCH]}})
+        hass = HomeAssistant(Path(folder) / "hass", configuration={**BARE, "mqtt": {"switch": [_SWITCH]}})
         async with broker, hass:
             await hass.add_mqtt(broker)
             await hass.config_flows.walk("grokmon", {"topic_prefix": "grokmon"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import tempfile
 import time
+from typing import Any
 
 from tests.device_simulator.connection import BrokerAddress, Connection
 from tests.stack.brokers import MosquittoBroker
@@ -18,8 +19,11 @@ from .process import cpu_seconds, idle_share, resident_bytes, until_quiet
 
 _WARM_UP = 400
 _BREATH = 50
-# Everything that is not about MQTT is left out, on both sides.
-_BARE: dict[str, None] = {"recorder": None, "history": None, "logbook": None, "frontend": None, "config": None}
+# Everything that is not about MQTT is left out, on both sides, but for what every installation has loaded anyway.
+BARE: dict[str, Any] = {
+    **dict.fromkeys(("recorder", "history", "logbook", "frontend", "config")),
+    "conversation": {},
+}
 
 
 type Scenario = tuple[Callable[[int, Metrics], Wire], Sequence[Metrics]]
@@ -48,7 +52,7 @@ class Stand:
         """Set up a mode, and stop Home Assistant again."""
         with tempfile.TemporaryDirectory(prefix="grokmon-bench-") as folder:
             broker = MosquittoBroker(Path(folder) / "broker", None, accounts=["bench"])
-            hass = HomeAssistant(Path(folder) / "hass", configuration={**_BARE, **mode.configuration()})
+            hass = HomeAssistant(Path(folder) / "hass", configuration={**BARE, **mode.configuration()})
             async with broker:
                 async with hass:
                     await hass.add_mqtt(broker)

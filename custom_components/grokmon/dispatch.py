@@ -217,7 +217,10 @@ class Dispatcher:
     async def _async_book(self, order: Order) -> None:
         """Return when disk and audit trail have the order; take it back when they cannot."""
         try:
-            await asyncio.gather(self._audit.async_flush(mark=False), self._async_save_books(order))
+            if self._counts(order):
+                await asyncio.gather(self._audit.async_flush(mark=False), self._async_save())
+            else:
+                await self._audit.async_flush(mark=False)
         except (HomeAssistantError, OSError) as error:
             self._take_back(order, Code.AUDIT_UNAVAILABLE)
             raise PolicyError(Code.AUDIT_UNAVAILABLE, "the books cannot be written") from error
@@ -228,11 +231,11 @@ class Dispatcher:
             self._take_back(order, Code.AUDIT_UNAVAILABLE)
             raise PolicyError(Code.AUDIT_UNAVAILABLE, "the audit trail cannot be written")
 
-    async def _async_save_books(self, order: Order) -> None:
+    def _counts(self, order: Order) -> bool:
+        """Tell whether a budget is to be on the disk before anything moves."""
         command = order.command
         counts = command.amount_ml is not None or command.seconds is not None
-        if counts or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT:
-            await self._async_save()
+        return counts or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT
 
     async def _async_carry_out(self, order: Order) -> None:
         if not self.controller.is_current(order):
@@ -290,12 +293,12 @@ class Dispatcher:
         future = self._waiting.get(order.cid)
         if future is not None and not future.done():
             future.set_result(settled)
-        self._changed(order.key.device_id)
 
     @callback
     def _give_up(self, orders: Iterable[Order]) -> None:
         for order in orders:
             self._settle(Settled(Fate.FAILED, order, "abandoned"))
+            self._changed(order.key.device_id)
 
     @callback
     def _async_tick(self, _moment: datetime) -> None:

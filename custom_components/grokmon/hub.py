@@ -333,7 +333,8 @@ class GrokmonHub:
     def _async_outputs_changed(self, device_id: str) -> None:
         if (coordinator := self.enrolment.coordinators.get(device_id)) is not None:
             coordinator.async_show_outputs(self.dispatcher.controller.outputs_of(device_id))
-        self.zones.async_refresh()
+            if coordinator.device.zone in self.zones.coordinators:
+                self.zones.async_refresh_zone(coordinator.device.zone)
 
     def _name_of(self, identifier: str) -> str:
         """Return the name of a device or of a zone."""

@@ -59,9 +59,14 @@ class Zones:
     @callback
     def async_refresh(self) -> None:
         """Bring what the zones show up to date."""
+        for zone_id in self.coordinators:
+            self.async_refresh_zone(zone_id)
+
+    @callback
+    def async_refresh_zone(self, zone_id: str) -> None:
+        """Bring what one zone shows up to date."""
         now = self._dispatcher.clock.now()
-        for coordinator in self.coordinators.values():
-            coordinator.async_refresh(self._dispatcher.controller, self._devices.values(), now)
+        self.coordinators[zone_id].async_refresh(self._dispatcher.controller, self._devices.values(), now)
 
     def _register(self, zone_id: str, name: str) -> dr.DeviceEntry:
         return dr.async_get(self._hass).async_get_or_create(

@@ -65,6 +65,23 @@ class _Identity(DeviceIdentity):
         return key
 
 
+class _Device(HonestDevice):
+    """Answer as the plug does: at once, and not when the device's other work has had its turn."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._answers: set[asyncio.Task[None]] = set()
+
+    @override
+    def _received(self, topic: str, payload: bytes, retain: bool) -> None:
+        super()._received(topic, payload, retain)
+        if self._link is not None and (answer := self.protocol.next_answer(self._now())) is not None:
+            channel, signed = answer
+            task = asyncio.ensure_future(self._link.publish(self.identity.up(channel), signed))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+
 async def round_trips(count: int) -> tuple[list[float], list[float]]:
     """Return the times of so many commands in ms, ours and those of the MQTT switch, taken in turn."""
     ours: list[float] = []
@@ -118,7 +135,7 @@ async def _grokmon(hass: HomeAssistant, broker: MosquittoBroker) -> AsyncIterato
     account = broker.accounts["bench"]
     address = BrokerAddress(broker.host, broker.port, None, account.username, account.password)
     identity = _Identity.from_enrolment(enrolled)
-    async with HonestDevice(identity, address, actuators=specs_from(enrolled["actuators"])) as device:
+    async with _Device(identity, address, actuators=specs_from(enrolled["actuators"])) as device:
         async with asyncio.timeout(_WITHIN):
             await device.session_ready.wait()
         entities = await hass.websocket.call("config/entity_registry/list")

@@ -1,20 +1,33 @@
 """The private stores, on a real disk."""
 
+from base64 import standard_b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import replace
 import json
 from pathlib import Path
 import stat
 from typing import Any
 
-from homeassistant.core import HomeAssistant
+from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.models import Algorithm, DeviceStatus
-from custom_components.grokmon.store import SecurityRecord, SecurityStore, SessionStore
+from custom_components.grokmon.gateway.vault import Vault, VaultError
+from custom_components.grokmon.kek import Kek, KekSource
+from custom_components.grokmon.store import (
+    ControlStore,
+    SecurityRecord,
+    SecurityStore,
+    SessionStore,
+    async_remove_stores,
+)
 
 from .device_simulator.credentials import generate_key_pair, public_pem
 
+KEK = Kek(bytes(range(32)), KekSource.GENERATED)
+OTHER = Kek(bytes(range(1, 33)), KekSource.GENERATED)
 NOW = 1_763_850_000.25
 SESSIONS = {"tent-1": {"sid": "s" * 16, "boot": "b" * 22, "counters": {"telemetry": 7}, "retired": []}}
 
@@ -36,35 +49,212 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_new_store_is_empty(hass: HomeAssistant, path: Path) -> None:
-    """Reading a store that was never written makes no file."""
-    store = SecurityStore(hass)
-    await store.async_load()
-    assert (store.state.devices, store.state.site_keys) == ({}, {})
-    assert not list(path.parent.glob(path.name))
+def _on_disk(path: Path) -> bytes:
+    return path.read_bytes()
 
 
-async def test_credentials_survive(hass: HomeAssistant) -> None:
-    """Devices of every kind, their status and the site's keys come back as they were."""
-    store = SecurityStore(hass)
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _alter(path: Path, change: Callable[[Any], None]) -> None:
+    """Change what a store holds on the disk."""
+    file = json.loads(path.read_bytes())
+    change(file["data"])
+    path.write_text(json.dumps(file))
+
+
+def _break(path: Path) -> None:
+    """Let the disk refuse what is written to a store; what it holds is kept aside."""
+    if path.exists():
+        path.rename(path.with_suffix(".aside"))
+    path.mkdir(parents=True)
+
+
+def _repair(path: Path) -> None:
+    """Let the disk take a store again, which is as it was."""
+    path.rmdir()
+    if path.with_suffix(".aside").exists():
+        path.with_suffix(".aside").rename(path)
+
+
+def _store(hass: HomeAssistant, kek: Kek = KEK) -> SecurityStore:
+    return SecurityStore(hass, kek)
+
+
+async def _filled(hass: HomeAssistant, kek: Kek = KEK) -> SecurityStore:
+    """Return a store on the disk with devices of every kind, and the site's keys."""
+    store = _store(hass, kek)
     store.state.devices = {
         f"{algorithm.name.lower()}-{status}": _record(algorithm, status)
         for algorithm in Algorithm
         for status in DeviceStatus
     }
     store.state.site_keys = {name: credentials.new_site_key(name) for name in (Algorithm.ES256, Algorithm.EDDSA)}
+    store.state.backup_at = NOW
     await store.async_save()
-    again = SecurityStore(hass)
-    await again.async_load()
-    assert again.state.devices == store.state.devices
-    assert {name: credentials.private_pem(key) for name, key in again.state.site_keys.items()} == {
-        name: credentials.private_pem(key) for name, key in store.state.site_keys.items()
-    }
+    return store
+
+
+def _content(store: SecurityStore) -> tuple[Any, ...]:
+    """Return everything that a store holds, in a form that can be compared."""
+    state = store.state
+    site_keys = {name: credentials.private_pem(key) for name, key in state.site_keys.items()}
+    return state.devices, site_keys, state.audit_key, state.journal_key, state.backup_at
+
+
+async def _loaded(hass: HomeAssistant, kek: Kek = KEK) -> tuple[Any, ...]:
+    """Return what a store on the disk holds for whoever has this key."""
+    store = _store(hass, kek)
+    await store.async_load()
+    return _content(store)
+
+
+async def test_new_store_keeps_its_keys(hass: HomeAssistant, path: Path) -> None:
+    """Begin a store where there is none: its own keys must be the same ones at the next start."""
+    store = _store(hass)
+    await store.async_load()
+    assert (store.state.devices, store.state.site_keys, store.state.backup_at) == ({}, {}, None)
+    assert (len(store.state.audit_key), len(store.state.journal_key)) == (32, 32)
+    assert store.state.audit_key != store.state.journal_key
+    assert _mode(path) == 0o600
+    assert await _loaded(hass) == _content(store)
+    _remove(path)
+    assert (await _loaded(hass))[2:4] != _content(store)[2:4]
+
+
+async def test_everything_survives(hass: HomeAssistant) -> None:
+    """Devices of every kind, their status, the site's keys and the store's own come back as they were."""
+    store = await _filled(hass)
+    assert await _loaded(hass) == _content(store)
+
+
+# Sealed
+
+
+async def test_no_secret_on_the_disk(hass: HomeAssistant, path: Path) -> None:
+    """Nothing that opens a door is readable in the file, in whatever form."""
+    store = await _filled(hass)
+    devices, site_keys, audit_key, journal_key, _ = _content(store)
+    secrets = [record.credential.secret for record in devices.values() if record.credential.secret]
+    assert len(secrets) == 3
+    data = _on_disk(path)
+    for secret in (*secrets, audit_key, journal_key, KEK.key):
+        for form in (secret, secret.hex().encode(), urlsafe_b64encode(secret)[:43], standard_b64encode(secret)[:43]):
+            assert form not in data
+    assert b"PRIVATE KEY" not in data
+    for pem in site_keys.values():
+        for line in pem.splitlines():
+            assert line.encode() not in data
+    assert b"PUBLIC KEY" in data
+
+
+async def test_other_key(hass: HomeAssistant, path: Path) -> None:
+    """Whoever has another key gets nothing, is told which one it takes, and changes nothing."""
+    await _filled(hass)
+    before = _on_disk(path)
+    store = _store(hass, OTHER)
+    with pytest.raises(VaultError, match=Vault(KEK.key).key_id):
+        await store.async_load()
+    assert (store.state.devices, store.state.site_keys) == ({}, {})
+    assert _on_disk(path) == before
+
+
+async def test_neither_key(hass: HomeAssistant) -> None:
+    """A previous key that is not the right one either does not help."""
+    await _filled(hass)
+    with pytest.raises(VaultError):
+        await _loaded(hass, replace(OTHER, previous=bytes(32)))
+
+
+async def test_previous_key(hass: HomeAssistant, path: Path) -> None:
+    """The key before this one opens the store once more; from then on only the new one does."""
+    store = await _filled(hass)
+    assert await _loaded(hass, replace(OTHER, previous=KEK.key)) == _content(store)
+    assert Vault(KEK.key).key_id.encode() not in _on_disk(path)
+    assert await _loaded(hass, OTHER) == _content(store)
+    assert await _loaded(hass, replace(OTHER, previous=KEK.key)) == _content(store)
+    with pytest.raises(VaultError):
+        await _loaded(hass, KEK)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda data: data["devices"]["hs256-active"].update(secret=data["devices"]["hs256-revoked"]["secret"]),
+        lambda data: data["devices"].update({"thief": data["devices"]["hs256-active"]}),
+        lambda data: data["site_keys"].update(ES256=data["site_keys"]["EdDSA"]),
+        lambda data: data.update(audit_key=data["journal_key"]),
+        lambda data: data.update(journal_key=data["audit_key"]),
+        lambda data: data.update(audit_key="in the clear"),
+    ],
+    ids=["other device", "other name", "other algorithm", "audit", "journal", "not sealed"],
+)
+async def test_moved_secret_is_refused(hass: HomeAssistant, path: Path, move: Callable[[Any], None]) -> None:
+    """A secret counts only where it was sealed for."""
+    await _filled(hass)
+    _alter(path, move)
+    with pytest.raises(VaultError):
+        await _loaded(hass)
+
+
+# Sealed anew
+
+
+async def test_sealed_anew(hass: HomeAssistant) -> None:
+    """Another key takes over at once, and for every write that follows."""
+    store = await _filled(hass)
+    await store.async_reseal(OTHER)
+    assert store.kek == OTHER
+    assert await _loaded(hass, OTHER) == _content(store)
+    with pytest.raises(VaultError):
+        await _loaded(hass, KEK)
+    store.state.devices["late"] = _record(Algorithm.HS256)
+    await store.async_save()
+    assert await _loaded(hass, OTHER) == _content(store)
+
+
+async def test_disk_fails_while_it_is_sealed_anew(hass: HomeAssistant, path: Path) -> None:
+    """Where the disk fails, the key before stays in force, on the disk and in what is written next."""
+    store = await _filled(hass)
+    _break(path)
+    with pytest.raises(HomeAssistantError) as failed:
+        await store.async_reseal(OTHER)
+    assert failed.value.translation_key == "store_not_written"
+    assert store.kek == KEK
+    _repair(path)
+    assert await _loaded(hass) == _content(store)
+    store.state.devices["late"] = _record(Algorithm.HS256)
+    await store.async_save()
+    assert await _loaded(hass) == _content(store)
+
+
+async def test_backup_is_marked(hass: HomeAssistant) -> None:
+    """A mark is on the disk until it is taken away."""
+    store = _store(hass)
+    await store.async_load()
+    for mark in (NOW, None):
+        await store.async_mark_backup(mark)
+        assert (await _loaded(hass))[-1] == mark
+
+
+async def test_mark_that_was_not_written_is_not_written_later(hass: HomeAssistant, path: Path) -> None:
+    """A backup that was not made, since it could not be marked, leaves no mark for the next write."""
+    store = _store(hass)
+    _break(path)
+    with pytest.raises(HomeAssistantError):
+        await store.async_mark_backup(NOW)
+    _repair(path)
+    await store.async_save()
+    assert (await _loaded(hass))[-1] is None
+
+
+# On the disk
 
 
 async def test_only_the_owner_may_read(hass: HomeAssistant, path: Path) -> None:
     """Credentials and sessions are for Home Assistant alone, after every write."""
-    store, sessions = SecurityStore(hass), SessionStore(hass)
+    store, sessions = _store(hass), SessionStore(hass)
     for device_id in ("tent-1", "tent-2"):
         store.state.devices[device_id] = _record(Algorithm.HS256)
         await store.async_save()
@@ -75,9 +265,9 @@ async def test_only_the_owner_may_read(hass: HomeAssistant, path: Path) -> None:
 
 async def test_failed_write_is_an_error(hass: HomeAssistant, path: Path) -> None:
     """Home Assistant only logs a write that fails; what is not on the disk was not saved."""
-    store = SecurityStore(hass)
+    store = _store(hass)
     store.state.devices["tent-1"] = _record(Algorithm.HS256)
-    path.parent.joinpath(path.name).mkdir(parents=True)
+    _break(path)
     with pytest.raises(HomeAssistantError) as failed:
         await store.async_save()
     assert failed.value.translation_key == "store_not_written"
@@ -96,29 +286,39 @@ async def test_what_is_read_back_counts(
         path.write_text(found)
 
     monkeypatch.setattr("homeassistant.helpers.storage.Store._write_prepared_data", lose)
-    store = SecurityStore(hass)
+    store = _store(hass)
     store.state.devices["tent-1"] = _record(Algorithm.HS256)
     with pytest.raises(HomeAssistantError):
         await store.async_save()
 
 
-async def test_removed_store_is_gone(hass: HomeAssistant, path: Path) -> None:
-    """Removing deletes the file; there being none is no error."""
-    store, sessions = SecurityStore(hass), SessionStore(hass)
-    store.state.devices["tent-1"] = _record(Algorithm.HS256)
-    await store.async_save()
+async def test_removed_stores_are_gone(hass: HomeAssistant, path: Path) -> None:
+    """Removing deletes all files; there being none is no error."""
+    store, sessions = await _filled(hass), SessionStore(hass)
     await sessions.async_put(SESSIONS, NOW)
+    await ControlStore(hass).async_save(dict)
+    assert len(list(path.parent.glob("grokmon.*"))) == 3
     for _ in range(2):
-        await store.async_remove()
         await sessions.async_remove()
-    assert not list(path.parent.glob("grokmon.*"))
+        await async_remove_stores(hass)
+        assert not list(path.parent.glob("grokmon.*"))
+    assert await _loaded(hass) != _content(store)
 
 
 def test_record_hides_its_secret() -> None:
     """A record that gets into a log or a trace does not tell the key."""
     record = _record(Algorithm.HS256)
     assert repr(record.credential.secret) not in repr(record)
-    assert json.dumps(record.as_dict())
+    written = record.as_dict(Vault(KEK.key), "device/tent-1")
+    assert record.credential.secret.hex() not in json.dumps(written)
+    assert SecurityRecord.from_dict(written, Vault(KEK.key).unseal, "device/tent-1") == record
+
+
+async def test_state_hides_its_secrets(hass: HomeAssistant) -> None:
+    """What holds everything does not tell it."""
+    store = await _filled(hass)
+    for secret in (store.state.audit_key, store.state.journal_key, KEK.key):
+        assert repr(secret) not in repr(store.state) + repr(store.kek)
 
 
 # Sessions
@@ -140,3 +340,25 @@ async def test_sessions_grow_old(hass: HomeAssistant, path: Path, later: float, 
     await SessionStore(hass).async_put(SESSIONS, NOW)
     assert await SessionStore(hass).async_take(NOW + later) == (SESSIONS if kept else {})
     assert not path.with_name("grokmon.sessions").exists()
+
+
+# What the way out has to remember
+
+
+async def test_control_store(hass: HomeAssistant, path: Path) -> None:
+    """What was saved comes back; what is not on the disk was not saved."""
+    store, control = ControlStore(hass), path.with_name("grokmon.control")
+    assert await store.async_load() is None
+    await store.async_save(lambda: {"spent": 1})
+    assert await ControlStore(hass).async_load() == {"spent": 1}
+    assert _mode(control) == 0o600
+    _break(control)
+    with pytest.raises(HomeAssistantError) as failed:
+        await store.async_save(lambda: {"spent": 2})
+    assert failed.value.translation_key == "store_not_written"
+    # Home Assistant writes it when everything else has ended; there is nothing to read back before.
+    hass.set_state(CoreState.stopping)
+    await store.async_save(lambda: {"spent": 3})
+    hass.set_state(CoreState.running)
+    _repair(control)
+    assert await ControlStore(hass).async_load() == {"spent": 1}

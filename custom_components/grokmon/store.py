@@ -1,14 +1,15 @@
 """Security state on disk: credentials, the site's keys, and the sessions of a graceful stop.
 
-Config entries are stored readable by everybody; these files are private. A write is read back before it counts.
+Config entries are stored readable by everybody; these files are private, and what is secret in them is sealed. A write
+is read back before it counts.
 """
 
 import asyncio
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, Final, cast
 
 from homeassistant.core import HomeAssistant
@@ -18,8 +19,12 @@ from homeassistant.helpers.storage import Store
 from .const import DOMAIN
 from .gateway import credentials
 from .gateway.models import Algorithm, Credential, DeviceStatus, PrivateKey
+from .gateway.vault import KEK_BYTES, Vault, VaultError
+from .kek import Kek
 
 _VERSION: Final = 1
+_AUDIT: Final = "audit"
+_JOURNAL: Final = "journal"
 # A stop and a start belong together within this time; older sessions may come from a restored copy of the disk, whose
 # counters would let recorded messages in. A device without its session gets a new one within seconds.
 _SESSIONS_MAX_AGE: Final = 120.0
@@ -33,26 +38,26 @@ class SecurityRecord:
     status: DeviceStatus = DeviceStatus.ACTIVE
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SecurityRecord:
-        """Return the record that `as_dict` wrote."""
+    def from_dict(cls, data: Mapping[str, Any], unseal: Callable[[str, str], bytes], owner: str) -> SecurityRecord:
+        """Return the record that `as_dict` wrote. Raises VaultError when its key cannot be unsealed."""
         return cls(
             Credential(
                 key_id=data["key_id"],
                 algorithm=Algorithm(data["algorithm"]),
                 created=data["created"],
-                secret=b64decode(data["secret"]),
+                secret=unseal(data["secret"], owner) if data["secret"] else b"",
                 public_key=data["public_key"],
             ),
             DeviceStatus(data["status"]),
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON."""
+    def as_dict(self, vault: Vault, owner: str) -> dict[str, Any]:
+        """Return the record as JSON, its key sealed for its owner."""
         return {
             "key_id": self.credential.key_id,
             "algorithm": self.credential.algorithm.value,
             "created": self.credential.created,
-            "secret": b64encode(self.credential.secret).decode(),
+            "secret": vault.seal(self.credential.secret, owner) if self.credential.secret else "",
             "public_key": self.credential.public_key,
             "status": self.status.value,
         }
@@ -60,46 +65,107 @@ class SecurityRecord:
 
 @dataclass(slots=True)
 class SecurityState:
-    """Everything that the security store holds."""
+    """Everything that the security store holds.
+
+    `audit_key` signs checkpoints, `journal_key` encrypts what is staged. `backup_at` is set while a backup is made: who
+    starts with it was restored from one.
+    """
 
     devices: dict[str, SecurityRecord] = field(default_factory=dict)
     site_keys: dict[Algorithm, PrivateKey] = field(default_factory=dict)
+    audit_key: bytes = field(default_factory=lambda: token_bytes(KEK_BYTES), repr=False)
+    journal_key: bytes = field(default_factory=lambda: token_bytes(KEK_BYTES), repr=False)
+    backup_at: float | None = None
 
 
 class SecurityStore:
     """The private store of credentials and keys."""
 
-    def __init__(self, hass: HomeAssistant) -> None:
+    def __init__(self, hass: HomeAssistant, kek: Kek) -> None:
         self._hass = hass
+        self.kek = kek
+        self._vault = Vault(kek.key)
+        self._previous = Vault(kek.previous) if kek.previous is not None else None
         self._store: Store[dict[str, Any]] = Store(
             hass, _VERSION, f"{DOMAIN}.security", private=True, atomic_writes=True
         )
         self._lock = asyncio.Lock()
+        self.rotating = asyncio.Lock()
         self.state = SecurityState()
 
     async def async_load(self) -> None:
-        """Read the store."""
-        data = await self._store.async_load() or {"devices": {}, "site_keys": {}}
+        """Read the store, or begin one. Raises VaultError when the key-encryption key is not the one it needs."""
+        data = await self._store.async_load()
+        if data is None:
+            await self.async_save()
+            return
         self.state = SecurityState(
-            {device_id: SecurityRecord.from_dict(record) for device_id, record in data["devices"].items()},
-            {Algorithm(name): credentials.load_site_key(pem) for name, pem in data["site_keys"].items()},
+            {
+                device_id: SecurityRecord.from_dict(record, self._unseal, _owner(device_id))
+                for device_id, record in data["devices"].items()
+            },
+            {
+                Algorithm(name): credentials.load_site_key(self._unseal(sealed, f"site/{name}").decode())
+                for name, sealed in data["site_keys"].items()
+            },
+            self._unseal(data["audit_key"], _AUDIT),
+            self._unseal(data["journal_key"], _JOURNAL),
+            data["backup_at"],
         )
+        if self._previous is not None:
+            # From here on nothing needs the key before this one.
+            await self.async_save()
+
+    async def async_reseal(self, kek: Kek) -> None:
+        """Seal everything with another key-encryption key. Raises HomeAssistantError when the disk does not hold it."""
+        before = (self.kek, self._vault)
+        self.kek, self._vault = kek, Vault(kek.key)
+        try:
+            await self.async_save()
+        except BaseException:
+            self.kek, self._vault = before
+            raise
 
     async def async_save(self) -> None:
         """Write the store, and read it back. Raises HomeAssistantError when the disk does not hold what was written."""
         # One after the other, or one save would read back what the next one wrote.
         async with self._lock:
-            data = {
-                "devices": {device_id: record.as_dict() for device_id, record in self.state.devices.items()},
-                "site_keys": {name.value: credentials.private_pem(key) for name, key in self.state.site_keys.items()},
-            }
+            data = self._sealed()
             await self._store.async_save(data)
             if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
                 raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
-    async def async_remove(self) -> None:
-        """Delete the store."""
-        await self._store.async_remove()
+    async def async_mark_backup(self, at: float | None) -> None:
+        """Note that a backup is being made since `at`, or none. Raises HomeAssistantError."""
+        before, self.state.backup_at = self.state.backup_at, at
+        try:
+            await self.async_save()
+        except BaseException:
+            self.state.backup_at = before
+            raise
+
+    def _sealed(self) -> dict[str, Any]:
+        state, vault = self.state, self._vault
+        return {
+            "devices": {
+                device_id: record.as_dict(vault, _owner(device_id)) for device_id, record in state.devices.items()
+            },
+            "site_keys": {
+                name.value: vault.seal(credentials.private_pem(key).encode(), f"site/{name.value}")
+                for name, key in state.site_keys.items()
+            },
+            "audit_key": vault.seal(state.audit_key, _AUDIT),
+            "journal_key": vault.seal(state.journal_key, _JOURNAL),
+            "backup_at": state.backup_at,
+        }
+
+    def _unseal(self, sealed: str, owner: str) -> bytes:
+        try:
+            return self._vault.unseal(sealed, owner)
+        except VaultError:
+            if self._previous is None:
+                raise
+            return self._previous.unseal(sealed, owner)
 
 
 class SessionStore:
@@ -153,9 +219,15 @@ class ControlStore:
             if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
                 raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
-    async def async_remove(self) -> None:
-        """Delete the store."""
-        await self._store.async_remove()
+
+async def async_remove_stores(hass: HomeAssistant) -> None:
+    """Delete all stores, and with them every credential."""
+    for name in ("security", "sessions", "control"):
+        await Store[dict[str, Any]](hass, _VERSION, f"{DOMAIN}.{name}", private=True).async_remove()
+
+
+def _owner(device_id: str) -> str:
+    return f"device/{device_id}"
 
 
 def _data_in(path: Path) -> Any:

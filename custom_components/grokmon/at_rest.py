@@ -1,0 +1,87 @@
+"""Data at rest: the key-encryption key of this start, its rotation, and what is said about it."""
+
+import os
+from pathlib import Path
+from shutil import rmtree
+from typing import Final
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import ConfigEntryError, HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import issue_registry as ir
+
+from .const import DOMAIN
+from .gateway.vault import VaultError
+from .kek import FILE_NAME, Kek, KekError, KekSource, forget_previous, load_kek, replace_generated
+from .store import SecurityStore
+
+ISSUE_KEK_GENERATED: Final = "kek_generated"
+
+
+def folder_of(hass: HomeAssistant) -> Path:
+    """Return the folder of what is not in Home Assistant's own storage."""
+    return Path(hass.config.path(DOMAIN))
+
+
+async def async_open_store(hass: HomeAssistant) -> SecurityStore:
+    """Return the security store, unsealed. Raises ConfigEntryError when its key is not to be had."""
+    folder = folder_of(hass)
+    try:
+        kek = await hass.async_add_executor_job(load_kek, folder, dict(os.environ))
+        store = SecurityStore(hass, kek)
+        await store.async_load()
+    except (KekError, VaultError, OSError) as error:
+        raise ConfigEntryError(
+            translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
+        ) from error
+    if kek.source is KekSource.GENERATED:
+        await hass.async_add_executor_job(forget_previous, folder)
+    _tell(hass, kek)
+    return store
+
+
+async def async_rotate_kek(hass: HomeAssistant, store: SecurityStore) -> None:
+    """Seal everything with a new key-encryption key.
+
+    Raises ServiceValidationError for one that comes from elsewhere: whoever keeps it there replaces it there.
+    """
+    source = store.kek.source
+    if source is not KekSource.GENERATED:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="kek_elsewhere", translation_placeholders={"source": source}
+        )
+    folder = folder_of(hass)
+    # In this order, a crash at any moment leaves a key on the disk that opens the store.
+    async with store.rotating:
+        try:
+            await store.async_reseal(await hass.async_add_executor_job(replace_generated, folder))
+            await hass.async_add_executor_job(forget_previous, folder)
+        except (KekError, OSError) as error:
+            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written") from error
+
+
+async def async_forget(hass: HomeAssistant) -> None:
+    """Delete the generated key-encryption key, and what is staged: no key opens it any more."""
+    folder = folder_of(hass)
+    ir.async_delete_issue(hass, DOMAIN, ISSUE_KEK_GENERATED)
+
+    def delete() -> None:
+        forget_previous(folder)
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        rmtree(folder / "staging", ignore_errors=True)
+
+    await hass.async_add_executor_job(delete)
+
+
+@callback
+def _tell(hass: HomeAssistant, kek: Kek) -> None:
+    if kek.source is not KekSource.GENERATED:
+        ir.async_delete_issue(hass, DOMAIN, ISSUE_KEK_GENERATED)
+        return
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        ISSUE_KEK_GENERATED,
+        is_fixable=False,
+        severity=ir.IssueSeverity.WARNING,
+        translation_key=ISSUE_KEK_GENERATED,
+    )

@@ -1,0 +1,183 @@
+"""Backups: what is on the disk while one is made, and a start from one."""
+
+from datetime import UTC, datetime
+import json
+from pathlib import Path
+from shutil import copytree, rmtree
+
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import issue_registry as ir
+import pytest
+
+from custom_components.grokmon.backup import async_post_backup, async_pre_backup
+from custom_components.grokmon.const import DOMAIN
+
+from .common import START, Room, RoomDevice
+
+
+def _issue(room: Room) -> ir.IssueEntry | None:
+    return ir.async_get(room.hass).async_get_issue(DOMAIN, "restored")
+
+
+def _folders(room: Room) -> list[tuple[Path, Path]]:
+    """Return the folders of a backup, and where the backup keeps them."""
+    backup = Path(room.hass.config.path("backup"))
+    return [(room.storage, backup / "storage"), (Path(room.hass.config.path(DOMAIN)), backup / "grokmon")]
+
+
+def _copy(room: Room) -> None:
+    """Make a backup of the disk as it is."""
+    for folder, kept in _folders(room):
+        copytree(folder, kept)
+
+
+def _restore(room: Room) -> None:
+    """Put the disk back as it was when the backup was made."""
+    for folder, kept in _folders(room):
+        rmtree(folder)
+        copytree(kept, folder)
+
+
+def _staged(room: Room) -> list[str]:
+    return sorted(path.name for path in Path(room.hass.config.path(DOMAIN, "staging")).iterdir())
+
+
+def _checkpoints(room: Room) -> str:
+    """Return all that lies beside the trail."""
+    return "".join(path.read_text() for path in sorted(room.audit_path.parent.glob("*checkpoint*")))
+
+
+def _last_line(room: Room) -> int:
+    line: int = json.loads(room.audit_path.read_text().splitlines()[-1])["n"]
+    return line
+
+
+async def _stop(room: Room) -> None:
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+
+
+async def _back_up(room: Room) -> None:
+    """Make a backup as Home Assistant does."""
+    await async_pre_backup(room.hass)
+    _copy(room)
+    await async_post_backup(room.hass)
+    await room.settle()
+
+
+async def test_mark_is_there_while_a_backup_is_made(tent: RoomDevice) -> None:
+    """The store is marked from before a backup until after it."""
+    room = tent.room
+    assert room.stored()["backup_at"] is None
+    await async_pre_backup(room.hass)
+    assert room.stored()["backup_at"] == room.now
+    await async_post_backup(room.hass)
+    assert room.stored()["backup_at"] is None
+    events = [entry["event"] for entry in await room.audit("backup_begun", "backup_ended", "verified")]
+    assert events == ["backup_begun", "backup_ended", "verified"]
+    assert room.hub.keeper.verified_at == room.now
+
+
+async def test_everything_is_on_the_disk_before_a_backup(tent: RoomDevice) -> None:
+    """What waits is written, and a checkpoint says up to where the trail of the backup goes."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    await tent.send(b"nonsense")
+    before = _checkpoints(room)
+    await async_pre_backup(room.hass)
+    assert _staged(room) == ["quarantine-2026-11-23.journal", "telemetry-2026-11-23.journal"]
+    assert room.audit_on_disk()[-1]["event"] == "backup_begun"
+    assert _checkpoints(room) != before
+    assert room.hub.audit.checkpoint == room.hub.audit.entries == _last_line(room)
+
+
+async def test_start_after_a_backup_is_no_restore(tent: RoomDevice) -> None:
+    """Who made a backup and starts again was not restored."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    await _back_up(room)
+    await room.reload()
+    assert await room.audit("restored") == []
+    assert _issue(room) is None
+    await tent.send(tent.sign_reading({"temp_c": 22.5}))
+    assert room.state("tent-1_temp_c").state == "22.5"
+
+
+async def test_restore_is_told(tent: RoomDevice) -> None:
+    """Who starts from a backup knows it, tells it once, and asks for the devices to be looked through."""
+    room = tent.room
+    await _back_up(room)
+    await room.let_pass(3600)
+    await _stop(room)
+    _restore(room)
+    assert await room.set_up()
+    at = datetime.fromisoformat(START).timestamp()
+    assert await room.audit("restored") == [{"event": "restored", "backup_at": round(at)}]
+    assert room.stored()["backup_at"] is None
+    issue = _issue(room)
+    assert issue is not None
+    assert (issue.severity, issue.is_fixable, issue.is_persistent) == (ir.IssueSeverity.ERROR, True, True)
+    assert issue.data == {"issue": "restored"}
+    shown = datetime.fromtimestamp(at, UTC).isoformat(" ", "minutes")
+    assert issue.translation_placeholders == {"at": shown}
+    await room.reload()
+    assert len(await room.audit("restored")) == 1
+    assert _issue(room) is not None
+
+
+async def test_restore_drops_kept_sessions(tent: RoomDevice) -> None:
+    """A message from before a restore does not get in again: its counter is unknown, so its session is, too."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    await async_pre_backup(room.hass)
+    recorded = tent.sign_reading({"temp_c": 30.0})
+    await _stop(room)
+    assert room.stored("sessions")["sessions"].keys() == {"tent-1"}
+    assert await room.set_up()
+    assert not (room.storage / "grokmon.sessions").exists()
+    assert await room.audit("restored") != []
+    await tent.send(recorded)
+    assert room.hub.refused_by_code("tent-1") == {"session_unknown": 1}
+    await tent.hello()
+    await tent.report({"temp_c": 22.5})
+    assert room.state("tent-1_temp_c").state == "22.5"
+
+
+async def test_backup_that_cannot_be_marked(tent: RoomDevice) -> None:
+    """A backup that nobody could tell from the present is not made, and the next start is no restore."""
+    room = tent.room
+    room.break_store()
+    with pytest.raises(HomeAssistantError) as failed:
+        await async_pre_backup(room.hass)
+    assert failed.value.translation_key == "store_not_written"
+    room.repair_store()
+    # A supervisor that was refused does not say that the backup is over; any later change writes the store.
+    await room.enrol("tent-2")
+    await room.reload()
+    assert await room.audit("restored") == []
+    assert _issue(room) is None
+
+
+async def test_disk_fails_while_staged_is_written_before_a_backup(tent: RoomDevice) -> None:
+    """What cannot be staged does not keep a backup from being made."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    (Path(room.hass.config.path(DOMAIN)) / "staging").touch()
+    await async_pre_backup(room.hass)
+    assert room.stored()["backup_at"] == room.now
+
+
+async def test_hub_is_not_there(hass: HomeAssistant) -> None:
+    """Without a hub there is nothing to do."""
+    await async_pre_backup(hass)
+    await async_post_backup(hass)
+
+
+async def test_hub_is_unloaded(tent: RoomDevice) -> None:
+    """A hub that is unloaded has everything on the disk already."""
+    room = tent.room
+    await _stop(room)
+    before = room.stored()
+    await async_pre_backup(room.hass)
+    await async_post_backup(room.hass)
+    assert room.stored() == before

@@ -36,11 +36,13 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 )
 
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.gateway.audit import segment_name
 from custom_components.grokmon.hub import GrokmonConfigEntry, GrokmonHub
 
 from .device_simulator.actuators import Outputs, specs_from
 from .device_simulator.credentials import DeviceIdentity, PrivateKey
 from .device_simulator.protocol import DeviceProtocol
+from .trail import flat
 
 _LOOKS: Final = 500
 _LOOK_EVERY: Final = 0.005
@@ -253,7 +255,7 @@ class Room:
     @property
     def audit_path(self) -> Path:
         """Return where the audit file is."""
-        return Path(self.hass.config.path(DOMAIN, "audit", "audit.jsonl"))
+        return Path(self.hass.config.path(DOMAIN, "audit", segment_name(1)))
 
     def put_audit_file(self, text: str) -> None:
         """Put an audit file in place before the integration is set up."""
@@ -262,8 +264,7 @@ class Room:
 
     def audit_on_disk(self) -> list[dict[str, Any]]:
         """Return the entries that the audit file holds now, without what chains them."""
-        entries = [json.loads(line) for line in self.audit_path.read_text().splitlines()]
-        return [{key: value for key, value in entry.items() if key not in {"n", "at", "hash"}} for entry in entries]
+        return [flat(json.loads(line)) for line in self.audit_path.read_text().splitlines()]
 
     def stored(self, name: str = "security") -> dict[str, Any]:
         """Return what a store holds on the disk."""

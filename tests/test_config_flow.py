@@ -129,7 +129,7 @@ async def test_changes_the_prefix(tent: RoomDevice) -> None:
 async def _general(room: Room) -> ConfigFlowResult:
     flow = room.hass.config_entries.options
     menu = await flow.async_init(room.entry.entry_id)
-    assert menu["menu_options"] == ["general", "ai_users", "limits"]
+    assert menu["menu_options"] == ["general", "ai_users", "limits", "audit", "audit_key"]
     return await flow.async_configure(menu["flow_id"], {"next_step_id": "general"})
 
 

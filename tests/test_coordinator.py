@@ -109,8 +109,8 @@ def test_successor_is_not_stopped_by_its_predecessor() -> None:
 def test_totals() -> None:
     """The hub's totals are set together."""
     coordinator = HubCoordinator()
-    coordinator.async_tick(3, 2, audit_healthy=False)
-    assert coordinator.values == {"accepted": 3, "rejected": 2, "audit": False}
+    coordinator.async_tick(3, 2, {"healthy": False})
+    assert coordinator.values == {"accepted": 3, "rejected": 2, "audit": {"healthy": False}}
 
 
 def test_first_reading_refreshes_everything(device: DeviceCoordinator, listeners: dict[str, Listener]) -> None:

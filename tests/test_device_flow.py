@@ -18,6 +18,7 @@ from custom_components.grokmon.device_flow import TEMPLATES
 from custom_components.grokmon.diagnostics import async_get_config_entry_diagnostics
 from custom_components.grokmon.gateway.actuators import Role
 from custom_components.grokmon.gateway.catalog import CATALOG
+from custom_components.grokmon.gateway.vault import Vault
 
 from .common import Room, RoomDevice
 from .device_simulator.credentials import Auth, DeviceIdentity, PrivateKey, generate_key_pair, public_pem
@@ -103,7 +104,7 @@ async def test_enrols_a_device(room: Room) -> None:
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
     enrolled = await room.audit("enrolled")
-    assert [(entry["device"], entry["algorithm"], entry["actor"]) for entry in enrolled] == [
+    assert [(entry["device"], entry["algorithm"], entry["identity"]) for entry in enrolled] == [
         ("tent-1", "HS256", "administrator")
     ]
 
@@ -381,7 +382,8 @@ async def test_key_is_shown_once_and_kept_in_one_place(room: Room, caplog: pytes
     during = str(room.hass.config_entries.subentries.async_progress(include_uninitialized=True))
     await room.submit(page)
     assert urlsafe_b64decode(key + "=") == room.hub.enrolment.coordinators["tent-1"].device.credential.secret
-    assert room.stored()["devices"]["tent-1"]["secret"] == b64encode(urlsafe_b64decode(key + "=")).decode()
+    sealed = room.stored()["devices"]["tent-1"]["secret"]
+    assert Vault(room.hub.store.kek.key).unseal(sealed, "device/tent-1") == urlsafe_b64decode(key + "=")
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 21.5})
     await device.send(b"nonsense")
@@ -584,7 +586,7 @@ async def test_rotates_the_key(tent: RoomDevice) -> None:
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
-    assert [entry["actor"] for entry in await room.audit("rotated")] == ["administrator"]
+    assert [entry["identity"] for entry in await room.audit("rotated")] == ["administrator"]
 
 
 @pytest.mark.parametrize("auth", ["es256", "eddsa"])
@@ -706,4 +708,6 @@ async def test_removes_a_device(tent: RoomDevice) -> None:
     assert room.state("tent-2_temp_c").state == "19.5"
     await tent.send(tent.sign_reading({"temp_c": 22.0}))
     assert room.hub.refused_by_code(None) == {"unknown_device": 1}
-    assert await room.audit("removed") == [{"event": "removed", "device": "tent-1", "actor": "user"}]
+    assert await room.audit("removed") == [
+        {"event": "removed", "device": "tent-1", "caller": "person", "identity": "user"}
+    ]

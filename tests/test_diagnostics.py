@@ -1,6 +1,6 @@
 """The diagnostics of the hub and of a device."""
 
-from base64 import b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 import json
 
 from homeassistant.helpers.json import ExtendedJSONEncoder
@@ -11,6 +11,7 @@ from custom_components.grokmon.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
+from custom_components.grokmon.gateway.credentials import private_pem
 
 from .common import RoomDevice
 from .device_simulator.credentials import generate_key_pair, public_pem
@@ -64,8 +65,8 @@ async def test_no_secret(tent: RoomDevice) -> None:
     text = json.dumps(await async_get_config_entry_diagnostics(room.hass, room.entry))
     stored = room.stored()
     secret = stored["devices"]["tent-1"]["secret"]
-    raw = b64decode(secret)
-    private = [line for pem in stored["site_keys"].values() for line in pem.splitlines()]
+    raw = room.hub.store.state.devices["tent-1"].credential.secret
+    private = [line for key in room.hub.store.state.site_keys.values() for line in private_pem(key).splitlines()]
     assert tent.protocol.sid is not None
     hidden = [secret, urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(), tent.protocol.sid, *private]
     assert [form for form in [*hidden, str(room.admin.user_id)] if form in text] == []

@@ -227,10 +227,10 @@ async def test_nothing_is_switched_on_that_cannot_be_recorded(
     room = node.room
     await turn_on(room, "node_output_outlet")
 
-    def fail(_entries: object, **_mark: object) -> None:
+    def fail(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room.hub.audit._file, "write", fail)
+    monkeypatch.setattr(room.hub.audit._file, "append", fail)
     assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
     assert not outputs(node)["irrigation"]
     await room.act("homeassistant", "turn_off", "node_output_outlet")
@@ -355,7 +355,7 @@ async def test_wrong_state_is_a_fault_that_an_administrator_resets(node: RoomDev
     assert ir.async_get(room.hass).async_get_issue(DOMAIN, "output_fault_node_outlet") is None
     await turn_on(room, "node_output_outlet")
     assert room.state("node_fault_outlet").state == "off"
-    assert [entry["actor"] for entry in await room.audit("output_fault_reset")] == ["user-1"]
+    assert [entry["identity"] for entry in await room.audit("output_fault_reset")] == ["user-1"]
 
 
 async def test_silent_device_is_unavailable(node: RoomDevice) -> None:
@@ -401,7 +401,7 @@ async def test_unexpected_answer_is_a_security_event(node: RoomDevice) -> None:
     claims = {"iss": "node", "aud": node.identity.up("ack"), "sid": node.protocol.sid, "seq": 99}
     await node.send(node.identity.sign({**claims, "cid": "0" * 26, "result": "done"}), "ack")
     assert room.hub.refused_by_code("node") == {"ack_unexpected": 1}
-    assert room.state("hub_security_event").attributes["event_type"] == "ack_unexpected"
+    assert room.state("hub_security_event").attributes["code"] == "ack_unexpected"
 
 
 async def test_loads_start_one_after_the_other(node: RoomDevice) -> None:

@@ -5,7 +5,7 @@ from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from syrupy.assertion import SnapshotAssertion
 
 from custom_components.grokmon.const import DOMAIN
-from custom_components.grokmon.gateway.errors import ANSWERED_CODES, Code
+from custom_components.grokmon.gateway.security_events import Category
 
 from .common import RoomDevice
 
@@ -22,9 +22,9 @@ async def test_security_event(tent: RoomDevice, snapshot: SnapshotAssertion) -> 
 
 
 async def test_every_event_has_a_type(tent: RoomDevice) -> None:
-    """Whatever is worth an event can be told apart; what is ordinary is none."""
+    """Every kind of event can be told apart."""
     types = tent.room.state("hub_security_event").attributes["event_types"]
-    assert set(types) == {code.value for code in Code} - ANSWERED_CODES - {"duplicate", "session_unknown", "clock_skew"}
+    assert set(types) == {category.value for category in Category}
 
 
 async def test_ordinary_refusals_are_no_events(tent: RoomDevice) -> None:
@@ -45,7 +45,11 @@ async def test_implausible_value_is_an_event(tent: RoomDevice) -> None:
     room = tent.room
     await tent.report({"temp_c": 50.0})
     attributes = room.state("hub_security_event").attributes
-    assert (attributes["event_type"], attributes["detail"]) == ("metric_implausible", "temp_c")
+    assert (attributes["event_type"], attributes["code"], attributes["detail"]) == (
+        "invalid_input",
+        "metric_implausible",
+        "temp_c",
+    )
     assert room.state("tent-1_temp_c").state == "50.0"
 
 
@@ -56,4 +60,4 @@ async def test_entity_follows_the_hub(tent: RoomDevice) -> None:
     assert room.state("hub_security_event").state == STATE_UNAVAILABLE
     assert await room.set_up()
     await tent.send(b"nonsense")
-    assert room.state("hub_security_event").attributes["event_type"] == "malformed"
+    assert room.state("hub_security_event").attributes["event_type"] == "invalid_input"

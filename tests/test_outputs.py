@@ -81,7 +81,7 @@ async def test_dark_period_and_its_override(node: RoomDevice) -> None:
     await room.let_pass(31)
     assert room.state("node_output_grow_light").state == "off"
     (entry,) = await room.audit("photoperiod_override")
-    assert (entry["minutes"], entry["actor"]) == (1, room.admin.user_id)
+    assert (entry["minutes"], entry["identity"]) == (1, room.admin.user_id)
 
 
 async def test_outputs_come_and_go(node: RoomDevice) -> None:

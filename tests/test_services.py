@@ -8,6 +8,7 @@ from homeassistant.auth.const import GROUP_ID_ADMIN
 from homeassistant.auth.models import User
 from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.translation import async_get_translations
 import probatio
 import pytest
@@ -112,7 +113,7 @@ async def test_enrols(room: Room) -> None:
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response)))
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
-    assert [entry["actor"] for entry in await room.audit("enrolled")] == [room.admin.user_id]
+    assert [entry["identity"] for entry in await room.audit("enrolled")] == [room.admin.user_id]
 
 
 @pytest.mark.parametrize("auth", ["es256", "eddsa"])
@@ -162,7 +163,7 @@ async def test_refuses_to_enrol(room: Room, changed: dict[str, Any], key: str, p
     assert error.translation_key == key
     assert error.translation_placeholders == placeholders
     assert not room.entry.subentries
-    assert not (room.storage / "grokmon.security").exists()
+    assert room.stored()["devices"] == {}
     await room.call("enroll_device", ENROL)
 
 
@@ -193,7 +194,7 @@ async def test_identifier_of_a_device_without_a_credential_is_taken(tent: RoomDe
     (room.storage / "grokmon.security").unlink()
     assert await room.set_up()
     assert (await _refusal(room, "enroll_device", ENROL)).translation_key == "device_exists"
-    assert not (room.storage / "grokmon.security").exists()
+    assert room.stored()["devices"] == {}
     assert room.hub.enrolment.coordinators == {}
 
 
@@ -248,7 +249,7 @@ async def test_rotates(tent: RoomDevice) -> None:
     rotated = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response)))
     await rotated.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
-    assert [entry["actor"] for entry in await room.audit("rotated")] == [room.admin.user_id]
+    assert [entry["identity"] for entry in await room.audit("rotated")] == [room.admin.user_id]
     await room.reload()
     await rotated.send(rotated.sign_reading({"temp_c": 24.0}))
     assert room.state("tent-1_temp_c").state == "24.0"
@@ -301,7 +302,7 @@ async def test_revokes(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"device_revoked": 1}
     assert room.stored()["devices"]["tent-1"]["status"] == "revoked"
-    assert [entry["actor"] for entry in await room.audit("revoked")] == [room.admin.user_id]
+    assert [entry["identity"] for entry in await room.audit("revoked")] == [room.admin.user_id]
 
 
 async def test_revokes_without_a_response(tent: RoomDevice) -> None:
@@ -375,20 +376,27 @@ async def test_verifies_the_audit_trail(tent: RoomDevice) -> None:
     """A trail that nobody touched is good, and its verification is in it."""
     room = tent.room
     first = await room.call("verify_audit")
-    assert first == {"ok": True, "result": "good", "entries": 2}
-    verified = await room.audit("verified")
-    assert verified == [{"event": "verified", "result": "good", "entries": 2, "actor": room.admin.user_id}]
+    assert first == {"ok": True, "result": "good", "entries": 2, "checkpoints_to_line": 2}
+    (verified,) = await room.audit("verified")
+    assert (verified["reason"], verified["lines"], verified["identity"]) == ("good", 2, room.admin.user_id)
     assert (await room.call("verify_audit"))["entries"] == 3
 
 
 async def test_finds_an_altered_line(tent: RoomDevice) -> None:
-    """An entry that was changed afterwards is found, with its line."""
+    """An entry that was changed afterwards is found, with its line, and is an issue until the trail is good again."""
     room = tent.room
     await room.hub.audit.async_flush()
-    room.audit_path.write_text(room.audit_path.read_text().replace('"tent-1"', '"tent-9"'))
+    room.audit_path.write_bytes(room.audit_path.read_bytes().replace(b'"tent-1"', b'"tent-9"'))
     response = await room.call("verify_audit")
-    assert (response["ok"], response["result"], response["entries"], response["line"]) == (False, "altered", 1, 2)
+    assert (response["ok"], response["result"], response["entries"], response["line"]) == (False, "altered", 2, 2)
     assert response["reason"]
+    issues = ir.async_get(room.hass)
+    assert issues.async_get_issue(DOMAIN, "audit_finding") is not None
+    await room.let_pass(10)
+    assert room.state("hub_audit").state == "altered"
+    room.audit_path.write_bytes(room.audit_path.read_bytes().replace(b'"tent-9"', b'"tent-1"'))
+    assert (await room.call("verify_audit"))["result"] == "good"
+    assert issues.async_get_issue(DOMAIN, "audit_finding") is None
 
 
 async def test_finds_a_cut_end(tent: RoomDevice) -> None:
@@ -397,18 +405,28 @@ async def test_finds_a_cut_end(tent: RoomDevice) -> None:
     await room.hub.audit.async_flush()
     room.audit_path.write_text(room.audit_path.read_text().splitlines(keepends=True)[0])
     response = await room.call("verify_audit")
-    assert (response["ok"], response["result"], response["entries"]) == (False, "cut", 1)
+    assert (response["ok"], response["result"], response["entries"], response["line"]) == (False, "cut", 1, 2)
 
 
-async def test_audit_trail_cannot_be_read(tent: RoomDevice) -> None:
+async def test_audit_trail_is_gone(tent: RoomDevice) -> None:
     """A trail that is gone is not a good one."""
     room = tent.room
     await room.hub.audit.async_flush()
     room.audit_path.unlink()
+    response = await room.call("verify_audit")
+    assert (response["ok"], response["result"], response["entries"]) == (False, "cut", 0)
+
+
+async def test_audit_trail_cannot_be_read(tent: RoomDevice) -> None:
+    """What cannot be read is not called good."""
+    room = tent.room
+    await room.hub.audit.async_flush()
+    room.audit_path.rename(room.audit_path.with_suffix(".aside"))
+    room.audit_path.mkdir()
     with pytest.raises(HomeAssistantError) as failed:
         await room.call("verify_audit")
     assert failed.value.translation_key == "audit_not_read"
-    assert "audit.jsonl" in str(failed.value)
+    assert room.audit_path.name in str(failed.value)
 
 
 async def test_rotated_and_disabled_at_once(tent: RoomDevice) -> None:

@@ -16,16 +16,20 @@ import probatio
 import pytest
 
 from custom_components.grokmon import binary_sensor, config_flow, event, sensor
-from custom_components.grokmon.config_flow import GrokmonConfigFlow, GrokmonOptionsFlow
+from custom_components.grokmon.config_flow import GrokmonConfigFlow
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.device_flow import TEMPLATES, DeviceFlow
 from custom_components.grokmon.gateway import credentials, registry
 from custom_components.grokmon.gateway.actuators import KIND_OF, Kind, Role
+from custom_components.grokmon.gateway.audit_export import FORMATS
+from custom_components.grokmon.gateway.audit_record import OUTCOMES
 from custom_components.grokmon.gateway.catalog import CATALOG
-from custom_components.grokmon.gateway.errors import ANSWERED_CODES, ORDINARY_CODES, Code
+from custom_components.grokmon.gateway.errors import Code
 from custom_components.grokmon.gateway.interlocks import RULES
 from custom_components.grokmon.gateway.policy import LIMITS
+from custom_components.grokmon.gateway.security_events import Severity
 from custom_components.grokmon.gateway.zones import Interlock, Stage
+from custom_components.grokmon.options_flow import GrokmonOptionsFlow
 from custom_components.grokmon.services import ALGORITHMS
 from custom_components.grokmon.zone_flow import ZoneFlow
 
@@ -39,11 +43,11 @@ SERVICES: dict[str, Any] = load_yaml_dict(FOLDER / "services.yaml")
 MODULES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py")}
 FLOWS: dict[str, tuple[type, str, dict[str, Any]]] = {
     "config": (GrokmonConfigFlow, "config_flow", TEXTS["config"]),
-    "options": (GrokmonOptionsFlow, "config_flow", TEXTS["options"]),
+    "options": (GrokmonOptionsFlow, "options_flow", TEXTS["options"]),
     "device": (DeviceFlow, "device_flow", TEXTS["config_subentries"]["device"]),
     "zone": (ZoneFlow, "zone_flow", TEXTS["config_subentries"]["zone"]),
 }
-SENSORS = sensor.DEVICE_SENSORS | {description.key: description for description in sensor.HUB_SENSORS}
+SENSORS = sensor.DEVICE_SENSORS | {each.key: each for each in (*sensor.HUB_SENSORS, sensor.AUDIT_SENSOR)}
 
 
 def _strings(node: ast.AST) -> list[str]:
@@ -163,11 +167,13 @@ async def test_every_field_has_words(tent: RoomDevice) -> None:
     await forms.subentry("device", tent_1, {"next_step_id": "enable"})
     await forms.subentry("device", tent_1, {"next_step_id": "revoke"})
     options = room.hass.config_entries.options
-    for step in ("general", "ai_users", "limits"):
+    for step in ("general", "ai_users", "limits", "audit", "audit_key"):
         menu = forms.look("options", await options.async_init(room.entry.entry_id))
         form = forms.look("options", await options.async_configure(menu["flow_id"], {"next_step_id": step}))
         if step == "limits":
             forms.look("options", await options.async_configure(form["flow_id"], {"caller": "ai"}))
+        if step == "audit_key":
+            forms.look("options", await options.async_configure(form["flow_id"], {}))
     context: Any = {"source": "reconfigure", "entry_id": room.entry.entry_id}
     forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context))
     await room.hass.config_entries.async_remove(room.entry.entry_id)
@@ -209,7 +215,7 @@ def _abort_reasons(module: str) -> set[str]:
 GIVEN_BY_HOME_ASSISTANT = {"reconfigure_successful", "single_instance_allowed", "already_configured"}
 
 
-@pytest.mark.parametrize("flow", ["config", "device", "zone"])
+@pytest.mark.parametrize("flow", ["config", "options", "device", "zone"])
 def test_every_reason_has_words(flow: str) -> None:
     """Every reason to end a flow has words, and there are no words for others."""
     _, module, texts = FLOWS[flow]
@@ -264,9 +270,11 @@ def _translation_keys(call: str) -> set[str]:
     found: set[str] = set()
     for module, tree in MODULES.items():
         constants = {
-            node.targets[0].id: node.value
+            target.id: node.value
             for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
         }
         for name, keywords in _calls(module):
             if name == call and (value := keywords.get("translation_key")) is not None:
@@ -295,7 +303,8 @@ def test_every_issue_has_words() -> None:
     """Every repair issue has a title and a description, and there are no words for others."""
     latching = {f"interlock_latched_{each}" for each, rule in RULES.items() if rule.latches}
     faults = {f"output_fault_{fault}" for fault in ("mismatch", "no_flow", "no_moisture")}
-    fixable = latching | faults | {"approval"}
+    asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
+    fixable = latching | faults | asked
     assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable
     for issue, words in TEXTS["issues"].items():
         assert words.keys() == {"title", "fix_flow" if issue in fixable else "description"}
@@ -333,7 +342,9 @@ def test_event_has_words_for_every_type() -> None:
     assert words.keys() == {event.SECURITY_EVENT.key}
     types = words["security_event"]["state_attributes"]["event_type"]["state"]
     assert types.keys() == set(event.SECURITY_EVENT.event_types or ())
-    assert types.keys() == {code.value for code in Code if code not in ORDINARY_CODES | ANSWERED_CODES}
+    assert words["security_event"]["state_attributes"]["category"]["state"] == types
+    severities = words["security_event"]["state_attributes"]["severity"]["state"]
+    assert severities.keys() == {severity.value for severity in Severity}
 
 
 def test_every_output_has_a_name() -> None:
@@ -378,16 +389,19 @@ def test_every_choice_has_words() -> None:
         "actuator": {role.value for role in Role},
         "interlock": {interlock.value for interlock in Interlock},
         "caller": {caller.value for caller in LIMITS},
+        "audit_format": FORMATS.keys(),
+        "outcome": set(OUTCOMES),
     }
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {
         key
-        for module in ("config_flow", "device_flow", "output_steps", "zone_flow")
+        for module in ("options_flow", "device_flow", "output_steps", "zone_flow")
         for name, keywords in _calls(module)
         if name == "SelectSelectorConfig" and "translation_key" in keywords
         for key in _strings(keywords["translation_key"])
     }
-    assert used == choices.keys()
+    # The last ones are choices of services.
+    assert used == choices.keys() - {"audit_format", "outcome"}
 
 
 def test_metrics_of_one_quantity_are_told_apart() -> None:

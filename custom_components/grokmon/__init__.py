@@ -6,12 +6,14 @@ from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers import config_validation as cv, device_registry as dr, issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
+from .at_rest import async_forget, async_open_store
 from .audit_log import AuditLog
 from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
+from .gateway.checkpoints import Signer
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .services import async_setup_services
-from .store import ControlStore, SecurityStore, SessionStore
+from .store import async_remove_stores
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 ISSUE_MQTT_MISSING = "mqtt_missing"
@@ -36,22 +38,21 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
         )
         raise ConfigEntryNotReady(translation_domain=DOMAIN, translation_key="mqtt_missing")
     ir.async_delete_issue(hass, DOMAIN, ISSUE_MQTT_MISSING)
-    audit = AuditLog(hass)
+    store = await async_open_store(hass)
+    audit = AuditLog(hass, Signer(store.state.audit_key))
     try:
-        await audit.async_open()
+        opening = await audit.async_open()
     except (OSError, ValueError) as error:
         raise ConfigEntryError(
             translation_domain=DOMAIN,
             translation_key="audit_not_opened",
             translation_placeholders={"error": str(error)},
         ) from error
-    store = SecurityStore(hass)
-    await store.async_load()
     device = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info())
     hub = GrokmonHub(hass, entry, store, audit, device.id)
     entry.runtime_data = hub
     try:
-        await hub.async_start()
+        await hub.async_start(opening)
         await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     except BaseException:
         await hub.async_stop()
@@ -78,7 +79,6 @@ async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> 
 
 
 async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) -> None:
-    """Delete the credentials. The audit trail stays."""
-    await SecurityStore(hass).async_remove()
-    await SessionStore(hass).async_remove()
-    await ControlStore(hass).async_remove()
+    """Delete the credentials, and what nobody can decrypt without them. The audit trail stays."""
+    await async_remove_stores(hass)
+    await async_forget(hass)

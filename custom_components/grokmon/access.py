@@ -1,11 +1,16 @@
 """What every service asks first: whether the hub is there, and who is calling."""
 
+from typing import Final
+
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.exceptions import ServiceValidationError, Unauthorized
 
 from .const import DOMAIN
 from .hub import GrokmonConfigEntry, GrokmonHub
+
+# Home Assistant does not tell a flow which administrator it is.
+ACTOR: Final = "administrator"
 
 
 async def async_administrator(call: ServiceCall) -> str:

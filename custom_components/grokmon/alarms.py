@@ -13,6 +13,7 @@ from .gateway.actuators import Key
 from .gateway.control import Controller
 from .gateway.errors import Code
 from .gateway.interlocks import RULES
+from .gateway.security_events import Severity
 from .gateway.zones import Interlock
 from .security import SecurityMonitor
 
@@ -46,17 +47,21 @@ class Alarms:
         """Tell that an interlock tripped or ended."""
         name = self._name_of(change.zone_id)
         state = "tripped" if change.active else "ended"
-        self._audit.record("interlock", zone=change.zone_id, interlock=change.interlock.value, state=state)
+        self._audit.record(
+            "interlock", outcome="found", reason=change.interlock.value, zone=change.zone_id, state=state
+        )
         if not change.active:
             return
-        self._monitor.async_fire(Code.INTERLOCK, None, f"{change.interlock} in {name}")
-        if change.interlock in RULES and RULES[change.interlock].latches:
+        latches = change.interlock in RULES and RULES[change.interlock].latches
+        severity = Severity.CRITICAL if latches else Severity.WARNING
+        self._monitor.async_fire(Code.INTERLOCK, None, f"{change.interlock} in {name}", severity)
+        if latches:
             self._raise_interlock(change.zone_id, change.interlock)
 
     @callback
     def async_faulted(self, key: Key, fault: str) -> None:
         """Tell that an output does not do what it was told."""
-        self._audit.record("output_fault", device=key.device_id, actuator=key.actuator, fault=fault)
+        self._audit.record("output_fault", outcome="found", reason=fault, device=key.device_id, actuator=key.actuator)
         self._monitor.async_fire(Code.OUTPUT_FAULT, key.device_id, f"{key.actuator}: {fault}")
         self._raise_fault(key, fault)
 
@@ -68,7 +73,7 @@ class Alarms:
         freed, kept = controller.interlocks.reset(zone_id)
         for interlock in freed:
             ir.async_delete_issue(self._hass, DOMAIN, _interlock_issue(zone_id, interlock))
-            self._audit.record("interlock", zone=zone_id, interlock=interlock.value, state="reset", actor=actor)
+            self._audit.record("interlock", reason=interlock.value, zone=zone_id, actor=actor, state="reset")
         return freed, kept
 
     @callback
@@ -77,7 +82,7 @@ class Alarms:
         if (fault := controller.reset_fault(key)) is None:
             return
         ir.async_delete_issue(self._hass, DOMAIN, _fault_issue(key))
-        self._audit.record("output_fault_reset", device=key.device_id, actuator=key.actuator, fault=fault, actor=actor)
+        self._audit.record("output_fault_reset", reason=fault, actor=actor, device=key.device_id, actuator=key.actuator)
 
     def _raise_interlock(self, zone_id: str, interlock: Interlock) -> None:
         ir.async_create_issue(

@@ -79,7 +79,7 @@ class Approvals:
 
         approval = Approval(approval_id, command, who, async_call_later(self._hass, EXPIRES_S, expire))
         self.open[approval_id] = approval
-        self._audit.record("approval_requested", approval=approval_id, **_facts(command), **who.as_dict())
+        self._audit.record("approval_requested", who=who, approval=approval_id, **_facts(command))
         ir.async_create_issue(
             self._hass,
             DOMAIN,
@@ -111,7 +111,7 @@ class Approvals:
             return
         user = await self._hass.auth.async_get_user(user_id)
         if user is None or not user.is_active or not user.is_admin:
-            self._audit.record("approval_refused", approval=approval_id, identity=user_id)
+            self._audit.record("approval_refused", outcome="refused", actor=user_id, approval=approval_id)
             return
         try:
             await self.async_decide(approval_id, approved=approved, administrator=user_id)

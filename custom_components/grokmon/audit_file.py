@@ -1,120 +1,275 @@
-"""The audit file: lines on a disk, written and read outside the event loop."""
+"""The audit file: segments of lines, their key and their checkpoints on a disk. Blocking: not for the event loop."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+import hashlib
+import json
 import os
 from pathlib import Path
+import re
+import secrets
 from typing import Any, Final
 
-from .gateway.audit import Checkpoint, Report, append, end_of, verify
+from .gateway import audit
+from .gateway.audit import Key, Position, Report
 
-FILE_NAME: Final = "audit.jsonl"
+KEY_FILE: Final = "next.key"
+SEGMENT_BYTES: Final = 10_000_000
+SEGMENT_SECONDS: Final = 30 * 86_400.0
+CHECKPOINT_LINES: Final = 100
+CHECKPOINT_SECONDS: Final = 3600.0
 _PRIVATE: Final = 0o600
 _BLOCK: Final = 65_536
+_KEY_LINE: Final = re.compile(rb"([0-9]{18}) ([0-9a-f]{64}) ([0-9a-f]{16})\n")
+
+type Sign = Callable[[Position, float], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What was found when the trail was taken up.
 
-    `torn` counts the bytes of an incomplete last line, which were set aside. `contradicted` says that the checkpoint is
-    not one of this trail: entries are gone, or it cannot be read; it was set aside as evidence.
+    `torn` counts the bytes of an incomplete last line, which were set aside; `missing` the lines that the key knows of
+    and the trail does not hold; `lagged` those that the key did not know of yet; `forged` is the first of these whose
+    MAC is wrong. `new_key` says that there was no key: the trail is new, or its key was lost.
     """
 
-    torn: int
-    contradicted: bool
+    torn: int = 0
+    missing: int = 0
+    lagged: int = 0
+    forged: int | None = None
+    new_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment that another one follows: its file, its first and its last line."""
+
+    path: Path
+    first: int
+    last: Position
 
 
 class AuditFile:
-    """Append entries to the chain in one file, and keep the checkpoint beside it."""
+    """Append lines to the segments of a trail, move its key on, and write checkpoints that `sign` makes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
-        self._checkpoint_path = folder / f"{FILE_NAME}.checkpoint"
-        self.end = Checkpoint()
+    def __init__(self, folder: Path, sign: Sign) -> None:
+        self.folder = folder
+        self.end = Position()
+        self._sign = sign
+        self._secret = b""
+        self._descriptor: int | None = None
+        self._segment = Path()
+        self._began = 0.0
+        self._marked = 0
+        self.checkpoint = Position()
+        self._checkpoint_at = 0.0
 
-    def open(self) -> Opening:
-        """Take up the chain where it ends.
+    def open(self, now: float) -> Opening:
+        """Take up the trail where it ends.
 
-        Raises OSError when the folder cannot be written, ValueError when the last line is not one of a chain.
+        Raises OSError when the folder cannot be written, ValueError when the last line is not one of a trail.
         """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, _PRIVATE)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.close()
+        torn = self._find_end()
+        self._checkpoint_at = now
+        key = self._read_key()
+        if key is None:
+            self._secret = secrets.token_bytes(audit.KEY_BYTES)
+            self.mark()
+            return Opening(torn=torn, new_key=True)
+        self._secret = key.secret
+        self._marked = key.start - 1
+        if (missing := self._marked - self.end.count) > 0:
+            # The numbers go on after the gap, so that it stays where everybody finds it.
+            self.end = Position(self._marked, self.end.head)
+            return Opening(torn=torn, missing=missing)
+        forged = self._catch_up()
+        return Opening(torn=torn, lagged=self.end.count - self._marked, forged=forged)
+
+    def close(self) -> None:
+        """Let go of the open segment."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def append(self, records: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Append records, all or none, and wait until the disk has them. Raises OSError.
+
+        The key in memory moves on; `mark` moves it on the disk.
+        """
+        end, secret = self.end, self._secret
+        lines: list[bytes] = []
+        for record in records:
+            line, end = audit.append(end, secret, record)
+            secret = audit.evolve(secret)
+            lines.append(line)
+        descriptor, size = self._writable(now)
         try:
-            last, torn = _last_line(descriptor)
-            if torn:
-                self._set_aside(descriptor, torn)
-            if last:
-                end = end_of(last)
-                if end is None:
-                    msg = f"{self.path} does not end with an entry of the audit trail"
-                    raise ValueError(msg)
-                self.end = end
+            _write_all(descriptor, b"".join(lines))
+            os.fdatasync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        self.end, self._secret = end, secret
+
+    def mark(self) -> None:
+        """Replace the key on the disk by the one of the next line: what was before it is erased. Raises OSError."""
+        plain = f"{self.end.count + 1:018} {self._secret.hex()} "
+        check = hashlib.sha256(plain.encode()).hexdigest()[:16]
+        # In place and within one sector: a new file would leave the old key in a block that is merely free.
+        descriptor = os.open(self.folder / KEY_FILE, os.O_WRONLY | os.O_CREAT, _PRIVATE)
+        try:
+            _write_all(descriptor, f"{plain}{check}\n".encode())
+            os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-        return Opening(len(torn), self._contradicted())
+        self._marked = self.end.count
 
-    def write(self, entries: Iterable[Mapping[str, Any]], *, mark: bool = True) -> None:
-        """Append entries and move the checkpoint, all or none, and wait until the disk has them. Raises OSError.
+    def new_key(self) -> Key:
+        """Go on with a key that nobody can have yet; return it. The line that says so is the last of the old key."""
+        self._secret = secrets.token_bytes(audit.KEY_BYTES)
+        self.mark()
+        return Key(self.end.count + 1, self._secret)
 
-        Without `mark` the checkpoint is left for the next write: it then only counts less than there is.
-        """
-        end = self.end
-        lines: list[bytes] = []
-        for entry in entries:
-            line, end = append(end, entry)
-            lines.append(line)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
+    def write_checkpoint(self, now: float, *, at_once: bool = False) -> str | None:
+        """Write a checkpoint when one is due, or the lines since the last one matter; return it. Raises OSError."""
+        lines = self.end.count - self.checkpoint.count
+        due = lines >= CHECKPOINT_LINES or now - self._checkpoint_at >= CHECKPOINT_SECONDS
+        if not lines or not (due or at_once):
+            return None
+        position = self.end
+        note = self._sign(position, now)
+        descriptor = os.open(self.folder / audit.CHECKPOINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
         try:
             size = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, b"".join(lines))
+                _write_all(descriptor, note.encode())
                 os.fdatasync(descriptor)
-                if mark:
-                    self._write_checkpoint(end)
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
-        self.end = end
+        self.checkpoint, self._checkpoint_at = position, now
+        return note
 
-    def verify(self) -> Report:
-        """Check the whole file against the end of the chain that this process knows."""
-        with self.path.open("rb") as lines:
-            return verify(lines, self.end)
+    def verify(self, anchors: Iterable[Position] = ()) -> Report:
+        """Check every line against the checkpoints beside the trail, and the end that this process knows."""
+        kept = self.folder / audit.CHECKPOINTS
+        beside = audit.checkpoints(kept.read_text(encoding="utf-8")) if kept.exists() else ()
+        here = [self.end] if self.end.count else []
+        return audit.verify(self.folder, (), [*(each.position for each in beside), *anchors, *here])
 
-    def _contradicted(self) -> bool:
-        """Tell whether the checkpoint on the disk goes further than the trail; set it aside then."""
+    def lines(self, newest_first: bool = False) -> Iterator[bytes]:
+        """Return the lines of all segments."""
+        paths = audit.segments(self.folder)
+        for path in reversed(paths) if newest_first else paths:
+            data = path.read_bytes().splitlines(keepends=True)
+            yield from reversed(data) if newest_first else data
+
+    def expired(self, before: float) -> Segment | None:
+        """Return the oldest segment when all of its lines are older than `before`."""
+        paths = audit.segments(self.folder)
+        if len(paths) < 2:  # noqa: PLR2004 - the last one still grows
+            return None
+        following = _first_line(paths[1])
+        first, last = audit.start_of(_first_line(paths[0])), audit.start_of(following)
+        if first is None or last is None or _time_of(following) >= before:
+            return None
+        return Segment(paths[0], first.count + 1, last)
+
+    def _find_end(self) -> int:
+        """Take up the last line; set aside what a power cut left of one, and return how many bytes that was."""
+        aside = 0
+        for path in reversed(audit.segments(self.folder)):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                last, torn = _last_line(descriptor)
+                aside += len(torn)
+                if torn:
+                    self._set_aside(path, descriptor, torn)
+            finally:
+                os.close(descriptor)
+            if not last:
+                path.unlink()
+                continue
+            if (end := audit.after(last)) is None:
+                msg = f"{path} does not end with a line of the audit trail"
+                raise ValueError(msg)
+            self.end, self._segment = end, path
+            self._began = _time_of(_first_line(path))
+            break
+        return aside
+
+    def _catch_up(self) -> int | None:
+        """Move the key on over lines that it does not know of; return the first of them whose MAC is wrong."""
+        forged: int | None = None
+        end: Position | None = None
+        for line in self.lines() if self._marked < self.end.count else ():
+            start = audit.start_of(line)
+            if start is None or start.count < self._marked:
+                continue
+            if end is None:
+                end = start
+            if forged is None and not audit.is_next(line, end, self._secret):
+                forged = end.count + 1
+            end = Position(end.count + 1, hashlib.sha256(line).hexdigest())
+            self._secret = audit.evolve(self._secret)
+        return forged
+
+    def _read_key(self) -> Key | None:
         try:
-            kept = Checkpoint.from_json(self._checkpoint_path.read_text(encoding="utf-8"))
+            found = _KEY_LINE.fullmatch((self.folder / KEY_FILE).read_bytes())
         except FileNotFoundError:
-            return False
-        except ValueError:
-            kept = None
-        if kept is not None and (kept.count < self.end.count or kept == self.end):
-            return False
-        self._checkpoint_path.replace(
-            self.path.with_name(f"{self._checkpoint_path.name}.contradicted-{self.end.count}")
-        )
-        return True
+            return None
+        if found is None or hashlib.sha256(found[0][:-17]).hexdigest()[:16].encode() != found[3]:
+            return None
+        return Key(int(found[1]), bytes.fromhex(found[2].decode()))
 
-    def _write_checkpoint(self, end: Checkpoint) -> None:
-        fresh = self._checkpoint_path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-        try:
-            _write_all(descriptor, end.to_json().encode())
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        fresh.replace(self._checkpoint_path)
+    def _writable(self, now: float) -> tuple[int, int]:
+        """Return the segment that takes the next line, and its size."""
+        if self._descriptor is not None:
+            state = os.fstat(self._descriptor)
+            full = state.st_size >= SEGMENT_BYTES or now - self._began >= SEGMENT_SECONDS
+            # One that somebody deleted takes no more lines that nobody could read.
+            if state.st_nlink and not full:
+                return self._descriptor, state.st_size
+            self.close()
+            self._segment = Path()
+        if self._segment == Path():
+            self._segment = self.folder / audit.segment_name(self.end.count + 1)
+            self._began = now
+        self._descriptor = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
+        _sync_folder(self.folder)
+        return self._descriptor, os.fstat(self._descriptor).st_size
 
-    def _set_aside(self, descriptor: int, torn: bytes) -> None:
+    @staticmethod
+    def _set_aside(path: Path, descriptor: int, torn: bytes) -> None:
         size = os.fstat(descriptor).st_size - len(torn)
-        aside = self.path.with_name(f"{FILE_NAME}.torn-{size}")
+        aside = path.with_name(f"{path.name}.torn-{size}")
         aside.touch(_PRIVATE)
         aside.write_bytes(torn)
         os.ftruncate(descriptor, size)
+
+
+def _time_of(line: bytes) -> float:
+    return datetime.fromisoformat(json.loads(line)["at"]).replace(tzinfo=UTC).timestamp()
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(audit.MAX_LINE + 1)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _last_line(descriptor: int) -> tuple[bytes, bytes]:
@@ -129,7 +284,7 @@ def _last_line(descriptor: int) -> tuple[bytes, bytes]:
     return complete.rpartition(b"\n")[2] + newline, torn
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
+def _write_all(descriptor: int, data: bytes | Sequence[int]) -> None:
+    rest = memoryview(bytes(data))
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -1,18 +1,23 @@
 """The audit log: from decisions in the event loop to the audit file, in batches of at most one second."""
 
 import asyncio
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable, Iterable
+from datetime import datetime
 import logging
 from pathlib import Path
+from secrets import token_hex
+from time import monotonic, time
 from typing import Any, Final
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
-from .audit_file import AuditFile
+from .audit_file import AuditFile, Opening
 from .const import DOMAIN
-from .gateway.audit import Report
+from .gateway.actuators import Caller, Principal
+from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Report
+from .gateway.audit_record import Record, Search, make, search
+from .gateway.checkpoints import Signer
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -20,100 +25,210 @@ _BATCH_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 30.0
 _MAX_WAITING: Final = 10_000
 
+type Heard = Callable[[Record], None]
+
 
 class AuditLog:
     """Record decisions in the order in which they were made.
 
     What cannot be written waits, up to a limit; how many were lost beyond it is recorded once writing works again.
+    `on_checkpoint` is called with every checkpoint, `listeners` with every record.
     """
 
-    def __init__(self, hass: HomeAssistant) -> None:
+    def __init__(self, hass: HomeAssistant, signer: Signer) -> None:
         self._hass = hass
-        self._file = AuditFile(Path(hass.config.path(DOMAIN, "audit")))
-        self._waiting: list[dict[str, Any]] = []
+        self.signer = signer
+        self._file = AuditFile(Path(hass.config.path(DOMAIN, "audit")), signer)
+        self._waiting: list[Record] = []
         self._lost = 0
         self._marked = True
         self._lock = asyncio.Lock()
         self._cancel_flush: CALLBACK_TYPE | None = None
+        self._boot = token_hex(8)
         self.healthy = True
+        self.on_checkpoint: Callable[[str], None] | None = None
+        self.listeners: list[Heard] = []
 
     @property
     def path(self) -> Path:
-        """Return where the trail is."""
-        return self._file.path
+        """Return the folder of the trail."""
+        return self._file.folder
 
     @property
     def entries(self) -> int:
-        """Return how many entries the file holds."""
+        """Return the number of the last line on the disk."""
         return self._file.end.count
 
-    async def async_open(self) -> None:
+    @property
+    def checkpoint(self) -> int:
+        """Return the number of the line that the last checkpoint of this run counts to."""
+        return self._file.checkpoint.count
+
+    async def async_open(self) -> Opening:
         """Take up the trail where it ends. Raises OSError or ValueError when that is not possible."""
-        opening = await self._hass.async_add_executor_job(self._file.open)
+        opening = await self._hass.async_add_executor_job(self._file.open, time())
         if opening.torn:
-            self.record("recovered", bytes=opening.torn)
-        if opening.contradicted:
-            _LOGGER.error("The audit trail ends before its checkpoint: entries were removed while nobody was looking")
-            self.record("cut_found", entries=self.entries)
+            self.record("audit_recovered", outcome="found", reason="torn", bytes=opening.torn)
+        if opening.lagged:
+            self.record("audit_recovered", outcome="found", reason="key_lagged", lines=opening.lagged)
+        if opening.missing:
+            _LOGGER.error("%d lines of the audit trail were removed while nobody was looking", opening.missing)
+            self.record("audit_finding", outcome="found", reason="cut", lines=opening.missing)
+        if opening.forged is not None:
+            _LOGGER.error("Line %d of the audit trail was not written by this integration", opening.forged)
+            self.record("audit_finding", outcome="found", reason="altered", line=opening.forged)
+        if opening.new_key and self.entries:
+            _LOGGER.error("The key of the audit trail is lost; a new one is used from here on")
+            self.record("audit_finding", outcome="found", reason="key_lost")
+        return opening
 
     @callback
-    def record(self, event: str, **details: Any) -> None:
-        """Record an event; details are JSON, bounded, and hold neither secrets nor raw payloads."""
+    def record(
+        self,
+        action: str,
+        *,
+        outcome: str = "done",
+        reason: str = "",
+        who: Principal | None = None,
+        actor: str | None = None,
+        cid: str | None = None,
+        device: str | None = None,
+        actuator: str | None = None,
+        zone: str | None = None,
+        **details: Any,
+    ) -> None:
+        """Record what was decided; details are JSON and hold neither secrets nor raw payloads.
+
+        `actor` is the id of a person, for what only persons do.
+        """
         if len(self._waiting) >= _MAX_WAITING:
             self._lost += 1
             return
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._waiting.append({"at": at, "event": event, **details})
+        if actor is not None:
+            who = Principal(caller=Caller.PERSON, identity=actor)
+        named = {"device": device, "actuator": actuator, "zone": zone}
+        made = make(
+            action,
+            wall=time(),
+            mono=monotonic(),
+            boot=self._boot,
+            principal=who,
+            target={name: value for name, value in named.items() if value is not None},
+            outcome=outcome,
+            reason=reason,
+            cid=cid,
+            details=details,
+        )
+        self._waiting.append(made)
         if self._cancel_flush is None:
             self._schedule(_BATCH_SECONDS)
+        for listener in self.listeners:
+            listener(made)
 
-    async def async_flush(self, *, mark: bool = True) -> None:
+    async def async_flush(self, *, mark: bool = True, checkpoint: bool = False) -> None:
         """Write what waits; return when the disk has it, or when it turned out that it cannot be written.
 
-        Without `mark` the checkpoint follows within a second: a command does not wait for it.
+        Without `mark` the key on the disk follows within a second: a command does not wait for it.
         """
         async with self._lock:
-            if self._cancel_flush is not None:
-                self._cancel_flush()
-                self._cancel_flush = None
-            batch = self._waiting
-            if not batch and (self._marked or not mark):
-                return
-            self._waiting = []
-            try:
-                await self._hass.async_add_executor_job(partial(self._file.write, batch, mark=mark))
-            except OSError:
-                self._waiting[:0] = batch
-                self._schedule(_RETRY_SECONDS)
-                if self.healthy:
-                    _LOGGER.exception("The audit trail cannot be written")
-                self.healthy = False
-                return
-            self._marked = mark
-            if not mark:
-                self._schedule(_BATCH_SECONDS)
-        if self.healthy and not self._lost:
-            return
-        if not self.healthy:
-            _LOGGER.info("The audit trail is written again")
-            self.healthy = True
-        self.record("audit_fault_ended", lost=self._lost)
-        self._lost = 0
+            await self._async_write(mark=mark, checkpoint=checkpoint)
 
-    async def async_verify(self) -> Report:
-        """Check the whole file. Raises OSError when it cannot be read."""
-        await self.async_flush()
+    async def async_verify(self, anchors: Iterable[Position] = ()) -> Report:
+        """Check the whole trail, against checkpoints too. Raises OSError or ValueError when it cannot be read."""
         async with self._lock:
-            return await self._hass.async_add_executor_job(self._file.verify)
+            await self._async_write(mark=True)
+            return await self._hass.async_add_executor_job(self._file.verify, anchors)
+
+    async def async_new_key(self, actor: str) -> Key:
+        """Go on with a new key and return it, for an administrator to keep elsewhere. Raises OSError."""
+        async with self._lock:
+            await self._async_write(mark=True)
+            self.record(KEY_CHANGED, actor=actor)
+            await self._async_write(mark=False)
+            if not self.healthy:
+                raise OSError
+            return await self._hass.async_add_executor_job(self._file.new_key)
+
+    async def async_search(self, wanted: Search, limit: int) -> list[Record]:
+        """Return the newest records that match, the oldest of them first. Raises OSError."""
+        await self.async_flush()
+
+        def find() -> list[Record]:
+            return list(search(self._file.lines(newest_first=True), wanted, limit))[::-1]
+
+        return await self._hass.async_add_executor_job(find)
+
+    async def async_purge(self, before: float) -> None:
+        """Delete the segments whose lines are all older; that it was done is recorded first. Raises OSError."""
+        while (segment := await self._hass.async_add_executor_job(self._file.expired, before)) is not None:
+            last: Position = segment.last
+            self.record(SEGMENT_DELETED, first=segment.first, through=last.count, head=last.head)
+            await self.async_flush()
+            if not self.healthy:
+                return
+            await self._hass.async_add_executor_job(segment.path.unlink)
 
     async def async_close(self) -> None:
         """Write what waits and stop."""
         await self.async_flush()
         # Twice: a write that works again has something to record itself.
-        await self.async_flush()
+        await self.async_flush(checkpoint=True)
         if self._cancel_flush is not None:
             self._cancel_flush()
             self._cancel_flush = None
+        await self._hass.async_add_executor_job(self._file.close)
+
+    async def _async_write(self, *, mark: bool, checkpoint: bool = False) -> None:
+        if not self._waiting and (self._marked or not mark) and not checkpoint:
+            return
+        batch, self._waiting = self._waiting, []
+        written = 0
+
+        def write() -> str | None:
+            nonlocal written
+            now = time()
+            if batch:
+                self._file.append(batch, now)
+                written = len(batch)
+            if not mark:
+                return None
+            self._file.mark()
+            return self._file.write_checkpoint(now, at_once=checkpoint)
+
+        try:
+            note = await self._hass.async_add_executor_job(write)
+        except OSError:
+            if self.healthy:
+                _LOGGER.exception("The audit trail cannot be written")
+            self.healthy = self._marked = False
+            self._waiting[:0] = batch[written:]
+            self._schedule(_RETRY_SECONDS)
+            return
+        self._marked = mark
+        self._succeeded(mark=mark)
+        if note is not None and self.on_checkpoint is not None:
+            self.on_checkpoint(note)
+
+    @callback
+    def _succeeded(self, *, mark: bool) -> None:
+        if mark:
+            self._unschedule()
+        elif self._cancel_flush is None:
+            self._schedule(_BATCH_SECONDS)
+        if self.healthy and not self._lost:
+            return
+        _LOGGER.info("The audit trail is written again")
+        self.healthy = True
+        lost, self._lost = self._lost, 0
+        self.record("audit_fault_ended", outcome="found", lost=lost)
+
+    @callback
+    def _unschedule(self) -> None:
+        if self._cancel_flush is not None:
+            self._cancel_flush()
+            self._cancel_flush = None
+        if self._waiting:
+            self._schedule(_BATCH_SECONDS)
 
     @callback
     def _schedule(self, delay: float) -> None:

@@ -14,6 +14,7 @@ from .gateway.outputs import Order
 
 _DECISIONS: Final = 10
 _SHOWN: Final = 32
+_OUTCOMES: Final = {Fate.DONE: "done", Fate.LATE: "found"}
 _HUGE: Final = 2**53
 
 
@@ -32,41 +33,65 @@ class CommandLog:
     def accepted(self, order: Order, now: Moment) -> None:
         """Record an order that is about to go out."""
         key = order.key
-        facts = {"device": key.device_id, "actuator": key.actuator, "params": order.command.params()}
-        lease = {"lease_s": order.lease_s} if order.lease_s else {}
-        self._audit.record("command", cid=order.cid, **facts, **lease, **order.principal.as_dict())
+        facts: dict[str, Any] = {"params": order.command.params()}
+        if order.lease_s:
+            facts["lease_s"] = order.lease_s
+        self._audit.record(
+            "command",
+            outcome="allowed",
+            who=order.principal,
+            cid=order.cid,
+            device=key.device_id,
+            actuator=key.actuator,
+            **facts,
+        )
         self._decide(order.command, order.principal, "allowed", now)
 
     @callback
     def refused(self, command: Command, who: Principal, error: PolicyError, now: Moment) -> None:
         """Record a command that was refused."""
         self._decide(command, who, error.code.value, now)
+        facts: dict[str, Any] = dict(error.facts())
         if self._refusals.add((str(command.key), who.caller, error.code), now.steady):
             self._audit.record(
                 "command_refused",
+                outcome="refused",
+                reason=error.code.value,
+                who=who,
                 device=command.key.device_id,
                 actuator=command.key.actuator,
                 params=_bounded(command.params()),
-                code=error.code.value,
                 detail=error.detail,
-                **error.facts(),
-                **who.as_dict(),
+                **facts,
             )
 
     @callback
     def settled(self, order: Order, settled: Settled) -> None:
         """Record what became of an order."""
         event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"
-        more = {"reason": settled.reason} if settled.reason else {}
-        self._audit.record(event, cid=order.cid, device=order.key.device_id, actuator=order.key.actuator, **more)
+        self._audit.record(
+            event,
+            outcome=_OUTCOMES.get(settled.fate, "failed"),
+            reason=settled.reason,
+            cid=order.cid,
+            device=order.key.device_id,
+            actuator=order.key.actuator,
+        )
 
     @callback
     def summarise(self, now: Moment, *, closing: bool) -> None:
         """Record what was refused again since the last summaries."""
         for summary in self._refusals.close(now.steady, everything=closing):
             output, caller, code = summary.key
+            device, _, actuator = output.partition("/")
             self._audit.record(
-                "command_refused_again", output=output, caller=caller.value, code=code.value, count=summary.count
+                "command_refused_again",
+                outcome="refused",
+                reason=code.value,
+                device=device,
+                actuator=actuator,
+                caller=caller.value,
+                count=summary.count,
             )
 
     def _decide(self, command: Command, who: Principal, outcome: str, now: Moment) -> None:

@@ -37,8 +37,11 @@ CONF_STAGE: Final = "stage"
 CONF_AI_USERS: Final = "ai_users"
 CONF_LIMITS: Final = "limits"
 CONF_NOTIFY: Final = "notify"
+CONF_RETENTION: Final = "audit_retention_days"
 
 DEFAULT_TOPIC_PREFIX: Final = "grokmon"
 DEFAULT_STALE_AFTER: Final = 300
+DEFAULT_RETENTION: Final = 365
 
 EVENT_SECURITY: Final = "grokmon_security_event"
+EVENT_DECISION: Final = "grokmon_decision"

@@ -1,6 +1,6 @@
 """The device coordinator: what one device last said, and which entities want to know."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from homeassistant.core import Context, callback
@@ -12,7 +12,7 @@ from .gateway.climate import derives_vpd
 from .gateway.models import Device, Reading, Value
 from .gateway.outputs import Output
 
-type Shown = Value | Observed | str | None
+type Shown = Value | Observed | str | Mapping[str, Any] | None
 type Refresh = Callable[[Context | None], None]
 
 # A pump has a number and a button beside its switch.
@@ -92,11 +92,11 @@ class HubCoordinator(Coordinator):
     """The totals of the hub."""
 
     @callback
-    def async_tick(self, accepted: int, rejected: int, *, audit_healthy: bool) -> None:
+    def async_tick(self, accepted: int, rejected: int, audit: Mapping[str, Any]) -> None:
         """Bring the totals up to date."""
         self.async_set(ACCEPTED, accepted)
         self.async_set(REJECTED, rejected)
-        self.async_set(AUDIT, audit_healthy)
+        self.async_set(AUDIT, audit)
 
 
 class DeviceCoordinator(Coordinator):

@@ -275,13 +275,13 @@ class Dispatcher:
             else:
                 # The client may have kept it, and send it once it is connected again.
                 self.controller.lose(order)
-                self._audit.record("command_lost", cid=order.cid)
+                self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
             future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:
         self.controller.withdraw(order)
-        self._audit.record("command_withdrawn", cid=order.cid, reason=code.value)
+        self._audit.record("command_withdrawn", outcome="failed", reason=code.value, cid=order.cid)
 
     @callback
     def _settle(self, settled: Settled) -> None:
@@ -330,7 +330,7 @@ class Dispatcher:
                     self._changed(key.device_id)
                     self._spawn(self._async_save_quietly())
                 case Ended(key, reason):  # pragma: no branch - there is nothing else
-                    self._audit.record("output_ended", device=key.device_id, actuator=key.actuator, reason=reason)
+                    self._audit.record("output_ended", reason=reason, device=key.device_id, actuator=key.actuator)
                     self._changed(key.device_id)
 
     async def _async_switch_off(self, stop: Stop) -> None:

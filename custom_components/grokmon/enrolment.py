@@ -314,7 +314,7 @@ class Enrolment:
                 rate_limit=choices.rate_limit,
             )
         )
-        self._audit.record("changed", device=device.device_id, actor="user")
+        self._audit.record("changed", actor="user", device=device.device_id)
         self._remove_entities(device.device_id, before - coordinator.keys)
         if fresh := coordinator.keys - before:
             for add in self._adders:

@@ -7,7 +7,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .entity import hub_device_info
-from .gateway.errors import ANSWERED_CODES, ORDINARY_CODES, Code
+from .gateway.security_events import Category
 from .hub import GrokmonConfigEntry
 
 PARALLEL_UPDATES = 0
@@ -15,7 +15,7 @@ PARALLEL_UPDATES = 0
 SECURITY_EVENT: Final = EventEntityDescription(
     key="security_event",
     translation_key="security_event",
-    event_types=[code.value for code in Code if code not in ORDINARY_CODES | ANSWERED_CODES],
+    event_types=[category.value for category in Category],
 )
 
 
@@ -27,7 +27,7 @@ async def async_setup_entry(
 
 
 class SecurityEvent(EventEntity):
-    """The last thing that was refused, or accepted with a flag."""
+    """The last thing that somebody responsible for the room should know of."""
 
     _attr_has_entity_name = True
     _attr_should_poll = False
@@ -45,6 +45,6 @@ class SecurityEvent(EventEntity):
         self.async_on_remove(self._monitor.async_listen(self._show))
 
     @callback
-    def _show(self, code: Code, details: dict[str, str]) -> None:
-        self._trigger_event(code.value, details)
+    def _show(self, category: Category, details: dict[str, str]) -> None:
+        self._trigger_event(category.value, details)
         self.async_write_ha_state()

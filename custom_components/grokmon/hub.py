@@ -18,11 +18,22 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
 from .alarms import Alarms
+from .anchors import Anchors, anchors_from
 from .approvals import Approvals
+from .audit_file import Opening
+from .audit_keeper import AuditKeeper
 from .audit_log import AuditLog
 from .callers import Callers
-from .const import CONF_AI_USERS, CONF_LIMITS, CONF_STAGE, CONF_TOPIC_PREFIX
+from .const import (
+    CONF_AI_USERS,
+    CONF_LIMITS,
+    CONF_RETENTION,
+    CONF_STAGE,
+    CONF_TOPIC_PREFIX,
+    DEFAULT_RETENTION,
+)
 from .coordinator import AI_CONTROL, HubCoordinator
+from .decisions import Decisions
 from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
@@ -32,8 +43,10 @@ from .gateway.errors import Code, CommandError, GatewayError, PolicyError, Sessi
 from .gateway.models import Ack, Greeting, Hello, Message, OfflineHint, Outbound, Reading, Report
 from .gateway.pipeline import Gateway, Incoming
 from .gateway.policy import limits_from
+from .gateway.vault import Vault
 from .gateway.zones import Interlock, Stage
 from .security import SecurityMonitor
+from .staging import Staging
 from .store import SecurityStore, SessionStore
 from .zone import zones_of
 from .zones import Zones
@@ -55,13 +68,22 @@ class GrokmonHub:
         self.hass = hass
         self._entry = entry
         self._sessions = SessionStore(hass)
+        self.store = store
         self.audit = audit
+        self.staging = Staging(hass, audit, Vault(store.state.journal_key))
+        self.keeper = AuditKeeper(
+            hass,
+            audit,
+            Anchors(hass, anchors_from(hass, entry.options), audit.record),
+            entry.options.get(CONF_RETENTION, DEFAULT_RETENTION),
+        )
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
         self.gateway = Gateway(self.prefix, time(), store.state.site_keys)
         self.enrolment = Enrolment(
             hass, entry, self.gateway, store, audit, hub_device_id=device_id, silenced=self._async_silenced
         )
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
+        self._decisions = Decisions(hass, audit, self.monitor, self._name_of)
         self.alarms = Alarms(hass, audit, self.monitor, self._name_of)
         self.callers = Callers(hass, frozenset(entry.options.get(CONF_AI_USERS, ())))
         self.dispatcher = Dispatcher(
@@ -81,8 +103,9 @@ class GrokmonHub:
         self._asked = False
         self._cleanups: list[CALLBACK_TYPE] = []
 
-    async def async_start(self) -> None:
+    async def async_start(self, opening: Opening) -> None:
         """Take up devices and sessions, listen, and ask the devices to say hello once the broker lets us hear it."""
+        await self._async_note_restored()
         await self.enrolment.async_start()
         self._configure()
         await self.dispatcher.async_start()
@@ -97,6 +120,9 @@ class GrokmonHub:
             async_track_time_interval(self.hass, self._tick, _TICK, cancel_on_shutdown=True),
             *self.callers.async_listen(),
             *self.approvals.async_listen(),
+            *self.keeper.async_start(opening),
+            self.staging.async_start(),
+            self._decisions.async_listen(),
         ]
         self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, _QOS, encoding=None))
         # An answer that comes before the broker has the subscription would be lost.
@@ -114,8 +140,32 @@ class GrokmonHub:
             now = time()
             await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
             self.monitor.async_tick(now, self.gateway.accepted, closing=True)
+            await self.staging.async_flush()
             self.audit.record("stopped")
         await self.audit.async_close()
+
+    async def async_before_backup(self) -> None:
+        """Bring to the disk what a backup should hold, and mark it: who starts with the mark was restored."""
+        await self.staging.async_flush()
+        self.audit.record("backup_begun")
+        await self.audit.async_flush(checkpoint=True)
+        await self.store.async_mark_backup(time())
+
+    async def async_after_backup(self) -> None:
+        """Take the mark away again, and verify the trail."""
+        await self.store.async_mark_backup(None)
+        self.audit.record("backup_ended")
+        await self.keeper.async_verify()
+
+    async def _async_note_restored(self) -> None:
+        """Tell that this start is one from a backup: what was revoked or used up since then is not known here."""
+        at = self.store.state.backup_at
+        if at is None:
+            return
+        self.audit.record("restored", outcome="found", backup_at=round(at))
+        await self._sessions.async_remove()
+        self.keeper.async_restored(at)
+        await self.store.async_mark_backup(None)
 
     async def async_follow(self) -> None:
         """Follow a change of the subentries."""
@@ -172,7 +222,7 @@ class GrokmonHub:
         """Change the growth stage of a zone. Raises PolicyError."""
         self.dispatcher.controller.policy.judge_stage(self.dispatcher.controller.zones[zone_id], stage, who)
         subentry = self._entry.subentries[zone_id]
-        self.audit.record("stage", zone=zone_id, stage=stage.value, **who.as_dict())
+        self.audit.record("stage", who=who, zone=zone_id, stage=stage.value)
         data = {**subentry.data, CONF_STAGE: stage.value}
         self.hass.config_entries.async_update_subentry(self._entry, subentry, data=data)
 
@@ -248,6 +298,7 @@ class GrokmonHub:
         match said:
             case Reading():
                 coordinator.async_take(said)
+                self.staging.async_accepted(said)
                 if said.flags:
                     self.monitor.async_implausible(said.device_id, said.flags, now)
                 self.dispatcher.async_take_reading(said)
@@ -270,6 +321,7 @@ class GrokmonHub:
     def _refused(self, claimed_id: str, error: GatewayError, payload: bytes, now: float) -> None:
         device_id = claimed_id if claimed_id in self.gateway.registry else None
         self.monitor.async_refused(device_id, error, payload, now)
+        self.staging.async_rejected(device_id, error.code.value, payload, now)
         if isinstance(error, SessionUnknownError):
             request = self.gateway.hello_request(claimed_id, now, error.sid)
             if request is not None:
@@ -291,11 +343,11 @@ class GrokmonHub:
         for device_id, coordinator in self.enrolment.coordinators.items():
             if coordinator.async_tick(now, rejected[device_id]):
                 _LOGGER.warning("%s has not been heard for %d s", coordinator.device.name, coordinator.stale_after)
-                self.audit.record("silent", device=device_id)
+                self.audit.record("silent", outcome="found", device=device_id)
                 self.dispatcher.async_absent(device_id)
         self.monitor.async_tick(now, self.gateway.accepted)
         self.zones.async_refresh()
-        self.coordinator.async_tick(self.gateway.accepted.total(), rejected.total(), audit_healthy=self.audit.healthy)
+        self.coordinator.async_tick(self.gateway.accepted.total(), rejected.total(), self.keeper.state())
 
     @callback
     def _publish(self, *messages: Outbound) -> None:

@@ -289,7 +289,7 @@ class LogObservation(_Tool):
 
     @override
     async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        self._hub.audit.record("observation", zone=self._zone(data["zone"]).zone_id, **who.as_dict())
+        self._hub.audit.record("observation", who=who, zone=self._zone(data["zone"]).zone_id)
         return {"done": True}
 
 
@@ -308,7 +308,7 @@ class AskHuman(_Tool):
     @override
     async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
         zone = self._zone(data["zone"])
-        self._hub.audit.record("human_asked", zone=zone.zone_id, **who.as_dict())
+        self._hub.audit.record("human_asked", who=who, zone=zone.zone_id)
         persistent_notification.async_create(
             self._hub.hass,
             f"The AI asks about {zone.name}: {who.reason}",

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-import json
-from pathlib import Path
 from typing import Any, Final
 
 from homeassistant.components.recorder import history
@@ -16,6 +14,7 @@ from homeassistant.util import dt as dt_util
 
 from .const import DOMAIN
 from .gateway.actuators import Caller, Command, Key, Moment, Principal
+from .gateway.audit_record import Record, Search
 from .gateway.interlocks import RULES
 from .gateway.models import Reading
 from .gateway.policy import limits_from
@@ -24,7 +23,8 @@ from .gateway.zones import Zone
 from .hub import GrokmonHub
 
 _JUDGED: Final = frozenset(metric for rule in RULES.values() for metric in rule.metrics)
-_EVENTS: Final = frozenset({"command", "command_refused"})
+_ACTIONS: Final = frozenset({"command", "command_refused"})
+_MOST: Final = 1_000_000
 
 
 async def async_rehearse(
@@ -41,8 +41,8 @@ async def async_rehearse(
         "limits": limits_from(changes.get("limits", {})),
         "ai_allowed": changes.get("ai_allowed", hub.dispatcher.controller.policy.ai_allowed),
     }
-    await hub.audit.async_flush()
-    commands = await hass.async_add_executor_job(_commands, hub.audit.path, since)
+    records = await hub.audit.async_search(Search(start=since.timestamp()), _MOST)
+    commands = [command for record in records if (command := _command(record)) is not None]
     readings = await _async_readings(hass, hub, since)
     devices = list(hub.gateway.registry)
     outcome = await hass.async_add_executor_job(rehearse, zones, devices, policy, [*commands, *readings])
@@ -56,23 +56,19 @@ def _changed(zone: Zone, hub: GrokmonHub, changes: Mapping[str, Mapping[str, Any
     return Zone.from_dict(zone.zone_id, zone.name, {**hub.zone_settings(zone.zone_id), **wanted})
 
 
-def _commands(path: Path, since: datetime) -> list[Happened]:
-    """Read what was asked for from the audit trail; runs outside the event loop."""
-    with path.open(encoding="utf-8") as lines:
-        return [event for line in lines if (event := _command(json.loads(line), since)) is not None]
-
-
-def _command(entry: Mapping[str, Any], since: datetime) -> Happened | None:
-    if entry["event"] not in _EVENTS or entry["caller"] == Caller.SYSTEM.value:
+def _command(record: Record) -> Happened | None:
+    asked = record["principal"]
+    if record["action"] not in _ACTIONS or asked["caller"] == Caller.SYSTEM.value:
         return None
-    at = dt_util.parse_datetime(entry["at"], raise_on_error=True)
+    params = record["details"].get("params")
     # What could not be told apart from a number was written as text: it was refused for that, and would be again.
-    if at < since or any(isinstance(value, str) for value in entry["params"].values()):
+    if params is None or any(isinstance(value, str) for value in params.values()):
         return None
+    at = dt_util.parse_datetime(record["at"], raise_on_error=True)
     principal = Principal(
-        caller=Caller(entry["caller"]), identity=entry["identity"], approved_by=entry.get("approved_by")
+        caller=Caller(asked["caller"]), identity=asked["identity"], approved_by=asked.get("approved_by")
     )
-    command = Command(key=Key(entry["device"], entry["actuator"]), **entry["params"])
+    command = Command(key=Key(record["object"]["device"], record["object"]["actuator"]), **params)
     return Happened(_moment(at), (command, principal))
 
 

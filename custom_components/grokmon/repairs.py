@@ -9,17 +9,17 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 import probatio
 
-from .access import running_hub
+from .access import ACTOR, running_hub
 from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
+from .audit_form import audit_key_form
+from .audit_keeper import ISSUE_KEY_UNSEEN, ISSUE_RESTORED
 from .gateway.actuators import Key
 from .gateway.errors import GatewayError
 from .hub import GrokmonHub
+from .security import ISSUE_ALERT
 
 type Data = dict[str, str | int | float | None]
-
-# Home Assistant does not tell a flow which administrator it is.
-_ACTOR: Final = "administrator"
 
 
 async def async_create_fix_flow(_hass: HomeAssistant, _issue_id: str, data: Data | None) -> RepairsFlow:
@@ -66,7 +66,7 @@ class InterlockFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), _ACTOR)
+        _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), ACTOR)
         return "condition_holds" if kept else None
 
 
@@ -76,7 +76,7 @@ class FaultFlow(_ConfirmFlow):
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
         try:
-            await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), _ACTOR)
+            await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), ACTOR)
         except GatewayError as error:
             return error.code.value
         return None
@@ -101,7 +101,7 @@ class ApprovalFlow(_Flow):
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=_ACTOR)
+            await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=ACTOR)
         except GatewayError as error:
             return self.async_abort(reason="not_carried_out", description_placeholders={"detail": str(error)})
         except HomeAssistantError:
@@ -109,8 +109,48 @@ class ApprovalFlow(_Flow):
         return self.async_create_entry(data={})
 
 
+class AlertFlow(_ConfirmFlow):
+    """Acknowledge a security alert."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        hub.monitor.async_acknowledge(self._fact("device_id"), ACTOR)
+        return None
+
+
+class RestoredFlow(_ConfirmFlow):
+    """Confirm that the devices were looked through after a restore."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        hub.audit.record("restore_confirmed", actor=ACTOR)
+        return None
+
+
+class AuditKeyFlow(_Flow):
+    """Show the key of the audit trail, once."""
+
+    async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Go on with a new key, and show it."""
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        try:
+            key = await hub.keeper.async_new_key(ACTOR)
+        except OSError:
+            return self.async_abort(reason="not_written")
+        schema, placeholders = audit_key_form(key, hub.audit.signer.public_key)
+        return self.async_show_form(step_id="key", data_schema=schema, description_placeholders=placeholders)
+
+    async def async_step_key(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """End: it is not shown again."""
+        return self.async_create_entry(data={})
+
+
 _FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {
     ISSUE_INTERLOCK: InterlockFlow,
     ISSUE_FAULT: FaultFlow,
     ISSUE_APPROVAL: ApprovalFlow,
+    ISSUE_ALERT: AlertFlow,
+    ISSUE_RESTORED: RestoredFlow,
+    ISSUE_KEY_UNSEEN: AuditKeyFlow,
 }

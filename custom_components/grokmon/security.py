@@ -1,6 +1,6 @@
 """The security monitor: what was refused, to the audit trail, the event bus and the repairs."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
@@ -12,14 +12,16 @@ from .audit_log import AuditLog
 from .const import DOMAIN, EVENT_SECURITY
 from .gateway.aggregation import Aggregator
 from .gateway.errors import Code, GatewayError
+from .gateway.security_events import Category, Severity, category_of
 
-type SecurityListener = Callable[[Code, dict[str, str]], None]
+type SecurityListener = Callable[[Category, dict[str, str]], None]
 
-# A device that is refused this often without a quiet time is worth a repair issue.
-_REPEATED: Final = 20
-# What an administrator decided needs no repair.
+ISSUE_ALERT: Final = "security_alert"
+# More than so many failures of one device in a minute are suspicious (document 000).
+_FAILURES: Final = 5
+_WITHIN: Final = 60.0
+# What an administrator decided is no reason for an alert.
 _WANTED: Final = frozenset({Code.DEVICE_DISABLED, Code.DEVICE_REVOKED})
-_QUIET_SECONDS: Final = 600.0
 _SUMMARY_SECONDS: Final = 3600.0
 
 
@@ -32,8 +34,7 @@ class SecurityMonitor:
         self._name_of = name_of
         self._refusals: Aggregator[tuple[str | None, Code]] = Aggregator()
         self._implausible: Aggregator[tuple[str, str]] = Aggregator()
-        self._repeated: Counter[str] = Counter()
-        self._last_refusal: dict[str, float] = {}
+        self._failures: dict[str, deque[float]] = {}
         self._reported: Counter[str] = Counter()
         self._reported_at: float | None = None
         self._listeners: list[SecurityListener] = []
@@ -50,8 +51,9 @@ class SecurityMonitor:
         if self._refusals.add((device_id, error.code), now):
             self._audit.record(
                 "refused",
-                device=device_id,
+                outcome="refused",
                 reason=error.code.value,
+                device=device_id,
                 detail=error.detail,
                 bytes=len(payload),
                 sha256=sha256(payload).hexdigest(),
@@ -59,14 +61,14 @@ class SecurityMonitor:
             if error.is_security_event:
                 self.async_fire(error.code, device_id, error.detail)
         if device_id is not None and error.is_security_event and error.code not in _WANTED:
-            self._note_repeated(device_id, error.code, now)
+            self._note_failure(device_id, error.code, now)
 
     @callback
     def async_implausible(self, device_id: str, metrics: tuple[str, ...], now: float) -> None:
         """Take note of accepted values outside their plausible range."""
         for metric in metrics:
             if self._implausible.add((device_id, metric), now):
-                self._audit.record("implausible", device=device_id, metric=metric)
+                self._audit.record("implausible", outcome="found", device=device_id, metric=metric)
                 self.async_fire(Code.METRIC_IMPLAUSIBLE, device_id, metric)
 
     @callback
@@ -74,38 +76,49 @@ class SecurityMonitor:
         """Record what came together since the last summaries."""
         for refusal in self._refusals.close(now, everything=closing):
             device_id, code = refusal.key
-            self._audit.record("refused_again", device=device_id, reason=code.value, count=refusal.count)
+            self._audit.record(
+                "refused_again", outcome="refused", reason=code.value, device=device_id, count=refusal.count
+            )
         for repeat in self._implausible.close(now, everything=closing):
             device_id, metric = repeat.key
-            self._audit.record("implausible_again", device=device_id, metric=metric, count=repeat.count)
+            self._audit.record(
+                "implausible_again", outcome="found", device=device_id, metric=metric, count=repeat.count
+            )
         if self._reported_at is None:
             self._reported_at = now
         if closing or now - self._reported_at >= _SUMMARY_SECONDS:
             self._report_accepted(accepted)
             self._reported_at = now
-        for device_id, last in list(self._last_refusal.items()):
-            # Who starts after this one does not know of the issue.
-            if closing or now - last >= _QUIET_SECONDS:
-                self.async_forget(device_id)
 
     @callback
     def async_forget(self, device_id: str) -> None:
-        """Drop what is held against a device."""
-        self._last_refusal.pop(device_id, None)
-        if self._repeated.pop(device_id, 0) >= _REPEATED:
-            ir.async_delete_issue(self._hass, DOMAIN, f"device_refused_{device_id}")
+        """Drop what is held against a device that is no more."""
+        self._failures.pop(device_id, None)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_ALERT}_{device_id}")
 
     @callback
-    def async_fire(self, code: Code, device_id: str | None, detail: str) -> None:
+    def async_acknowledge(self, device_id: str, actor: str) -> None:
+        """Take note that an administrator knows of an alert."""
+        self._failures.pop(device_id, None)
+        self._audit.record("alert_acknowledged", actor=actor, device=device_id)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_ALERT}_{device_id}")
+
+    @callback
+    def async_fire(self, code: Code, device_id: str | None, detail: str, severity: Severity = Severity.WARNING) -> None:
         """Tell everybody who listens of a security event."""
-        data = {"code": code.value}
+        self.async_tell(category_of(code), code.value, device_id, detail, severity)
+
+    @callback
+    def async_tell(self, category: Category, code: str, device_id: str | None, detail: str, severity: Severity) -> None:
+        """Tell everybody who listens of a security event of a kind."""
+        data = {"category": category.value, "severity": severity.value, "code": code}
         if device_id is not None:
             data |= {"device_id": device_id, "name": self._name_of(device_id)}
         if detail:
             data["detail"] = detail
         self._hass.bus.async_fire(EVENT_SECURITY, data)
         for listener in self._listeners:
-            listener(code, data)
+            listener(category, data)
 
     def _report_accepted(self, accepted: Counter[str]) -> None:
         for device_id, total in accepted.items():
@@ -113,16 +126,30 @@ class SecurityMonitor:
                 self._audit.record("accepted", device=device_id, count=total - self._reported[device_id])
                 self._reported[device_id] = total
 
-    def _note_repeated(self, device_id: str, code: Code, now: float) -> None:
-        self._last_refusal[device_id] = now
-        self._repeated[device_id] += 1
-        if self._repeated[device_id] == _REPEATED:
-            ir.async_create_issue(
-                self._hass,
-                DOMAIN,
-                f"device_refused_{device_id}",
-                is_fixable=False,
-                severity=ir.IssueSeverity.WARNING,
-                translation_key="device_refused",
-                translation_placeholders={"name": self._name_of(device_id), "code": code.value},
-            )
+    def _note_failure(self, device_id: str, code: Code, now: float) -> None:
+        recent = self._failures.setdefault(device_id, deque(maxlen=_FAILURES + 1))
+        recent.append(now)
+        if len(recent) <= _FAILURES or now - recent[0] > _WITHIN:
+            return
+        recent.clear()
+        issue_id = f"{ISSUE_ALERT}_{device_id}"
+        if ir.async_get(self._hass).async_get_issue(DOMAIN, issue_id) is not None:
+            # Told once, until an administrator says that it is known.
+            return
+        self._audit.record(
+            Category.SUSPICIOUS_ACTIVITY.value, outcome="found", reason=code.value, device=device_id, within_s=_WITHIN
+        )
+        self.async_tell(
+            Category.SUSPICIOUS_ACTIVITY, code.value, device_id, f"more than {_FAILURES} failures", Severity.CRITICAL
+        )
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            issue_id,
+            data={"issue": ISSUE_ALERT, "device_id": device_id},
+            is_fixable=True,
+            is_persistent=True,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_ALERT,
+            translation_placeholders={"name": self._name_of(device_id), "code": code.value},
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, override
+from typing import Any, Final, override
 
 from homeassistant.components.sensor import (
     SensorDeviceClass,
@@ -11,7 +11,7 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
-from homeassistant.const import EntityCategory, UnitOfPressure, UnitOfTime, UnitOfVolume
+from homeassistant.const import MATCH_ALL, EntityCategory, UnitOfPressure, UnitOfTime, UnitOfVolume
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
@@ -25,6 +25,14 @@ from .hub import GrokmonConfigEntry
 from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
+# Before the first verification nothing is known against the trail.
+_TRUSTED: Final = frozenset({None, "good"})
+
+
+def _audit_state(audit: Any) -> str:
+    if not audit["healthy"]:
+        return "fault"
+    return "ok" if audit["last_result"] in _TRUSTED else "altered"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +104,15 @@ HUB_SENSORS: Final = (
         state_class=SensorStateClass.TOTAL_INCREASING,
         entity_category=EntityCategory.DIAGNOSTIC,
     ),
-    GrokmonSensorDescription(
-        key=AUDIT,
-        translation_key=AUDIT,
-        device_class=SensorDeviceClass.ENUM,
-        options=["ok", "fault"],
-        entity_category=EntityCategory.DIAGNOSTIC,
-        value_fn=lambda healthy: "ok" if healthy else "fault",
-    ),
 )
-
+AUDIT_SENSOR: Final = GrokmonSensorDescription(
+    key=AUDIT,
+    translation_key=AUDIT,
+    device_class=SensorDeviceClass.ENUM,
+    options=["ok", "fault", "altered"],
+    entity_category=EntityCategory.DIAGNOSTIC,
+    value_fn=_audit_state,
+)
 
 ZONE_SENSORS: Final = (
     GrokmonSensorDescription(
@@ -143,6 +150,7 @@ async def async_setup_entry(
 ) -> None:
     """Set up the sensors of the hub, of zones, and of every device as it is enrolled."""
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
+    async_add_entities([AuditSensor(entry)])
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
     follow_zones(entry, async_add_entities, lambda zone: [ZoneSensor(zone, each) for each in ZONE_SENSORS])
 
@@ -183,3 +191,20 @@ class HubSensor(HubEntity, GrokmonSensor):
     def __init__(self, entry: GrokmonConfigEntry, description: GrokmonSensorDescription) -> None:
         super().__init__(entry, description.key)
         self.entity_description = description
+
+
+class AuditSensor(HubSensor):
+    """Whether the audit trail can be written, and what its last verification found."""
+
+    _unrecorded_attributes = frozenset({MATCH_ALL})
+
+    def __init__(self, entry: GrokmonConfigEntry) -> None:
+        super().__init__(entry, AUDIT_SENSOR)
+        self._audit = entry.runtime_data.audit
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any]:
+        """Return how far the trail goes, and what vouches for it."""
+        shown = self._coordinator.values.get(AUDIT, {})
+        return {"lines": self._audit.entries} | {name: each for name, each in shown.items() if name != "healthy"}

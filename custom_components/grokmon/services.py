@@ -1,13 +1,13 @@
-"""Services for administrators: the device registry and the audit trail."""
+"""Services for administrators: the device registry."""
 
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
-from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
 import probatio
 
 from .access import async_administrator, hub_of, zone_named
+from .audit_services import async_setup_audit_services
 from .const import (
     CONF_ACTUATORS,
     CONF_AUTH,
@@ -26,6 +26,7 @@ from .gateway.models import Algorithm, DeviceStatus
 from .gateway.registry import DEFAULT_RATE_LIMIT
 from .hub import GrokmonHub
 from .onboarding import settings_of
+from .staging_services import async_setup_staging_services
 
 CONF_NAME: Final = "name"
 
@@ -57,8 +58,9 @@ def async_setup_services(hass: HomeAssistant) -> None:
         DOMAIN, "revoke_device", _async_revoke, probatio.Schema(_DEVICE), SupportsResponse.OPTIONAL
     )
     hass.services.async_register(DOMAIN, "list_devices", _async_list, probatio.Schema({}), only)
-    hass.services.async_register(DOMAIN, "verify_audit", _async_verify, probatio.Schema({}), only)
     async_setup_control_services(hass)
+    async_setup_audit_services(hass)
+    async_setup_staging_services(hass)
 
 
 @translate_errors
@@ -100,21 +102,6 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
     await async_administrator(call)
     hub = hub_of(call.hass)
     return {"devices": [_listed(hub, device_id) for device_id in sorted(hub.enrolment.coordinators)]}
-
-
-async def _async_verify(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    audit = hub_of(call.hass).audit
-    try:
-        report = await audit.async_verify()
-    except OSError as error:
-        raise HomeAssistantError(
-            translation_domain=DOMAIN, translation_key="audit_not_read", translation_placeholders={"error": str(error)}
-        ) from error
-    result = report.result.name.lower()
-    audit.record("verified", result=result, entries=report.end.count, actor=actor)
-    response: dict[str, Any] = {"ok": result == "good", "result": result, "entries": report.end.count}
-    return response if report.line is None else response | {"line": report.line, "reason": report.reason}
 
 
 def _listed(hub: GrokmonHub, device_id: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def dashboard(
         "max_columns": 3,
         "sections": [*sections, _gateway(nodes, entity_id, hours)],
     }
-    return {"title": TITLE, "views": [view]}
+    return {"title": TITLE, "views": [view, _audit(entity_id)]}
 
 
 async def add_dashboard(hass: HomeAssistant, config: Config) -> None:
@@ -120,6 +120,35 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
         },
     ]
     return {"type": "grid", "cards": cards}
+
+
+def _audit(entity_id: EntityId) -> Config:
+    audit = entity_id("hub_audit")
+    facts = "\n".join(
+        f"- {words}: {{{{ state_attr('{audit}', '{name}') }}}}"
+        for name, words in {
+            "lines": "Lines",
+            "last_checkpoint": "Last checkpoint at line",
+            "last_verification": "Verified",
+            "last_result": "Result",
+        }.items()
+    )
+    section = {
+        "type": "grid",
+        "column_span": 2,
+        "cards": [
+            _heading("Audit trail", "mdi:file-document-check", []),
+            _tile(audit, "Audit trail", "blue"),
+            {"type": "markdown", "content": facts},
+            {
+                "type": "logbook",
+                "target": {"entity_id": [audit]},
+                "hours_to_show": _HISTORY_HOURS,
+                "grid_options": {"columns": "full", "rows": 12},
+            },
+        ],
+    }
+    return {"title": "Audit", "path": "audit", "type": "sections", "max_columns": 2, "sections": [section]}
 
 
 def _heading(text: str, icon: str, badges: list[Config], *, style: str = "title") -> Config:

@@ -67,7 +67,7 @@ class Installation:
     @property
     def audit_file(self) -> Path:
         """Return where the audit trail is."""
-        return self.hass.config / "grokmon" / "audit" / "audit.jsonl"
+        return self.hass.config / "grokmon" / "audit" / "audit-000000000001.jsonl"
 
     @property
     def processes(self) -> list[tuple[str, int]]:

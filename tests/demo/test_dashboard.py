@@ -22,7 +22,7 @@ def _entities(config: object) -> Iterator[str]:
 
 
 def _sections(config: dict[str, Any]) -> list[dict[str, Any]]:
-    (view,) = config["views"]
+    view, _ = config["views"]
     sections: list[dict[str, Any]] = view["sections"]
     return sections
 

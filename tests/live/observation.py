@@ -15,6 +15,7 @@ from urllib.parse import quote
 from tests.demo.waiting import settled
 from tests.device_simulator.connection import BrokerAddress, Connection
 from tests.stack.home_assistant import HomeAssistant, Subscription
+from tests.trail import flat
 
 WITHIN = 60.0
 _RETRY_EVERY = 0.25
@@ -121,13 +122,14 @@ async def numbers_on_record(
 
 def audit_entries(file: Path) -> list[dict[str, Any]]:
     """Return the complete lines of an audit trail."""
-    return [json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    lines = file.read_bytes().splitlines(keepends=True)
+    return [flat(json.loads(line)) for line in lines if line.endswith(b"\n")]
 
 
 async def verify_alone(file: Path) -> int:
     """Verify an audit trail with nothing but Python: no Home Assistant, no packages; return the exit code."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", _VERIFIER, "verify", file, stdout=asyncio.subprocess.DEVNULL
+        sys.executable, "-I", "-S", _VERIFIER, "verify", file.parent, stdout=asyncio.subprocess.DEVNULL
     )
     return await process.wait()
 

@@ -1,0 +1,150 @@
+"""The audit keeper: what is done with the trail day by day: verification, retention, checkpoints off the box."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+import logging
+from time import time
+from typing import Any, Final
+
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_call_later, async_track_time_interval
+from homeassistant.util import dt as dt_util
+
+from .anchors import Anchors
+from .audit_file import Opening
+from .audit_log import AuditLog
+from .const import DOMAIN
+from .gateway.audit import Key, Position, Report, Result
+
+_LOGGER = logging.getLogger(__name__)
+
+ISSUE_KEY_UNSEEN: Final = "audit_key_unseen"
+ISSUE_RESTORED: Final = "restored"
+ISSUE_FINDING: Final = "audit_finding"
+_DAY: Final = timedelta(days=1)
+_AFTER_START: Final = 60.0
+
+
+class AuditKeeper:
+    """Keep the trail: verify it daily, delete what is too old, and raise an issue for whatever is found."""
+
+    def __init__(self, hass: HomeAssistant, audit: AuditLog, anchors: Anchors, retention_days: int) -> None:
+        self._hass = hass
+        self._audit = audit
+        self._anchors = anchors
+        self._retention_s = retention_days * 86_400.0
+        self.verified_at: float | None = None
+        self.verified: Report | None = None
+
+    @callback
+    def async_start(self, opening: Opening) -> list[CALLBACK_TYPE]:
+        """Raise what was found when the trail was opened, and begin; return how to end that."""
+        if opening.new_key:
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                ISSUE_KEY_UNSEEN,
+                data={"issue": ISSUE_KEY_UNSEEN},
+                is_fixable=True,
+                is_persistent=True,
+                severity=ir.IssueSeverity.WARNING,
+                translation_key=ISSUE_KEY_UNSEEN,
+            )
+        self._audit.on_checkpoint = self._send
+        return [
+            async_call_later(self._hass, _AFTER_START, self._async_daily),
+            async_track_time_interval(self._hass, self._async_daily, _DAY, cancel_on_shutdown=True),
+        ]
+
+    @property
+    def anchored_at(self) -> Mapping[str, float]:
+        """Return when a checkpoint was last put where, by the kind of the place."""
+        return self._anchors.last_sent
+
+    async def async_verify(self, actor: str | None = None) -> Report:
+        """Check the whole trail, record the result, and raise or clear the issue. Raises OSError or ValueError."""
+        report = await self._audit.async_verify(await self._async_kept())
+        good = report.result is Result.GOOD
+        first: dict[str, Any] = {} if good else {"line": report.findings[0].line, "findings": len(report.findings)}
+        self._audit.record(
+            "verified",
+            outcome="done" if good else "found",
+            reason=report.result.name.lower(),
+            actor=actor,
+            lines=report.lines,
+            **first,
+        )
+        self.verified_at, self.verified = time(), report
+        self._show(report)
+        return report
+
+    async def async_new_key(self, actor: str) -> Key:
+        """Go on with a new key, for an administrator to keep elsewhere. Raises OSError."""
+        key = await self._audit.async_new_key(actor)
+        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_KEY_UNSEEN)
+        return key
+
+    def state(self) -> dict[str, Any]:
+        """Return what the audit sensor shows. It changes with checkpoints, not with every line."""
+        at = self.verified_at
+        return {
+            "healthy": self._audit.healthy,
+            "last_checkpoint": self._audit.checkpoint,
+            "last_verification": None if at is None else dt_util.utc_from_timestamp(at).isoformat(timespec="seconds"),
+            "last_result": None if self.verified is None else self.verified.result.name.lower(),
+        }
+
+    @callback
+    def async_restored(self, backup_at: float) -> None:
+        """Ask an administrator to look through the devices after a restore."""
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_RESTORED,
+            data={"issue": ISSUE_RESTORED},
+            is_fixable=True,
+            is_persistent=True,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_RESTORED,
+            translation_placeholders={"at": dt_util.utc_from_timestamp(backup_at).isoformat(" ", "minutes")},
+        )
+
+    async def _async_kept(self) -> list[Position]:
+        try:
+            return await self._anchors.async_kept()
+        except (OSError, ValueError) as error:
+            # A missing mount is told of when the next checkpoint cannot be put there.
+            _LOGGER.warning("Checkpoints kept elsewhere could not be read: %s", error)
+            return []
+
+    async def _async_daily(self, _moment: datetime) -> None:
+        try:
+            await self.async_verify()
+            await self._audit.async_purge(time() - self._retention_s)
+        except OSError, ValueError:
+            _LOGGER.exception("The audit trail could not be verified")
+
+    @callback
+    def _send(self, note: str) -> None:
+        self._hass.async_create_background_task(self._anchors.async_send(note), "grokmon anchors")
+
+    def _show(self, report: Report) -> None:
+        if report.result is Result.GOOD:
+            ir.async_delete_issue(self._hass, DOMAIN, ISSUE_FINDING)
+            return
+        finding = report.findings[0]
+        _LOGGER.error("The audit trail is not what was written, from line %d on: %s", finding.line, finding.reason)
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_FINDING,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_FINDING,
+            translation_placeholders={
+                "line": str(finding.line),
+                "reason": finding.reason,
+                "count": str(len(report.findings)),
+            },
+        )

@@ -1,0 +1,93 @@
+"""The record of a decision: who, what, of what, with which outcome and why; and what may be searched for."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+import json
+from typing import Any, Final
+
+from .actuators import Principal
+
+type Record = dict[str, Any]
+
+_MAX_DETAILS: Final = 2048
+_MAX_TEXT: Final = 256
+OUTCOMES: Final = ("done", "allowed", "refused", "failed", "found")
+
+
+def make(
+    action: str,
+    *,
+    wall: float,
+    mono: float,
+    boot: str,
+    principal: Principal | None,
+    target: Mapping[str, str],
+    outcome: str,
+    reason: str,
+    cid: str | None,
+    details: Mapping[str, Any],
+) -> Record:
+    """Return a record. Raises ValueError or TypeError for details that are not JSON."""
+    bounded = {name: value[:_MAX_TEXT] if type(value) is str else value for name, value in details.items()}
+    size = len(json.dumps(bounded, allow_nan=False))
+    return {
+        "at": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "mono": round(mono, 3),
+        "boot": boot,
+        "principal": None if principal is None else principal.as_dict(),
+        "action": action,
+        "object": dict(target),
+        "outcome": outcome,
+        "reason": reason[:_MAX_TEXT],
+        "cid": cid,
+        "details": bounded if size <= _MAX_DETAILS else {"left_out": size},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for: times in seconds since 1970, and words that are equal. None and empty match everything."""
+
+    start: float | None = None
+    end: float | None = None
+    device: str | None = None
+    zone: str | None = None
+    identity: str | None = None
+    caller: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+
+    def matches(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record is one that is looked for."""
+        principal = record["principal"] or {}
+        wanted = (
+            (self.device, record["object"].get("device")),
+            (self.zone, record["object"].get("zone")),
+            (self.identity, principal.get("identity")),
+            (self.caller, principal.get("caller")),
+            (self.action, record["action"]),
+            (self.outcome, record["outcome"]),
+        )
+        if any(want is not None and want != has for want, has in wanted):
+            return False
+        if self.start is None and self.end is None:
+            return True
+        at = datetime.fromisoformat(record["at"]).timestamp()
+        return (self.start is None or at >= self.start) and (self.end is None or at < self.end)
+
+
+def search(lines: Iterable[bytes], wanted: Search, limit: int) -> Iterator[Record]:
+    """Return the records that match, at most `limit`. A line that is no record is passed over: verify tells of it."""
+    found = 0
+    for line in lines:
+        if found >= limit:
+            return
+        try:
+            record = json.loads(line)
+            matches = wanted.matches(record)
+        except ValueError, KeyError, TypeError, AttributeError:
+            continue
+        if matches:
+            found += 1
+            yield record

@@ -1,0 +1,94 @@
+"""The logbook: decisions in plain words: who, what, why."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from homeassistant.components.logbook.const import (
+    LOGBOOK_ENTRY_ENTITY_ID,
+    LOGBOOK_ENTRY_MESSAGE,
+    LOGBOOK_ENTRY_NAME,
+)
+from homeassistant.const import ATTR_ENTITY_ID
+from homeassistant.core import Event, HomeAssistant, callback
+
+from .const import DOMAIN, EVENT_DECISION
+
+_WORDS: Final = {
+    "command": "told {what} to {params}",
+    "command_refused": "was not allowed to have {what} {params}: {why}",
+    "command_failed": "{what} could not do it: {why}",
+    "command_rejected": "{what} refused: {why}",
+    "command_timeout": "{what} did not answer",
+    "interlock": "{why} in {name}: {detail}",
+    "output_fault": "{what} has a fault: {why}",
+    "output_fault_reset": "reset the fault of {what}",
+    "stage": "changed the growth stage of {name}",
+    "photoperiod_override": "let lights burn in the dark period of {name}",
+    "ai_allowed": "lets the AI act",
+    "ai_blocked": "blocked the AI",
+    "approval_requested": "asks for approval: {what} {params}",
+    "approval_approved": "approved what the AI asked for",
+    "approval_declined": "declined what the AI asked for",
+    "approval_expired": "nobody answered what the AI asked for",
+    "enrolled": "enrolled {name}",
+    "rotated": "rotated the key of {name}",
+    "disabled": "disabled {name}",
+    "enabled": "enabled {name}",
+    "revoked": "revoked {name}",
+    "removed": "removed {name}",
+    "kek_rotated": "rotated the key-encryption key",
+    "suspicious_activity": "messages in the name of {name} are refused again and again: {why}",
+    "alert_acknowledged": "acknowledged the alert of {name}",
+    "audit_finding": "the audit trail was changed: {why}",
+    "audit_key_changed": "gave the audit trail a new key",
+    "restored": "was restored from a backup",
+}
+_CALLERS: Final = {"ai": "The AI", "voice": "A voice", "system": "Grok & Mon", "device": "A device"}
+
+
+@callback
+def async_describe_events(
+    hass: HomeAssistant,
+    async_describe_event: Callable[[str, str, Callable[[Event], dict[str, Any]]], None],
+) -> None:
+    """Describe decisions."""
+
+    @callback
+    def describe(event: Event) -> dict[str, Any]:
+        data = event.data
+        words = _WORDS.get(data["action"], data["action"])
+        facts = {
+            "name": data.get("name", ""),
+            "what": " ".join(part for part in (data.get("name"), data.get("actuator")) if part),
+            "params": _params(data.get("params", {})),
+            "why": str(data.get("detail") or data.get("reason", "")).replace("_", " "),
+            "detail": data.get("detail", ""),
+        }
+        message = words.format_map(facts)
+        if said := data.get("said"):
+            message = f"{message} ({said})"
+        return {
+            LOGBOOK_ENTRY_NAME: _who(hass, data),
+            LOGBOOK_ENTRY_MESSAGE: message,
+            LOGBOOK_ENTRY_ENTITY_ID: data.get(ATTR_ENTITY_ID),
+        }
+
+    async_describe_event(DOMAIN, EVENT_DECISION, describe)
+
+
+def _who(hass: HomeAssistant, data: Mapping[str, Any]) -> str:
+    caller, identity = data.get("caller"), data.get("identity")
+    if caller == "person":
+        # The trail holds no name; who it is, is looked up when somebody reads it.
+        names = (state.name for state in hass.states.async_all("person") if state.attributes.get("user_id") == identity)
+        return next(names, "Somebody")
+    if caller == "automation" and identity and (state := hass.states.get(identity)) is not None:
+        return state.name
+    return _CALLERS.get(caller or "system", "An automation")
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    if params.get("on") is False:
+        return "turn off"
+    units = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
+    return ", ".join(f"{params[name]:g} {unit}" for name, unit in units.items() if name in params) or "turn on"

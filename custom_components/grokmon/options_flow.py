@@ -1,0 +1,166 @@
+"""Options: what holds for all devices, for classes of callers, and for the audit trail."""
+
+from typing import Any, Final
+
+from homeassistant.config_entries import (
+    ConfigFlowResult,
+    OptionsFlow,
+)
+from homeassistant.const import UnitOfTime, UnitOfVolume
+from homeassistant.helpers.selector import (
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    TextSelector,
+)
+import probatio
+
+from .access import ACTOR, running_hub
+from .anchors import problems
+from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, audit_key_form
+from .const import (
+    CONF_AI_USERS,
+    CONF_LIMITS,
+    CONF_NOTIFY,
+    CONF_STALE_AFTER,
+    DEFAULT_STALE_AFTER,
+)
+from .gateway.actuators import Caller
+from .gateway.policy import LIMITS, limits_from
+
+CONF_CALLER: Final = "caller"
+
+_GENERAL: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_STALE_AFTER, default=DEFAULT_STALE_AFTER): probatio.All(
+            NumberSelector(
+                NumberSelectorConfig(
+                    min=30, max=86_400, step=1, mode=NumberSelectorMode.BOX, unit_of_measurement=UnitOfTime.SECONDS
+                )
+            ),
+            probatio.Coerce(int),
+        ),
+        probatio.Optional(CONF_NOTIFY): TextSelector(),
+    }
+)
+_CLASSES: Final = tuple(caller.value for caller in LIMITS)
+_OPTIONAL: Final = frozenset({"day_ml"})
+
+
+def _limit(high: float, unit: str | None = None) -> NumberSelector:
+    config = NumberSelectorConfig(min=0, max=high, step="any", mode=NumberSelectorMode.BOX)
+    if unit is not None:
+        config["unit_of_measurement"] = unit
+    return NumberSelector(config)
+
+
+_LIMIT_FIELDS: Final = {
+    "rate": probatio.All(
+        NumberSelector(NumberSelectorConfig(min=1, max=600, step=1, mode=NumberSelectorMode.BOX)), probatio.Coerce(int)
+    ),
+    "hold_s": _limit(86_400, UnitOfTime.SECONDS),
+    "max_percent": _limit(100, "%"),
+    "min_dose_ml": _limit(1000, UnitOfVolume.MILLILITERS),
+    "max_dose_ml": _limit(1000, UnitOfVolume.MILLILITERS),
+    "day_ml": _limit(1_000_000, UnitOfVolume.MILLILITERS),
+    "min_inject_s": _limit(120, UnitOfTime.SECONDS),
+    "max_inject_s": _limit(120, UnitOfTime.SECONDS),
+}
+_LIMITS: Final = probatio.Schema(
+    {
+        (probatio.Optional if name in _OPTIONAL else probatio.Required)(name): selector
+        for name, selector in _LIMIT_FIELDS.items()
+    }
+)
+
+
+class GrokmonOptionsFlow(OptionsFlow):
+    """Change what holds for all devices, and for classes of callers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._caller = Caller.AI
+
+    async def async_step_init(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask what to change."""
+        return self.async_show_menu(
+            step_id="init", menu_options=["general", "ai_users", "limits", "audit", "audit_key"]
+        )
+
+    async def async_step_general(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask for what holds for the room as a whole."""
+        if user_input is not None:
+            kept = {name: value for name, value in self.config_entry.options.items() if name != CONF_NOTIFY}
+            return self.async_create_entry(data=kept | user_input)
+        schema = self.add_suggested_values_to_schema(_GENERAL, self.config_entry.options)
+        return self.async_show_form(step_id="general", data_schema=schema)
+
+    async def async_step_ai_users(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask which users act for an AI."""
+        if user_input is not None:
+            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+        users = [
+            SelectOptionDict(value=user.id, label=user.name or user.id)
+            for user in await self.hass.auth.async_get_users()
+            if not user.system_generated
+        ]
+        fields = {
+            probatio.Required(CONF_AI_USERS, default=[]): SelectSelector(
+                SelectSelectorConfig(options=users, multiple=True)
+            )
+        }
+        schema = self.add_suggested_values_to_schema(probatio.Schema(fields), self.config_entry.options)
+        return self.async_show_form(step_id="ai_users", data_schema=schema)
+
+    async def async_step_audit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask how long the audit trail is kept, and where its checkpoints go."""
+        errors = problems(user_input or {})
+        if user_input is not None and not errors:
+            kept = {name: value for name, value in self.config_entry.options.items() if name not in AUDIT_FIELDS}
+            return self.async_create_entry(data=kept | user_input)
+        schema = self.add_suggested_values_to_schema(AUDIT_OPTIONS, user_input or self.config_entry.options)
+        return self.async_show_form(step_id="audit", data_schema=schema, errors=errors)
+
+    async def async_step_audit_key(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask before the audit trail gets a new key."""
+        if user_input is None:
+            return self.async_show_form(step_id="audit_key", data_schema=probatio.Schema({}))
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        try:
+            key = await hub.keeper.async_new_key(ACTOR)
+        except OSError:
+            return self.async_abort(reason="not_written")
+        schema, placeholders = audit_key_form(key, hub.audit.signer.public_key)
+        return self.async_show_form(step_id="key", data_schema=schema, description_placeholders=placeholders)
+
+    async def async_step_key(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """End: the key is not shown again."""
+        return self.async_create_entry(data=dict(self.config_entry.options))
+
+    async def async_step_limits(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask which class of callers to limit."""
+        if user_input is not None:
+            self._caller = Caller(user_input[CONF_CALLER])
+            return await self.async_step_caller()
+        selector = SelectSelector(SelectSelectorConfig(options=list(_CLASSES), translation_key="caller"))
+        schema = probatio.Schema({probatio.Required(CONF_CALLER, default=Caller.AI.value): selector})
+        return self.async_show_form(step_id="limits", data_schema=schema)
+
+    async def async_step_caller(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Change the limits of a class of callers."""
+        limits = self.config_entry.options.get(CONF_LIMITS, {})
+        if user_input is not None:
+            answers = {name: user_input.get(name) for name in _LIMIT_FIELDS}
+            changed = {**limits, self._caller.value: answers}
+            return self.async_create_entry(data={**self.config_entry.options, CONF_LIMITS: changed})
+        current = limits_from(limits)[self._caller]
+        shown = {name: value for name in _LIMIT_FIELDS if (value := getattr(current, name)) is not None}
+        return self.async_show_form(
+            step_id="caller",
+            data_schema=self.add_suggested_values_to_schema(_LIMITS, shown),
+            description_placeholders={"caller": self._caller.value},
+        )

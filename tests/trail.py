@@ -2,6 +2,13 @@
 
 from typing import Any
 
+_NO_REFUSALS = frozenset({"credential", "interlock", "posture", "suspicious_activity"})
+
+
+def is_refusal(event: dict[str, Any]) -> bool:
+    """Tell whether the data of a security event tells of one message that was refused or flagged."""
+    return event["category"] not in _NO_REFUSALS
+
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record as one level: principal, object and details beside the action, without time, chain and outcome.

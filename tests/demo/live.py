@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from tests.stack.brokers import Broker
+from tests.trail import is_refusal
 
 from .dashboard import URL_PATH
 from .grow_room import GrowRoom, Say, grow_room
@@ -71,6 +72,9 @@ async def _tell_events(room: GrowRoom, say: Say) -> None:
         data = event["data"]
         whose = data.get("name", "an unknown device")
         detail = f" ({data['detail']})" if "detail" in data else ""
+        if not is_refusal(data):
+            say(f"{_clock()} {data['category'].replace('_', ' ')}: {data['code']} {data.get('name', '')}{detail}")
+            continue
         verb = "flagged" if data["code"] == "metric_implausible" else "refused"
         say(f"{_clock()} {verb} {data['code']}, in the name of {whose}{detail}")
 

@@ -20,6 +20,7 @@ from tests.demo.waiting import settled
 from tests.device_simulator.attacks import Attack, Forgery
 from tests.device_simulator.connection import Connection
 from tests.device_simulator.credentials import Auth
+from tests.trail import is_refusal
 
 from .battle import ACCOUNTS, AUTHS, GENUINE_TEMPERATURE, HONEST_TEMPERATURE, HOSTILE, Battle, battle
 from .drip import Drip
@@ -105,7 +106,7 @@ async def test_flood_costs_honest_devices_nothing(field: Battle, measured: Calla
     assert report.rate > FLOOD_RATE / 2
     assert len(delays[1]) >= len(field.victims) * FLOOD_SECONDS
     issues = (await field.installation.hass.websocket.call("repairs/list_issues"))["issues"]
-    assert f"device_refused_{victim.device_id}" in {issue["issue_id"] for issue in issues}
+    assert f"security_alert_{victim.device_id}" in {issue["issue_id"] for issue in issues}
 
 
 async def test_budget_ends_and_a_revoked_key_opens_nothing(field: Battle) -> None:
@@ -168,16 +169,17 @@ async def test_every_message_is_accounted_for(field: Battle, drip: Drip) -> None
 async def test_security_events_are_told(field: Battle) -> None:
     """Each kind of refusal that is a security event is on the bus, with name and code, at most once a minute."""
     await field.marker.passed()
-    told = [event["data"] for event in field.events.taken()]
+    events = [event["data"] for event in field.events.taken()]
+    told = [data for data in events if is_refusal(data)]
     counts = Counter((data.get("device_id"), data["code"]) for data in told)
     assert counts.keys() == {refusal for refusal in field.expected if refusal[1] not in ORDINARY}
     minutes = (time.monotonic() - field.began) / MINUTE
     assert max(counts.values()) <= 1 + minutes
-    assert all(data.keys() <= {"code", "device_id", "name", "detail"} for data in told)
+    assert all(data.keys() <= {"category", "severity", "code", "device_id", "name", "detail"} for data in told)
     entity_ids = await field.installation.entity_ids()
     state = await field.installation.hass.rest.state(entity_ids["hub_security_event"])
     assert state is not None
-    assert state["attributes"]["event_type"] == told[-1]["code"]
+    assert state["attributes"]["event_type"] == events[-1]["category"]
 
 
 async def test_states_are_those_of_honest_devices(field: Battle) -> None:

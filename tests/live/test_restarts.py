@@ -228,7 +228,7 @@ async def test_home_assistant_is_killed(room: Room, overheard: Overheard) -> Non
     assert (await installation.verify_audit())["ok"]
     assert await verify_alone(installation.audit_file) == 0
     recovered = audit_entries(installation.audit_file)[entries]
-    assert (recovered["event"], recovered["bytes"]) == ("recovered", len(TORN))
+    assert (recovered["event"], recovered["bytes"]) == ("audit_recovered", len(TORN))
     assert [file.read_bytes() for file in installation.audit_file.parent.glob("*.torn-*")] == [TORN]
 
 

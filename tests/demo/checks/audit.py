@@ -53,7 +53,7 @@ def _check_counts(lines: list[bytes], expected: Counter[Refusal], report: Report
     entries = [flat(json.loads(line)) for line in lines]
     for entry in entries:
         if entry["event"] in {"refused", "refused_again"}:
-            audited[entry.get("device"), entry["code"]] += entry.get("count", 1)
+            audited[entry.get("device"), entry["reason"]] += entry.get("count", 1)
     written = sum(entry["event"] in {"refused", "refused_again"} for entry in entries)
     problems = [
         f"{code} of {device}: {audited[device, code]} audited, {expected[device, code]} expected"

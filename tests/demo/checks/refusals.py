@@ -8,6 +8,7 @@ from tests.demo.intruder import LIVE_ATTACKS
 from tests.demo.report import Report, refusal_rows
 from tests.demo.waiting import settled
 from tests.device_simulator.attacks import Attack
+from tests.trail import is_refusal
 
 _ANSWER_WITHIN = 5
 _FLOOD_WITHIN = 30
@@ -50,13 +51,14 @@ async def check_counts(room: GrowRoom, report: Report) -> None:
 
 async def check_events(room: GrowRoom, report: Report) -> None:
     """See that every kind of refusal was told on the event bus, and the last of them by the event entity."""
-    told = {(event["data"].get("device_id"), event["data"]["code"]) for event in room.events.taken()}
+    events = [event["data"] for event in room.events.taken()]
+    told = {(data.get("device_id"), data["code"]) for data in events if is_refusal(data)}
     wanted = {refusal for refusal in room.intruder.expected if refusal[1] not in _NOT_WORTH_AN_EVENT}
     problems = [f"nothing was told of {_name(refusal)}" for refusal in wanted - told]
     problems += [f"{_name(refusal)} was told, but nobody did it" for refusal in told - set(room.intruder.expected)]
     entity = await room.installation.hass.rest.state(room.entity_ids["hub_security_event"])
     shown = entity["attributes"].get("event_type") if entity else None
-    if shown not in {code for _, code in told}:
+    if shown not in {data["category"] for data in events}:
         problems.append(f"the event entity shows {shown}")
     report.add(f"{len(told)} kinds of refusal were security events", problems)
 

@@ -264,7 +264,8 @@ class Room:
 
     def audit_on_disk(self) -> list[dict[str, Any]]:
         """Return the entries that the audit file holds now, without what chains them."""
-        return [flat(json.loads(line)) for line in self.audit_path.read_text().splitlines()]
+        entries = [flat(json.loads(line)) for line in self.audit_path.read_text().splitlines()]
+        return [{name: value for name, value in entry.items() if name != "at"} for entry in entries]
 
     def stored(self, name: str = "security") -> dict[str, Any]:
         """Return what a store holds on the disk."""

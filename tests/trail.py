@@ -11,13 +11,14 @@ def is_refusal(event: dict[str, Any]) -> bool:
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record as one level: principal, object and details beside the action, without time, chain and outcome.
+    """Return a record as one level: principal, object and details beside time and action, without chain and outcome.
 
     The reason of a refused command is its `code`, since its caller may have given a `reason`, too.
     """
     why = "code" if record["action"].startswith("command_refused") else "reason"
     principal = record["principal"] or {}
     entry = {
+        "at": record["at"],
         "event": record["action"],
         why: record["reason"],
         "cid": record["cid"],

@@ -10,11 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from custom_components.grokmon.gateway.vault import Vault
 from tests.device_simulator.credentials import PrivateKey
 from tests.device_simulator.signing import b64decode, b64encode as b64url, derive_keys
-
-# From the alphabet of base64 to that of base64url.
-_URL = str.maketrans("+/", "-_", "=")
 
 type Needles = dict[bytes, str]
 """Bytes to look for, and what they are; never the bytes in a report."""
@@ -52,20 +50,23 @@ def of_private_key(name: str, key: PrivateKey) -> Needles:
     return of_bytes(f"private key of {name}", key.private_bytes_raw())
 
 
-def of_security_store(file: Path) -> Needles:
-    """Return the forms of everything secret that the gateway keeps."""
-    data: dict[str, Any] = json.loads(file.read_bytes())["data"]
-    needles: Needles = {}
+def of_security_store(config: Path) -> Needles:
+    """Return the forms of everything secret that the gateway keeps sealed, and of the key that it is sealed with."""
+    kek = bytes.fromhex((config / "grokmon" / "kek").read_text())
+    vault = Vault(kek)
+    data: dict[str, Any] = json.loads((config / ".storage" / "grokmon.security").read_bytes())["data"]
+    needles = of_bytes("key-encryption key", kek)
     for device_id, record in data["devices"].items():
         if record["secret"]:
-            root = b64url(b64decode(record["secret"].translate(_URL))).decode()
-            needles |= of_root_key(device_id, root) | {record["secret"].encode(): f"secret of {device_id} as stored"}
-    for algorithm, pem in data["site_keys"].items():
-        key = load_pem_private_key(pem.encode(), password=None)
+            root = vault.unseal(record["secret"], f"device/{device_id}")
+            needles |= of_root_key(device_id, b64url(root).decode())
+    for algorithm, sealed in data["site_keys"].items():
+        key = load_pem_private_key(vault.unseal(sealed, f"site/{algorithm}"), password=None)
         if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
             raise TypeError(algorithm)
-        body = max(pem.splitlines(), key=len)
-        needles |= of_private_key(f"the site, {algorithm}", key) | {body.encode(): f"site key {algorithm} as stored"}
+        needles |= of_private_key(f"the site, {algorithm}", key)
+    for name in ("audit", "journal"):
+        needles |= of_bytes(f"{name} key", vault.unseal(data[f"{name}_key"], name))
     return needles
 
 

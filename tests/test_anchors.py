@@ -115,7 +115,7 @@ async def test_note_is_posted(hass: HomeAssistant, certificates: Certificates, s
     """Post the note byte for byte."""
     heard = Heard(status)
     async with _web_server(certificates, heard.answer) as port:
-        await HttpsAnchor(hass, f"https://localhost:{port}/log", str(certificates.ca)).async_send(NOTE)
+        await HttpsAnchor(hass, f"https://127.0.0.1:{port}/log", str(certificates.ca)).async_send(NOTE)
     assert heard.requests == [("POST", "/log", "text/plain; charset=utf-8", NOTE.encode())]
 
 
@@ -125,7 +125,7 @@ async def test_web_server_of_another_authority(hass: HomeAssistant, certificates
     async with _web_server(certificates, heard.answer) as port:
         for ca_file in (other_ca, None):
             with pytest.raises(AnchorError, match=r"^ClientConnectorCertificateError$"):
-                await HttpsAnchor(hass, f"https://localhost:{port}/", ca_file).async_send(NOTE)
+                await HttpsAnchor(hass, f"https://127.0.0.1:{port}/", ca_file).async_send(NOTE)
     assert heard.requests == []
 
 
@@ -135,7 +135,7 @@ async def test_answer_that_is_no_success(hass: HomeAssistant, certificates: Cert
     heard = Heard(status)
     async with _web_server(certificates, heard.answer) as port:
         with pytest.raises(AnchorError, match=f"^HTTP status {status}$"):
-            await HttpsAnchor(hass, f"https://localhost:{port}/", str(certificates.ca)).async_send(NOTE)
+            await HttpsAnchor(hass, f"https://127.0.0.1:{port}/", str(certificates.ca)).async_send(NOTE)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -143,10 +143,10 @@ async def test_redirect_is_not_followed(hass: HomeAssistant, certificates: Certi
     """Post to the address that an administrator chose, and to no other."""
     elsewhere = Heard()
     async with _web_server(certificates, elsewhere.answer) as other:
-        heard = Heard(status, Location=f"https://localhost:{other}/")
+        heard = Heard(status, Location=f"https://127.0.0.1:{other}/")
         async with _web_server(certificates, heard.answer) as port:
             with pytest.raises(AnchorError, match=f"^HTTP status {status}$"):
-                await HttpsAnchor(hass, f"https://localhost:{port}/", str(certificates.ca)).async_send(NOTE)
+                await HttpsAnchor(hass, f"https://127.0.0.1:{port}/", str(certificates.ca)).async_send(NOTE)
     assert len(heard.requests) == 1
     assert elsewhere.requests == []
 
@@ -164,7 +164,7 @@ async def test_web_server_that_does_not_answer(
 
     async with _web_server(certificates, answer) as port:
         with pytest.raises(AnchorError, match="Timeout"):
-            await HttpsAnchor(hass, f"https://localhost:{port}/", str(certificates.ca)).async_send(NOTE)
+            await HttpsAnchor(hass, f"https://127.0.0.1:{port}/", str(certificates.ca)).async_send(NOTE)
         never.set()
 
 
@@ -275,14 +275,14 @@ async def test_reason_holds_neither_address_nor_password(
     async with _web_server(certificates, heard.answer) as port, _server(Mock(), None) as gone:
         addresses = [(port, str(certificates.ca)), (port, other_ca), (99_999, str(certificates.ca))]
         for at, ca_file in [*addresses, (gone, other_ca)]:
-            url = f"https://grower:hunter2@localhost:{at}/path-of-mine?token=sesame"
+            url = f"https://grower:hunter2@127.0.0.1:{at}/path-of-mine?token=sesame"
             record.reset_mock()
             await Anchors(hass, [HttpsAnchor(hass, url, ca_file)], record).async_send(NOTE)
             issue = ir.async_get(hass).async_get_issue(DOMAIN, "anchor_failed_https")
             assert issue is not None
             told = f"{issue.translation_placeholders} {record.mock_calls}"
             assert "anchor_failed" in told
-            for secret in ("hunter2", "grower", "sesame", "path-of-mine", "localhost"):
+            for secret in ("hunter2", "grower", "sesame", "path-of-mine", "127.0.0.1"):
                 assert secret not in told
     assert [request[1] for request in heard.requests] == ["/path-of-mine"]
 

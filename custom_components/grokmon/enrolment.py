@@ -168,6 +168,8 @@ class Enrolment:
             key_id=record.credential.key_id,
             actor=actor,
         )
+        # A credential is on record before it opens anything.
+        await self._audit.async_flush(mark=False)
 
     async def async_enrol(self, choices: Choices, algorithm: Algorithm, public_key: str, actor: str) -> Device:
         """Enrol a device, with its subentry."""
@@ -191,9 +193,9 @@ class Enrolment:
                 raise RegistryError(Code.DEVICE_REVOKED, device_id)
             credential = self._issue(device.credential.algorithm, public_key)
             await self._async_keep(device_id, SecurityRecord(credential, device.status))
-            changed = self._apply(self._gateway.registry.set_credential(device_id, credential))
             self._audit.record("rotated", device=device_id, key_id=credential.key_id, actor=actor)
-            return changed
+            await self._audit.async_flush(mark=False)
+            return self._apply(self._gateway.registry.set_credential(device_id, credential))
 
     async def async_set_status(self, device_id: str, status: DeviceStatus, actor: str) -> Device:
         """Enable, disable or revoke a device. The key of a revoked device is destroyed."""
@@ -210,6 +212,7 @@ class Enrolment:
             # Not taken back when the disk fails: the device is refused all the same, and a later write keeps it so.
             self._store.state.devices[device_id] = SecurityRecord(changed.credential, changed.status)
             await self._store.async_save()
+            await self._audit.async_flush(mark=False)
             return changed
 
     async def async_start(self) -> None:

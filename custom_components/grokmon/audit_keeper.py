@@ -86,10 +86,11 @@ class AuditKeeper:
         return key
 
     def state(self) -> dict[str, Any]:
-        """Return what the audit sensor shows. It changes with checkpoints, not with every line."""
+        """Return what the audit sensor shows."""
         at = self.verified_at
         return {
             "healthy": self._audit.healthy,
+            "lines": self._audit.entries,
             "last_checkpoint": self._audit.checkpoint,
             "last_verification": None if at is None else dt_util.utc_from_timestamp(at).isoformat(timespec="seconds"),
             "last_result": None if self.verified is None else self.verified.result.name.lower(),

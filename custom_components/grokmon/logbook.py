@@ -14,12 +14,12 @@ from homeassistant.core import Event, HomeAssistant, callback
 from .const import DOMAIN, EVENT_DECISION
 
 _WORDS: Final = {
-    "command": "told {what} to {params}",
+    "command": "set {what}: {params}",
     "command_refused": "was not allowed to have {what} {params}: {why}",
     "command_failed": "{what} could not do it: {why}",
     "command_rejected": "{what} refused: {why}",
     "command_timeout": "{what} did not answer",
-    "interlock": "{why} in {name}: {detail}",
+    "interlock": "{reason} in {name}: {detail}",
     "output_fault": "{what} has a fault: {why}",
     "output_fault_reset": "reset the fault of {what}",
     "stage": "changed the growth stage of {name}",
@@ -43,7 +43,8 @@ _WORDS: Final = {
     "audit_key_changed": "gave the audit trail a new key",
     "restored": "was restored from a backup",
 }
-_CALLERS: Final = {"ai": "The AI", "voice": "A voice", "system": "Grok & Mon", "device": "A device"}
+_NAME: Final = "Audit trail"
+_CALLERS: Final = {"ai": "The AI", "voice": "A voice", "system": "Grok & Mon", "automation": "An automation"}
 
 
 @callback
@@ -59,16 +60,17 @@ def async_describe_events(
         words = _WORDS.get(data["action"], data["action"])
         facts = {
             "name": data.get("name", ""),
-            "what": " ".join(part for part in (data.get("name"), data.get("actuator")) if part),
+            "what": " ".join(part for part in (data.get("name"), data.get("actuator")) if part).replace("_", " "),
             "params": _params(data.get("params", {})),
             "why": str(data.get("detail") or data.get("reason", "")).replace("_", " "),
+            "reason": data.get("reason", "").replace("_", " "),
             "detail": data.get("detail", ""),
         }
-        message = words.format_map(facts)
+        message = " ".join(part for part in (_who(hass, data), words.format_map(facts)) if part)
         if said := data.get("said"):
             message = f"{message} ({said})"
         return {
-            LOGBOOK_ENTRY_NAME: _who(hass, data),
+            LOGBOOK_ENTRY_NAME: _NAME,
             LOGBOOK_ENTRY_MESSAGE: message,
             LOGBOOK_ENTRY_ENTITY_ID: data.get(ATTR_ENTITY_ID),
         }
@@ -77,6 +79,7 @@ def async_describe_events(
 
 
 def _who(hass: HomeAssistant, data: Mapping[str, Any]) -> str:
+    """Return who decided, or nothing for what was found."""
     caller, identity = data.get("caller"), data.get("identity")
     if caller == "person":
         # The trail holds no name; who it is, is looked up when somebody reads it.
@@ -84,7 +87,7 @@ def _who(hass: HomeAssistant, data: Mapping[str, Any]) -> str:
         return next(names, "Somebody")
     if caller == "automation" and identity and (state := hass.states.get(identity)) is not None:
         return state.name
-    return _CALLERS.get(caller or "system", "An automation")
+    return _CALLERS.get(caller or "", "")
 
 
 def _params(params: Mapping[str, Any]) -> str:

@@ -200,11 +200,10 @@ class AuditSensor(HubSensor):
 
     def __init__(self, entry: GrokmonConfigEntry) -> None:
         super().__init__(entry, AUDIT_SENSOR)
-        self._audit = entry.runtime_data.audit
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, Any]:
         """Return how far the trail goes, and what vouches for it."""
         shown = self._coordinator.values.get(AUDIT, {})
-        return {"lines": self._audit.entries} | {name: each for name, each in shown.items() if name != "healthy"}
+        return {name: each for name, each in shown.items() if name != "healthy"}

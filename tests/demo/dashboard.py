@@ -125,7 +125,7 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
 def _audit(entity_id: EntityId) -> Config:
     audit = entity_id("hub_audit")
     facts = "\n".join(
-        f"- {words}: {{{{ state_attr('{audit}', '{name}') }}}}"
+        f"- {words}: {{{{ state_attr('{audit}', '{name}') or 'not yet' }}}}"
         for name, words in {
             "lines": "Lines",
             "last_checkpoint": "Last checkpoint at line",

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+import os
 from pathlib import Path
 import re
 import ssl
 from typing import Any
-from unittest.mock import Mock, call
+from unittest.mock import AsyncMock, Mock, call
 
 from aiohttp import web
 from homeassistant.components.persistent_notification import _async_get_or_create_notifications
@@ -67,9 +68,23 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
     return context
 
 
+def _let_clients_hang_up() -> None:
+    """Take a client that ends TLS before it began for what it is: no fault of the server's."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    assert before is not None
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), ConnectionResetError):
+            before(loop, context)
+
+    loop.set_exception_handler(handle)
+
+
 @asynccontextmanager
 async def _web_server(certificates: Certificates, answer: Answer) -> AsyncGenerator[int]:
     """Run a web server; yield its port."""
+    _let_clients_hang_up()
     runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -82,6 +97,7 @@ async def _web_server(certificates: Certificates, answer: Answer) -> AsyncGenera
 @asynccontextmanager
 async def _server(talk: Talk, context: ssl.SSLContext | None) -> AsyncGenerator[int]:
     """Run a server that talks anything; yield its port."""
+    _let_clients_hang_up()
     server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
@@ -129,7 +145,7 @@ async def test_web_server_of_another_authority(hass: HomeAssistant, certificates
     assert heard.requests == []
 
 
-@pytest.mark.parametrize("status", [199 + 101, 400, 403, 500, 503])
+@pytest.mark.parametrize("status", [300, 400, 403, 500, 503])
 async def test_answer_that_is_no_success(hass: HomeAssistant, certificates: Certificates, status: int) -> None:
     """Take a note for kept only when the server says so."""
     heard = Heard(status)
@@ -313,9 +329,47 @@ async def test_file_on_a_mount_that_is_away(hass: HomeAssistant, tmp_path: Path)
 
 async def test_error_without_a_text(hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name an error by its kind where it has no text."""
-    monkeypatch.setattr(anchors.os, "fsync", Mock(side_effect=OSError))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError))
     with pytest.raises(AnchorError, match=r"^OSError$"):
         await FileAnchor(hass, str(tmp_path / "checkpoints")).async_send(NOTE)
+
+
+async def test_name_that_nobody_can_have(hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail as with any other server that is not there where a name cannot even be looked up."""
+    monkeypatch.setattr(asyncio, "open_connection", AsyncMock(side_effect=UnicodeError("label empty or too long")))
+    with pytest.raises(AnchorError, match=r"^UnicodeError$"):
+        await SyslogAnchor(hass, "a..b", None).async_send(NOTE)
+
+
+async def test_path_that_nobody_can_have(hass: HomeAssistant) -> None:
+    """Fail as with any other file that is not there."""
+    with pytest.raises(AnchorError, match=r"^ValueError$"):
+        await FileAnchor(hass, "/a\0b").async_send(NOTE)
+    with pytest.raises(AnchorError, match="the file of the certificate authority cannot be read"):
+        await SyslogAnchor(hass, "localhost", "/a\0b").async_send(NOTE)
+
+
+async def test_disk_that_takes_half_a_note(
+    hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Write the rest; leave nothing of a note that does not fit, so that the others can be read."""
+    anchor = FileAnchor(hass, str(tmp_path / "checkpoints"))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:50]))
+    await anchor.async_send(NOTES[0])
+    answers = iter([50])
+
+    def fill(descriptor: int, data: bytes) -> int:
+        try:
+            return write(descriptor, data[: next(answers)])
+        except StopIteration:
+            raise OSError(28, "No space left on device") from None
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(AnchorError, match="No space left on device"):
+        await anchor.async_send(NOTES[1])
+    monkeypatch.undo()
+    assert await anchor.async_kept() == POSITIONS[:1]
 
 
 async def test_file_with_something_else(hass: HomeAssistant, tmp_path: Path) -> None:
@@ -470,6 +524,10 @@ def test_options_without_a_problem(options: dict[str, Any]) -> None:
         ({"anchor_url": "logs.example"}, {"anchor_url": "invalid_url"}),
         ({"anchor_url": "https:///checkpoint"}, {"anchor_url": "invalid_url"}),
         ({"anchor_url": "file:///etc/passwd"}, {"anchor_url": "invalid_url"}),
+        ({"anchor_url": "https://[::1"}, {"anchor_url": "invalid_url"}),
+        ({"anchor_url": "https://logs.example:65536/"}, {"anchor_url": "invalid_url"}),
+        ({"anchor_url": "https://logs.example:0/"}, {"anchor_url": "invalid_url"}),
+        ({"anchor_file": "/a\0b"}, {"anchor_file": "invalid_path"}),
         ({"anchor_syslog": "logs.example:0"}, {"anchor_syslog": "invalid_host"}),
         ({"anchor_syslog": "logs.example:65536"}, {"anchor_syslog": "invalid_host"}),
         ({"anchor_syslog": "logs.example:"}, {"anchor_syslog": "invalid_host"}),

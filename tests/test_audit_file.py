@@ -1,45 +1,95 @@
 """The audit file on a real disk: what is appended, what is undone, what is set aside."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from errno import ENOSPC
+from datetime import UTC, datetime
+from errno import EIO, ENOSPC
 import json
 import os
 from pathlib import Path
+import re
+import shutil
 import stat
 from typing import Any
 
 import pytest
 
-from custom_components.grokmon.audit_file import AuditFile, Opening
-from custom_components.grokmon.gateway.audit import Checkpoint, Result, main
+from custom_components.grokmon import audit_file
+from custom_components.grokmon.audit_file import CHECKPOINT_LINES, CHECKPOINT_SECONDS, KEY_FILE, AuditFile, Opening
+from custom_components.grokmon.gateway import audit
+from custom_components.grokmon.gateway.audit import Key, Position, Report, Result
+from custom_components.grokmon.gateway.checkpoints import Signer
 
-ENTRIES: list[dict[str, Any]] = [{"event": "one", "text": "Blüte"}, {"event": "two"}, {"event": "three", "count": 3}]
+NOW = 1_795_456_800.0
+SIGNER = Signer(bytes(32))
+FIRST_SEGMENT = "audit-000000000001.jsonl"
+DAY = 86_400.0
+
+
+def records(*actions: str, at: float = NOW) -> list[dict[str, Any]]:
+    """Return records."""
+    time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return [{"at": time, "action": action, "details": {"text": "Blüte"}} for action in actions]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return where the audit file is to be."""
+    """Return where the audit trail is to be."""
     return tmp_path / "grokmon" / "audit"
 
 
 @pytest.fixture
 def file(folder: Path) -> AuditFile:
-    """Return an audit file that was just opened."""
-    opened = AuditFile(folder)
-    assert opened.open() == Opening(torn=0, contradicted=False)
+    """Return a trail that was just begun."""
+    opened = AuditFile(folder, SIGNER)
+    assert opened.open(NOW) == Opening(new_key=True)
     return opened
 
 
-def _mode(path: Path) -> int:
+@pytest.fixture
+def first(file: AuditFile) -> Key:
+    """Return the first key of the trail, which somebody keeps elsewhere."""
+    return file.new_key()
+
+
+def write(file: AuditFile, *actions: str, at: float = NOW) -> None:
+    """Append records and move the key on, as the log does."""
+    file.append(records(*actions, at=at), at)
+    file.mark()
+
+
+def opened(folder: Path) -> tuple[AuditFile, Opening]:
+    """Take up the trail in another process."""
+    file = AuditFile(folder, SIGNER)
+    return file, file.open(NOW)
+
+
+def actions(folder: Path) -> list[str]:
+    """Return what stands in the trail, segment by segment."""
+    return [
+        json.loads(line)["action"] for path in audit.segments(folder) for line in path.read_bytes().split(b"\n")[:-1]
+    ]
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the files."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def mode(path: Path) -> int:
+    """Return the permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _checkpoint(folder: Path) -> Checkpoint:
-    return Checkpoint.from_json((folder / "audit.jsonl.checkpoint").read_text())
+def descriptors_open() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def _events(folder: Path) -> list[str]:
-    return [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
+def good(folder: Path, first: Key, lines: int) -> bool:
+    """Tell whether so many lines are there and every one of them was checked with the first key."""
+    report = audit.verify(folder, [first])
+    return (report.findings, report.lines, report.keyed) == ((), lines, lines)
 
 
 @dataclass(frozen=True)
@@ -47,199 +97,661 @@ class Fault:
     """A function of `os` that fails after some calls; `partly` is how many bytes it writes before."""
 
     function: str
-    calls: int
+    calls: int = 0
     partly: int = 0
+    number: int = ENOSPC
 
     def inject(self, patch: pytest.MonkeyPatch) -> None:
         """Put the fault in place."""
         real = getattr(os, self.function)
-        good = iter(range(self.calls))
+        fine = iter(range(self.calls))
 
         def fail(*arguments: Any) -> Any:
-            if next(good, None) is not None:
+            if next(fine, None) is not None:
                 return real(*arguments)
             if self.partly:
                 real(arguments[0], arguments[1][: self.partly])
-            raise OSError(ENOSPC, "No space left on device")
+            raise OSError(self.number, os.strerror(self.number))
 
         patch.setattr(os, self.function, fail)
 
 
-def test_new_file_is_private(file: AuditFile, folder: Path) -> None:
-    """Trail and checkpoint are for Home Assistant alone, in a folder of their own."""
-    file.write(ENTRIES)
-    assert _mode(folder) == 0o700
-    assert _mode(folder / "audit.jsonl") == 0o600
-    assert _mode(folder / "audit.jsonl.checkpoint") == 0o600
-    assert sorted(path.name for path in folder.iterdir()) == ["audit.jsonl", "audit.jsonl.checkpoint"]
+# --- What is on the disk
 
 
-def test_entries_are_a_chain(file: AuditFile, folder: Path) -> None:
-    """What was written verifies, here and with the script, up to the checkpoint."""
-    file.write(ENTRIES[:2])
-    file.write(ENTRIES[2:])
-    report = file.verify()
-    assert (report.result, report.end.count) == (Result.GOOD, 3)
-    assert _checkpoint(folder) == report.end == file.end
-    assert main(["verify", str(folder / "audit.jsonl")]) is Result.GOOD
-    assert _events(folder) == ["one", "two", "three"]
+def test_new_trail_is_private(file: AuditFile, folder: Path) -> None:
+    """Trail, key and checkpoints are for Home Assistant alone, in a folder of their own."""
+    umask = os.umask(0)
+    try:
+        write(file, "one")
+        assert file.write_checkpoint(NOW, at_once=True)
+    finally:
+        os.umask(umask)
+    assert mode(folder) == 0o700
+    assert names(folder) == [FIRST_SEGMENT, "checkpoints", KEY_FILE]
+    assert {mode(path) for path in folder.iterdir()} == {0o600}
 
 
-def test_chain_is_taken_up(file: AuditFile, folder: Path) -> None:
-    """A second process goes on where the first one ended."""
-    file.write(ENTRIES)
-    again = AuditFile(folder)
-    assert again.open() == Opening(torn=0, contradicted=False)
+def test_lines_are_a_chain(file: AuditFile, folder: Path, first: Key) -> None:
+    """What was appended verifies with the first key, here and with the script."""
+    write(file, "one", "two")
+    file.append(records("three"), NOW)
+    assert file.verify() == Report(file.end, (), 3, 0, 3)
+    assert audit.main(["verify", str(folder), "--key", first.to_text()]) is Result.GOOD
+    assert actions(folder) == ["one", "two", "three"]
+    assert [json.loads(line)["action"] for line in file.lines()] == ["one", "two", "three"]
+    assert [json.loads(line)["action"] for line in file.lines(newest_first=True)] == ["three", "two", "one"]
+
+
+def test_trail_is_taken_up(file: AuditFile, folder: Path, first: Key) -> None:
+    """A second process goes on where the first one ended, with its key."""
+    write(file, "one", "two")
+    file.close()
+    file.close()
+    again, opening = opened(folder)
+    assert opening == Opening()
     assert again.end == file.end
-    again.write(ENTRIES)
-    assert again.verify().end.count == 6
+    write(again, "three")
+    assert good(folder, first, 3)
 
 
-def test_long_last_line(file: AuditFile, folder: Path) -> None:
-    """A last line longer than what is read at once is found as well."""
-    file.write([{"event": "short"}, {"event": "long", "text": "x" * 200_000}])
-    again = AuditFile(folder)
-    again.open()
-    assert again.end == file.end
+def test_empty_trail_is_taken_up(file: AuditFile, folder: Path, first: Key) -> None:
+    """A second process may begin before the first one wrote anything; a segment without lines is none."""
+    (folder / FIRST_SEGMENT).touch()
+    again, opening = opened(folder)
+    assert (opening, again.end, file.end) == (Opening(), Position(), Position())
+    assert not (folder / FIRST_SEGMENT).exists()
+    assert again.verify() == Report(Position())
+    write(again, "one")
+    assert good(folder, first, 1)
 
 
-@pytest.mark.parametrize("torn", [b"{", b'{"n":4,"event":"fo', b"\x00" * 100, b"x" * 200_000])
-def test_torn_last_line_is_set_aside(file: AuditFile, folder: Path, torn: bytes) -> None:
+def test_opening_again_lets_go(file: AuditFile, folder: Path, first: Key) -> None:
+    """The same object may open its trail again."""
+    write(file, "one")
+    descriptors = descriptors_open()
+    assert file.open(NOW) == Opening()
+    assert descriptors_open() == descriptors - 1
+    write(file, "two")
+    assert good(folder, first, 2)
+
+
+def test_key_on_the_disk(file: AuditFile, folder: Path, first: Key) -> None:
+    """Only the key of the next line is on the disk, always in the same place of one size; what was before is gone."""
+    path = folder / KEY_FILE
+    seen = set()
+    key = first
+    inode = path.stat().st_ino
+    for number in range(1, 4):
+        text = path.read_text()
+        assert text.split()[:2] == [f"{number:018}", key.secret.hex()]
+        seen.add((len(text), path.stat().st_ino))
+        write(file, "x")
+        key = key.evolved()
+        assert first.secret.hex() not in path.read_text()
+    assert seen == {(18 + 1 + 64 + 1 + 16 + 1, inode)}
+
+
+def test_key_stays_behind_until_it_is_marked(file: AuditFile, folder: Path, first: Key) -> None:
+    """Appending moves the key in memory only."""
+    before = (folder / KEY_FILE).read_bytes()
+    file.append(records("one"), NOW)
+    assert (folder / KEY_FILE).read_bytes() == before
+    file.mark()
+    assert (folder / KEY_FILE).read_text().split()[:2] == [f"{2:018}", first.evolved().secret.hex()]
+
+
+def test_new_key(file: AuditFile, folder: Path, first: Key) -> None:
+    """A new key begins with the next line, follows from no old one, and needs both to verify everything."""
+    write(file, "one", audit.KEY_CHANGED)
+    second = file.new_key()
+    assert second.start == 3
+    assert second != first.evolved().evolved()
+    write(file, "two")
+    again, opening = opened(folder)
+    assert opening == Opening()
+    write(again, "three")
+    assert audit.verify(folder, [first, second]) == Report(again.end, (), 4, 4, 0)
+    assert audit.verify(folder, [first]).keyed == 2
+
+
+def test_nothing_to_append(file: AuditFile, folder: Path) -> None:
+    """Appending nothing changes nothing."""
+    write(file)
+    assert actions(folder) == []
+    assert file.end == Position()
+
+
+def test_record_that_cannot_be_a_line(file: AuditFile, folder: Path, first: Key) -> None:
+    """A record that is refused takes those beside it along: all or none."""
+    with pytest.raises(ValueError, match="too long"):
+        file.append([*records("one"), {"at": "", "text": "x" * 5000}], NOW)
+    assert file.end == Position()
+    write(file, "two")
+    assert good(folder, first, 1)
+
+
+# --- Segments
+
+
+def test_rotation_by_size(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment takes lines until it is full; the next one is named by its first line."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 600)
+    for number in range(1, 8):
+        write(file, f"{number}")
+    assert [path.name for path in audit.segments(folder)] == [audit.segment_name(first) for first in (1, 4, 7)]
+    assert all(path.stat().st_size >= 600 for path in audit.segments(folder)[:-1])
+    assert {mode(path) for path in audit.segments(folder)} == {0o600}
+    assert actions(folder) == list("1234567")
+    assert [json.loads(line)["action"] for line in file.lines(newest_first=True)] == list("7654321")
+    again, opening = opened(folder)
+    assert opening == Opening()
+    write(again, "8")
+    assert good(folder, first, 8)
+
+
+def test_rotation_by_age(file: AuditFile, folder: Path, first: Key) -> None:
+    """A segment takes lines for thirty days, also over a restart."""
+    write(file, "1")
+    write(file, "2", at=NOW + 29 * DAY)
+    again, _ = opened(folder)
+    write(again, "3", at=NOW + 30 * DAY - 1)
+    write(again, "4", at=NOW + 30 * DAY)
+    write(again, "5", at=NOW + 59 * DAY)
+    write(again, "6", at=NOW + 60 * DAY)
+    assert [path.name for path in audit.segments(folder)] == [audit.segment_name(first) for first in (1, 4, 6)]
+    assert good(folder, first, 6)
+
+
+def test_rotation_that_fails(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that could not be begun is begun by the next write."""
+    write(file, "1")
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    for fault in (Fault("open"), Fault("fsync", number=EIO)):
+        with monkeypatch.context() as patch:
+            fault.inject(patch)
+            with pytest.raises(OSError, match=os.strerror(fault.number)):
+                file.append(records("2"), NOW)
+        assert file.end.count == 1
+    write(file, "2")
+    assert [path.name for path in audit.segments(folder)] == [audit.segment_name(first) for first in (1, 2)]
+    assert good(folder, first, 2)
+
+
+def test_empty_segment_after_a_crash(file: AuditFile, folder: Path, first: Key) -> None:
+    """A segment that was begun and got no line is none; the one before it goes on."""
+    write(file, "1")
+    (folder / audit.segment_name(2)).touch()
+    again, opening = opened(folder)
+    assert opening == Opening()
+    write(again, "2")
+    assert names(folder) == [FIRST_SEGMENT, KEY_FILE]
+    assert good(folder, first, 2)
+
+
+def test_expired(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest segment has expired when the first line of the next one is old enough; the last one never does."""
+    assert file.expired(NOW) is None
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "1", "2", at=NOW)
+    last = file.end
+    assert file.expired(NOW + 1e9) is None
+    write(file, "3", at=NOW + DAY)
+    write(file, "4", at=NOW + 2 * DAY)
+    assert file.expired(NOW + DAY) is None
+    expired = file.expired(NOW + DAY + 1)
+    assert expired is not None
+    assert (expired.path, expired.first, expired.last) == (folder / FIRST_SEGMENT, 1, last)
+    details = {"through": expired.last.count, "head": expired.last.head}
+    file.append([{**records(audit.SEGMENT_DELETED)[0], "details": details}], NOW)
+    expired.path.unlink()
+    assert good(folder, first, 3)
+    assert file.expired(NOW + DAY + 1) is None
+    assert (file.expired(NOW + 1e9) or expired).first == 3
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("content", [b"", b"text\n", b"{}\n"])
+def test_segment_that_is_none_does_not_expire(
+    file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch, which: int, content: bytes
+) -> None:
+    """What is not a line of the trail is nothing to delete: it is evidence."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "1")
+    write(file, "2")
+    audit.segments(folder)[which].write_bytes(content)
+    assert file.expired(NOW + 1e9) is None
+
+
+@pytest.mark.parametrize("old", [b'"at":"2', b'"at":"'], ids=["no time", "no name"])
+@pytest.mark.xfail(reason="audit_file._time_of takes the first line of a segment for a good one", strict=True)
+def test_damaged_first_line(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch, old: bytes
+) -> None:
+    """A damaged first line of a segment neither keeps the trail from being opened nor raises when segments expire."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "1")
+    write(file, "2")
+    write(file, "3")
+    for path in audit.segments(folder)[1:]:
+        lines = path.read_bytes()
+        path.write_bytes(lines.replace(old, old.replace(b"at", b"bt") if old.endswith(b'"') else b'"at":"x'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_file, "SEGMENT_BYTES", 10**6)
+        again, _ = opened(folder)
+    assert again.end.count == 3
+    assert file.expired(NOW + 1e9) is None
+    assert audit.verify(folder, [first]).result is Result.ALTERED
+
+
+# --- What a crash or somebody else left
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"n":3,"prev":"00', b"\x00" * 100, b"x" * 200_000])
+def test_torn_last_line_is_set_aside(file: AuditFile, folder: Path, first: Key, torn: bytes) -> None:
     """What a power cut left of a line is kept beside the trail, which goes on."""
-    file.write(ENTRIES)
-    size = (folder / "audit.jsonl").stat().st_size
-    with (folder / "audit.jsonl").open("ab") as audit:
-        audit.write(torn)
-    again = AuditFile(folder)
-    assert again.open() == Opening(torn=len(torn), contradicted=False)
+    write(file, "one", "two")
+    path = folder / FIRST_SEGMENT
+    size = path.stat().st_size
+    with path.open("ab") as trail:
+        trail.write(torn)
+    again, opening = opened(folder)
+    assert opening == Opening(torn=len(torn))
     assert again.end == file.end
-    aside = folder / f"audit.jsonl.torn-{size}"
+    aside = folder / f"{FIRST_SEGMENT}.torn-{size}"
     assert aside.read_bytes() == torn
-    assert _mode(aside) == 0o600
-    again.write([{"event": "recovered"}])
-    assert again.verify().result is Result.GOOD
-    assert _events(folder) == ["one", "two", "three", "recovered"]
+    assert mode(aside) == 0o600
+    write(again, "three")
+    assert good(folder, first, 3)
 
 
-def test_torn_first_line_is_set_aside(folder: Path) -> None:
-    """A trail that ended before its first line was complete begins anew."""
-    folder.mkdir(parents=True)
-    (folder / "audit.jsonl").write_bytes(b'{"n":1')
-    file = AuditFile(folder)
-    assert file.open() == Opening(torn=6, contradicted=False)
-    file.write(ENTRIES)
-    assert file.verify().end.count == 3
+def test_torn_only_line_of_a_segment(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that has no complete line goes away, its piece stays, and the one before it goes on."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "1")
+    second = folder / audit.segment_name(2)
+    second.write_bytes(b'{"n":2')
+    again, opening = opened(folder)
+    assert opening == Opening(torn=6)
+    assert again.end == file.end
+    assert (folder / f"{second.name}.torn-0").read_bytes() == b'{"n":2'
+    assert not second.exists()
+    write(again, "2")
+    assert good(folder, first, 2)
 
 
-@pytest.mark.parametrize(
-    "checkpoint",
-    [None, "garbage", '{"count":3,"head":"' + "1" * 64 + '"}'],
-    ids=["cut end", "unreadable", "other head"],
-)
-def test_contradicting_checkpoint_is_kept(file: AuditFile, folder: Path, checkpoint: str | None) -> None:
-    """What shows that the trail was touched while nobody was looking is set aside, and the trail goes on."""
-    file.write(ENTRIES)
-    kept = folder / "audit.jsonl.checkpoint"
-    if checkpoint is None:
-        lines = (folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
-        (folder / "audit.jsonl").write_bytes(b"".join(lines[:-1]))
-    else:
-        kept.write_text(checkpoint)
-    evidence = kept.read_text()
-    again = AuditFile(folder)
-    assert again.open() == Opening(torn=0, contradicted=True)
-    assert (folder / f"audit.jsonl.checkpoint.contradicted-{again.end.count}").read_text() == evidence
-    again.write(ENTRIES)
-    assert again.verify().result is Result.GOOD
-    assert AuditFile(folder).open() == Opening(torn=0, contradicted=False)
+def test_torn_first_line(file: AuditFile, folder: Path, first: Key) -> None:
+    """A trail that ended before its first line was complete begins anew, with the same key."""
+    (folder / FIRST_SEGMENT).write_bytes(b'{"n":1')
+    again, opening = opened(folder)
+    assert (opening, again.end, file.end) == (Opening(torn=6), Position(), Position())
+    write(again, "one")
+    assert good(folder, first, 1)
 
 
-@pytest.mark.parametrize("lines", [0, 2])
-def test_older_checkpoint_is_no_contradiction(file: AuditFile, folder: Path, lines: int) -> None:
-    """A crash between the entries and their checkpoint leaves one that counts less."""
-    kept = folder / "audit.jsonl.checkpoint"
-    for entry in ENTRIES[:lines]:
-        file.write([entry])
-    before = kept.read_text() if lines else None
-    file.write(ENTRIES[lines:])
-    kept.unlink() if before is None else kept.write_text(before)
-    assert AuditFile(folder).open() == Opening(torn=0, contradicted=False)
+def test_long_last_line(file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last line longer than what is read at once is found as well, also when it is the only one."""
+    monkeypatch.setattr(audit_file, "_BLOCK", 64)
+    for action in ("one", "two"):
+        write(file, action)
+        again, opening = opened(folder)
+        assert (opening, again.end) == (Opening(), file.end)
 
 
-@pytest.mark.parametrize("last", [b"\n", b"{}\n", b'{"event":"x","hash":"' + b"0" * 64 + b'"}\n', b"text\n"])
-def test_file_that_is_no_trail(folder: Path, last: bytes) -> None:
-    """A file that does not end with an entry is neither continued nor touched."""
-    folder.mkdir(parents=True)
-    (folder / "audit.jsonl").write_bytes(last)
-    with pytest.raises(ValueError, match=r"audit\.jsonl"):
-        AuditFile(folder).open()
-    assert (folder / "audit.jsonl").read_bytes() == last
+@pytest.mark.parametrize("last", [b"\n", b"{}\n", b"text\n", b'{"n":2,"prev":"' + b"0" * 64 + b'","x\n'])
+def test_file_that_is_no_trail(file: AuditFile, folder: Path, last: bytes) -> None:
+    """A segment that does not end with a line of a trail is neither continued nor touched."""
+    write(file, "one")
+    path = folder / FIRST_SEGMENT
+    with path.open("ab") as trail:
+        trail.write(last)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        opened(folder)
+    assert path.read_bytes() == before
 
 
 def test_folder_cannot_be_made(tmp_path: Path) -> None:
     """Where there is no folder there is no trail."""
     (tmp_path / "grokmon").touch()
     with pytest.raises(OSError, match="grokmon"):
-        AuditFile(tmp_path / "grokmon" / "audit").open()
+        opened(tmp_path / "grokmon" / "audit")
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_missing_lines(file: AuditFile, folder: Path, first: Key, left: int) -> None:
+    """The key knows of lines that are gone; the numbers go on, so that the gap stays where everybody finds it."""
+    write(file, "one", "two", "three")
+    path = folder / FIRST_SEGMENT
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    again, opening = opened(folder)
+    assert opening == Opening(missing=3 - left)
+    write(again, "four")
+    (finding,) = audit.verify(folder, [first]).findings
+    assert (finding.result, finding.line) == (Result.CUT, left + 1)
+    assert audit.verify(folder, [first]).end.count == 4
+    assert opened(folder)[1] == Opening()
+
+
+def test_all_files_but_the_key_are_gone(file: AuditFile, folder: Path, first: Key) -> None:
+    """Deleting the segments does not pass for a new trail."""
+    write(file, "one", "two")
+    (folder / FIRST_SEGMENT).unlink()
+    again, opening = opened(folder)
+    assert opening == Opening(missing=2)
+    write(again, "three")
+    assert names(folder) == [audit.segment_name(3), KEY_FILE]
+    assert audit.verify(folder, [first]).findings[0].reason == "lines 1 to 2 are missing, and no line says why"
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 10**6])
+def test_lagging_key(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+) -> None:
+    """A crash before the key was moved on leaves lines that it does not know; it catches up over segments."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", segment_bytes)
+    write(file, "one", "two")
+    file.append(records("three"), NOW)
+    file.append(records("four"), NOW)
+    again, opening = opened(folder)
+    assert opening == Opening(lagged=2)
+    write(again, "five")
+    assert good(folder, first, 5)
+    assert opened(folder)[1] == Opening()
+
+
+@pytest.mark.parametrize(("spoilt", "forged"), [(0, None), (1, None), (2, 3), (3, 4), (4, 5)])
+def test_forged_lines_behind_the_key(file: AuditFile, folder: Path, first: Key, spoilt: int, forged: int) -> None:
+    """Whoever appended lines without the key is found when it catches up; what the key left behind is not read."""
+    write(file, "line", "line")
+    file.append(records("line", "line", "line"), NOW)
+    path = folder / FIRST_SEGMENT
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[spoilt] = lines[spoilt].replace(b'"line"', b'"lime"')
+    path.write_bytes(b"".join(lines))
+    again, opening = opened(folder)
+    assert opening == Opening(lagged=3, forged=forged)
+    write(again, "six")
+    findings = audit.verify(folder, [first]).findings
+    assert findings[0].line == spoilt + 1
+    assert {finding.line for finding in findings} <= {spoilt + 1, spoilt + 2}
+
+
+def test_lines_that_are_none_behind_the_key(file: AuditFile, folder: Path, first: Key) -> None:
+    """What is no line at all is passed over while the key catches up; the verification tells of it."""
+    write(file, "one")
+    file.append(records("two", "three"), NOW)
+    path = folder / FIRST_SEGMENT
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"{}\n", lines[2]]))
+    again, opening = opened(folder)
+    assert opening == Opening(lagged=2)
+    assert again.end == file.end
+    assert audit.verify(folder, [first]).result is Result.ALTERED
+
+
+def test_appended_lines_with_another_key(file: AuditFile, folder: Path) -> None:
+    """Lines that follow on the hashes but have no right MAC are forged."""
+    write(file, "one")
+    line, end = audit.append(file.end, bytes(32), records("forged")[0])
+    other, _ = audit.append(end, bytes(32), records("forged")[0])
+    with (folder / FIRST_SEGMENT).open("ab") as trail:
+        trail.write(line + other)
+    assert opened(folder)[1] == Opening(lagged=2, forged=2)
+
+
+def _key_file(spoil: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        path.write_bytes(spoil(path.read_bytes()))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        Path.unlink,
+        _key_file(lambda _: b""),
+        _key_file(lambda data: data[:50]),
+        _key_file(lambda data: data[:-1]),
+        _key_file(lambda data: b"\x00" * len(data)),
+        _key_file(lambda data: data[:17] + b"9" + data[18:]),
+        _key_file(lambda data: data[:30] + (b"0" if data[30:31] != b"0" else b"1") + data[31:]),
+        _key_file(lambda data: data[:-2] + (b"0" if data[-2:-1] != b"0" else b"1") + b"\n"),
+    ],
+)
+def test_lost_key(file: AuditFile, folder: Path, first: Key, spoil: Callable[[Path], None]) -> None:
+    """Without a key that is whole the trail goes on with a new one, which can be taken over by somebody from then."""
+    write(file, "one", "two")
+    spoil(folder / KEY_FILE)
+    again, opening = opened(folder)
+    assert opening == Opening(new_key=True)
+    assert again.end == file.end
+    write(again, "three", audit.KEY_CHANGED)
+    second = again.new_key()
+    write(again, "five")
+    assert audit.verify(folder).result is Result.GOOD
+    assert {finding.line for finding in audit.verify(folder, [first, second]).findings} == {3, 4}
+    assert opened(folder)[1] == Opening()
+
+
+@pytest.mark.xfail(reason="AuditFile.mark leaves what stood behind the key in a file that was longer", strict=True)
+def test_key_file_that_was_longer(file: AuditFile, folder: Path) -> None:
+    """A key file that was filled with anything is whole again after the next mark."""
+    write(file, "one")
+    (folder / KEY_FILE).write_bytes(b"x" * 500)
+    again, opening = opened(folder)
+    assert opening == Opening(new_key=True)
+    write(again, "two")
+    assert opened(folder)[1] == Opening()
+
+
+def test_key_file_that_cannot_be_read(file: AuditFile, folder: Path) -> None:
+    """A key file in the way of which something stands is an error, not a lost key."""
+    write(file, "one")
+    (folder / KEY_FILE).unlink()
+    (folder / KEY_FILE).mkdir()
+    with pytest.raises(OSError, match=KEY_FILE):
+        opened(folder)
+
+
+# --- Writes that fail
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Fault("write", 0, 0), id="nothing-written"),
-        pytest.param(Fault("write", 0, 30), id="short-write"),
-        pytest.param(Fault("fdatasync", 0), id="not-synced"),
-        pytest.param(Fault("write", 1, 0), id="no-checkpoint"),
-        pytest.param(Fault("write", 1, 10), id="short-checkpoint"),
-        pytest.param(Fault("replace", 0), id="checkpoint-not-in-place"),
+        pytest.param(Fault("write"), id="nothing-written"),
+        pytest.param(Fault("write", partly=30), id="short-write"),
+        pytest.param(Fault("write", partly=300), id="one-line-written"),
+        pytest.param(Fault("fdatasync", number=EIO), id="not-synced"),
     ],
 )
-def test_failed_write_leaves_no_trace(
-    file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+@pytest.mark.parametrize("before", [0, 1])
+def test_failed_append_leaves_no_trace(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch, *, fault: Fault, before: int
 ) -> None:
-    """Entries are appended all or none: what failed is undone, and appears once when it is tried again."""
-    file.write(ENTRIES[:1])
-    before = (folder / "audit.jsonl").read_bytes(), file.end, _checkpoint(folder)
-    with monkeypatch.context() as patch:
+    """Records are appended all or none: what failed is undone, and appears once when it is tried again."""
+    write(file, *["one"] * before)
+    known = file.end, actions(folder), (folder / KEY_FILE).read_bytes()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            fault.inject(patch)
+            with pytest.raises(OSError, match=os.strerror(fault.number)):
+                file.append(records("two", "three"), NOW)
+        assert (file.end, actions(folder), (folder / KEY_FILE).read_bytes()) == known
+        assert all(path.read_bytes()[-1:] in {b"", b"\n"} for path in audit.segments(folder))
+    write(file, "two", "three")
+    assert actions(folder) == ["one"] * before + ["two", "three"]
+    assert good(folder, first, before + 2)
+
+
+def _fail(file: AuditFile, attempt: Callable[[], object], fault: Fault) -> None:
+    with pytest.MonkeyPatch.context() as patch:
         fault.inject(patch)
-        with pytest.raises(OSError, match="No space left"):
-            file.write(ENTRIES[1:])
-    assert ((folder / "audit.jsonl").read_bytes(), file.end, _checkpoint(folder)) == before
-    file.write(ENTRIES[1:])
-    assert _events(folder) == ["one", "two", "three"]
+        with pytest.raises(OSError, match=os.strerror(fault.number)):
+            attempt()
+    assert file.end.count
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("open"), Fault("write"), Fault("write", partly=20), Fault("fdatasync", number=EIO)],
+    ids=["open", "write", "short", "sync"],
+)
+def test_failed_mark(file: AuditFile, folder: Path, first: Key, fault: Fault) -> None:
+    """A key that could not be moved on is moved on by the next mark; lines are neither lost nor written twice."""
+    write(file, "one")
+    file.append(records("two"), NOW)
+    descriptors = descriptors_open()
+    _fail(file, file.mark, fault)
+    assert descriptors_open() == descriptors
+    write(file, "three")
+    assert actions(folder) == ["one", "two", "three"]
+    assert opened(folder)[1] == Opening()
+    assert good(folder, first, 3)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("open"), Fault("write"), Fault("write", partly=20), Fault("fdatasync", number=EIO)],
+    ids=["open", "write", "short", "sync"],
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_failed_checkpoint_leaves_no_trace(file: AuditFile, folder: Path, *, fault: Fault, before: int) -> None:
+    """A checkpoint that could not be written is written whole by the next attempt."""
+    kept = folder / audit.CHECKPOINTS
+    for _ in range(before):
+        write(file, "one")
+        file.write_checkpoint(NOW, at_once=True)
+    known = kept.read_bytes() if before else b""
+    write(file, "two")
+    _fail(file, lambda: file.write_checkpoint(NOW, at_once=True), fault)
+    assert (kept.read_bytes() if kept.exists() else b"") == known
+    assert file.checkpoint.count == before
+    note = file.write_checkpoint(NOW, at_once=True)
+    assert note is not None
+    assert kept.read_bytes() == known + note.encode()
     assert file.verify().result is Result.GOOD
-    assert _checkpoint(folder) == file.end
 
 
-def test_write_in_pieces(file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_in_pieces(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that takes a few bytes at a time gets them all."""
     real = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
-        file.write(ENTRIES)
-    assert file.verify().result is Result.GOOD
-    assert _checkpoint(folder) == file.end
+        write(file, "one", "two")
+        file.write_checkpoint(NOW, at_once=True)
+    assert opened(folder)[1] == Opening()
+    assert file.verify() == Report(file.end, (), 2, 0, 2)
+    assert good(folder, first, 2)
 
 
-def test_file_that_vanished(file: AuditFile, folder: Path) -> None:
-    """A trail that somebody deletes under a running hub does not pass for a new one."""
-    file.write(ENTRIES)
-    (folder / "audit.jsonl").unlink()
-    file.write(ENTRIES)
+def test_segment_that_vanished(file: AuditFile, folder: Path, first: Key) -> None:
+    """Lines never go into a file that somebody deleted; a trail without its beginning does not pass for a new one."""
+    write(file, "one", "two")
+    (folder / FIRST_SEGMENT).unlink()
+    write(file, "three")
+    assert names(folder) == [audit.segment_name(3), KEY_FILE]
+    assert actions(folder) == ["three"]
+    assert file.verify().result is Result.CUT
+    assert audit.verify(folder, [first]).findings[0].reason == "lines 1 to 2 are missing, and no line says why"
+
+
+def test_folder_that_vanished(file: AuditFile, folder: Path) -> None:
+    """Without its folder a trail cannot be written, until there is one again."""
+    write(file, "one")
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError):
+        file.append(records("two"), NOW)
+    folder.mkdir()
+    write(file, "two")
+    assert actions(folder) == ["two"]
+    assert file.verify().result is Result.CUT
+
+
+def test_end_that_was_cut(file: AuditFile, folder: Path, first: Key) -> None:
+    """The running process knows of lines that are gone from the end; so does whoever has a checkpoint."""
+    write(file, "one", "two", "three")
+    end = file.end
+    path = folder / FIRST_SEGMENT
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    assert file.verify().result is Result.CUT
+    assert audit.verify(folder, [first]).result is Result.GOOD
+    assert audit.verify(folder, [first], [end]).result is Result.CUT
+
+
+def test_last_line_that_was_edited(file: AuditFile, folder: Path) -> None:
+    """The running process knows what it wrote last."""
+    write(file, "one", "two")
+    path = folder / FIRST_SEGMENT
+    path.write_bytes(path.read_bytes().replace(b'"two"', b'"tow"'))
     assert file.verify().result is Result.ALTERED
 
 
-def test_end_that_was_cut(file: AuditFile, folder: Path) -> None:
-    """Entries that are gone from the end are found, by the running hub and with the checkpoint."""
-    file.write(ENTRIES)
-    lines = (folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "audit.jsonl").write_bytes(b"".join(lines[:2]))
-    assert file.verify().result is Result.CUT
-    assert main(["verify", str(folder / "audit.jsonl")]) is Result.CUT
+# --- Checkpoints
 
 
-def test_no_entries(file: AuditFile, folder: Path) -> None:
-    """Writing nothing changes nothing."""
-    file.write([])
-    assert (folder / "audit.jsonl").read_bytes() == b""
-    assert file.verify().end == Checkpoint()
+def _positions(folder: Path) -> Iterable[int]:
+    notes = audit.checkpoints((folder / audit.CHECKPOINTS).read_text())
+    return [each.position.count for each in notes if each.signed_by(SIGNER.public_key)]
+
+
+def test_checkpoint_when_it_is_due(file: AuditFile, folder: Path) -> None:
+    """A checkpoint is written after a hundred lines or an hour, when there are new lines at all."""
+    assert file.write_checkpoint(NOW + CHECKPOINT_SECONDS) is None
+    assert file.write_checkpoint(NOW, at_once=True) is None
+    write(file, *["x"] * (CHECKPOINT_LINES - 1))
+    assert file.write_checkpoint(NOW + CHECKPOINT_SECONDS - 1) is None
+    write(file, "x")
+    note = file.write_checkpoint(NOW + 1)
+    assert note == SIGNER(file.end, NOW + 1)
+    assert file.checkpoint == file.end
+    write(file, "x")
+    assert file.write_checkpoint(NOW + CHECKPOINT_SECONDS) is None
+    assert file.write_checkpoint(NOW + 1 + CHECKPOINT_SECONDS) is not None
+    assert file.write_checkpoint(NOW + 1e6) is None
+    write(file, "x")
+    assert file.write_checkpoint(NOW + 2 + CHECKPOINT_SECONDS) is None
+    assert file.write_checkpoint(NOW + 2 + CHECKPOINT_SECONDS, at_once=True) is not None
+    assert _positions(folder) == [100, 101, 102]
+    assert file.verify() == Report(file.end, (), 102, 0, 102)
+
+
+def test_checkpoints_show_what_was_altered(file: AuditFile, folder: Path) -> None:
+    """A line that a checkpoint beside the trail, or one kept elsewhere, counts is found when it is another one."""
+    write(file, "one")
+    elsewhere = file.end
+    write(file, "two")
+    file.write_checkpoint(NOW, at_once=True)
+    write(file, "three")
+    forged, end = [], Position()
+    for action in ("forged", "two", "three"):
+        line, end = audit.append(end, bytes(32), records(action)[0])
+        forged.append(line)
+    (folder / FIRST_SEGMENT).write_bytes(b"".join(forged))
+    assert [finding.line for finding in file.verify([elsewhere]).findings] == [1, 2, 3]
+    assert [finding.line for finding in file.verify().findings] == [2, 3]
+    (folder / audit.CHECKPOINTS).unlink()
+    assert [finding.line for finding in file.verify().findings] == [3]
+    assert [finding.line for finding in audit.verify(folder).findings] == []
+
+
+@pytest.mark.parametrize("torn", [1, 40, 150])
+@pytest.mark.xfail(reason="AuditFile.open leaves a torn checkpoint, and no verification works any more", strict=True)
+def test_torn_checkpoint(file: AuditFile, folder: Path, torn: int) -> None:
+    """What a power cut left of a checkpoint does not keep the trail from being verified for ever."""
+    write(file, "one")
+    note = file.write_checkpoint(NOW, at_once=True)
+    write(file, "two")
+    other = file.write_checkpoint(NOW, at_once=True)
+    assert note is not None
+    assert other is not None
+    (folder / audit.CHECKPOINTS).write_text(note + other[:torn])
+    again, _ = opened(folder)
+    write(again, "three")
+    again.write_checkpoint(NOW, at_once=True)
+    assert again.verify().result is Result.GOOD
+    assert list(_positions(folder)) == [1, 3]

@@ -15,22 +15,33 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_time_changed,
 )
 
+from custom_components.grokmon import audit_file, audit_log
+from custom_components.grokmon.audit_file import Opening
 from custom_components.grokmon.audit_log import AuditLog
-from custom_components.grokmon.gateway.audit import Result
+from custom_components.grokmon.gateway import audit
+from custom_components.grokmon.gateway.actuators import Caller, Principal
+from custom_components.grokmon.gateway.audit import Key, Report, Result, checkpoints
+from custom_components.grokmon.gateway.audit_record import Search
+from custom_components.grokmon.gateway.checkpoints import Signer
+
+from .common import START
 
 MOST = 10_000
+SIGNER = Signer(bytes(32))
 
 
 class Trail:
-    """An audit log, the clock, and its file."""
+    """An audit log, the clock, and its folder."""
 
-    def __init__(self, hass: HomeAssistant, clock: FrozenDateTimeFactory) -> None:
+    def __init__(self, hass: HomeAssistant, clock: FrozenDateTimeFactory, patch: pytest.MonkeyPatch) -> None:
         """Begin with a log that is not open."""
         self.hass = hass
         self.clock = clock
-        self.log = AuditLog(hass)
-        self.path = Path(hass.config.path("grokmon", "audit", "audit.jsonl"))
-        self.aside = self.path.with_suffix(".aside")
+        self.log = AuditLog(hass, SIGNER)
+        self.folder = Path(hass.config.path("grokmon", "audit"))
+        self.segment = self.folder / audit.segment_name(1)
+        self._patch = patch
+        self._real = os.write, os.open
 
     async def let_pass(self, seconds: float) -> None:
         """Move the clock, and let happen what was due until then."""
@@ -38,25 +49,41 @@ class Trail:
         async_fire_time_changed(self.hass)
         await self.hass.async_block_till_done()
 
-    def break_disk(self) -> None:
-        """Put something in the way of the file."""
-        if self.path.exists():
-            self.path.rename(self.aside)
-        self.path.mkdir()
+    def break_disk(self, function: str = "write", only: str = "") -> None:
+        """Let nothing more fit on the disk; of `open` only for paths with `only` in their names."""
+        write, opener = self._real
+
+        def fail(descriptor: int | Path, *rest: Any) -> Any:
+            if function == "write":
+                if not Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(self.folder):
+                    return write(descriptor, *rest)  # type: ignore[arg-type] # a descriptor
+            elif only not in str(descriptor) or not str(descriptor).startswith(str(self.folder)):
+                return opener(descriptor, *rest)
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+        self._patch.setattr(os, function, fail)
 
     def repair_disk(self) -> None:
-        """Take it away again."""
-        self.path.rmdir()
-        if self.aside.exists():
-            self.aside.rename(self.path)
+        """Make room again."""
+        self._patch.setattr(os, "write", self._real[0])
+        self._patch.setattr(os, "open", self._real[1])
 
     def written(self) -> list[dict[str, Any]]:
-        """Return the entries on the disk."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        """Return the records on the disk."""
+        return [json.loads(line) for path in audit.segments(self.folder) for line in path.read_bytes().splitlines()]
 
-    def events(self) -> list[str]:
-        """Return the events on the disk."""
-        return [entry["event"] for entry in self.written()]
+    def actions(self) -> list[str]:
+        """Return the actions on the disk."""
+        return [record["action"] for record in self.written()]
+
+    def marked(self) -> int:
+        """Return the number of the line whose key is on the disk."""
+        return int((self.folder / "next.key").read_text()[:18])
+
+    async def again(self) -> tuple[AuditLog, Opening]:
+        """Open another log, as a restart does."""
+        self.log = AuditLog(self.hass, SIGNER)
+        return self.log, await self.log.async_open()
 
 
 class Gate:
@@ -77,62 +104,211 @@ class Gate:
 
 
 @pytest.fixture
-async def trail(clock: FrozenDateTimeFactory, hass: HomeAssistant) -> AsyncGenerator[Trail]:
+async def trail(
+    clock: FrozenDateTimeFactory, hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Trail]:
     """Return an open audit log."""
-    opened = Trail(hass, clock)
-    await opened.log.async_open()
+    opened = Trail(hass, clock, monkeypatch)
+    assert await opened.log.async_open() == Opening(new_key=True)
     yield opened
+    opened.repair_disk()
     await opened.log.async_close()
 
 
-async def test_entries_are_written_together(trail: Trail) -> None:
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Generator[Gate]:
+    """Let the disk take its time."""
+    made = Gate(os.fdatasync)
+    monkeypatch.setattr(os, "fdatasync", made.fdatasync)
+    yield made
+    made.opened.set()
+
+
+# --- What is recorded
+
+
+async def test_record_in_full(trail: Trail) -> None:
+    """Record who, what, of what, with which outcome and why, and when, within which run."""
+    who = Principal(caller=Caller.AI, identity="user-1", reason="dry")
+    trail.log.record(
+        "command_refused",
+        outcome="refused",
+        reason="range",
+        who=who,
+        cid="cid-1",
+        device="tent-1",
+        actuator="pump",
+        zone="z1",
+        value=1.5,
+    )
+    trail.log.record("zone_created", actor="user-2")
+    trail.log.record("tick")
+    await trail.log.async_flush()
+    first, second, third = trail.written()
+    boot, mono = first.pop("boot"), first.pop("mono")
+    assert (len(boot), second["boot"], third["boot"]) == (16, boot, boot)
+    assert mono <= second["mono"] <= third["mono"]
+    assert {name: value for name, value in first.items() if name not in {"prev", "mac"}} == {
+        "n": 1,
+        "at": "2026-11-23T12:00:00.000Z",
+        "principal": {"caller": "ai", "identity": "user-1", "reason": "dry"},
+        "action": "command_refused",
+        "object": {"device": "tent-1", "actuator": "pump", "zone": "z1"},
+        "outcome": "refused",
+        "reason": "range",
+        "cid": "cid-1",
+        "details": {"value": 1.5},
+    }
+    assert second["principal"] == {"caller": "person", "identity": "user-2"}
+    assert (third["principal"], third["object"], third["outcome"], third["reason"]) == (None, {}, "done", "")
+    assert (trail.log.path, trail.log.entries) == (trail.folder, 3)
+    assert START.startswith(first["at"][:19])
+
+
+async def test_listeners_hear_every_record(trail: Trail) -> None:
+    """Tell listeners of a record as it is made."""
+    heard: list[str] = []
+    trail.log.listeners.append(lambda record: heard.append(record["action"]))
+    trail.log.record("one")
+    trail.log.record("two")
+    assert heard == ["one", "two"]
+    await trail.log.async_flush()
+    assert trail.actions() == ["one", "two"]
+
+
+async def test_details_that_are_not_json(trail: Trail) -> None:
+    """Refuse them at once, and keep what stands beside them."""
+    trail.log.record("one")
+    with pytest.raises(ValueError, match="JSON"):
+        trail.log.record("two", value=float("nan"))
+    trail.log.record("three")
+    await trail.log.async_flush()
+    assert trail.actions() == ["one", "three"]
+
+
+@pytest.mark.xfail(reason="AuditLog._async_write loses the batch with a record that is too long", strict=True)
+async def test_record_that_is_too_long_for_a_line(trail: Trail) -> None:
+    """Never lose what stands beside a record that cannot be written, and never lose it silently."""
+    trail.log.record("one")
+    trail.log.record("two", cid="c" * 5000)
+    trail.log.record("three")
+    await trail.log.async_flush()
+    assert [action for action in trail.actions() if action != "two"][:2] == ["one", "three"]
+
+
+# --- Batches
+
+
+async def test_records_are_written_together(trail: Trail) -> None:
     """What is recorded within a second is one write, in the order in which it was recorded."""
     for number in range(3):
         trail.log.record("tick", number=number)
         trail.clock.tick(0.25)
-    assert trail.events() == []
+    assert trail.actions() == []
     await trail.let_pass(0.25)
-    assert [(entry["event"], entry["number"], entry["at"]) for entry in trail.written()] == [
-        ("tick", 0, "2026-11-23T12:00:00.000+00:00"),
-        ("tick", 1, "2026-11-23T12:00:00.250+00:00"),
-        ("tick", 2, "2026-11-23T12:00:00.500+00:00"),
+    assert [(record["details"], record["at"]) for record in trail.written()] == [
+        ({"number": 0}, "2026-11-23T12:00:00.000Z"),
+        ({"number": 1}, "2026-11-23T12:00:00.250Z"),
+        ({"number": 2}, "2026-11-23T12:00:00.500Z"),
     ]
     assert trail.log.entries == 3
     trail.log.record("next")
     await trail.let_pass(1)
-    assert trail.events() == ["tick", "tick", "tick", "next"]
+    assert trail.actions() == ["tick", "tick", "tick", "next"]
+    assert trail.marked() == 5
 
 
 async def test_flush_does_not_wait_for_the_second(trail: Trail) -> None:
-    """Who needs an entry on the disk asks for it; the timer is done with then."""
+    """Who needs a record on the disk asks for it; the timer is done with then."""
     trail.log.record("one")
     await trail.log.async_flush()
-    assert trail.events() == ["one"]
+    assert trail.actions() == ["one"]
+    assert trail.marked() == 2
     await trail.let_pass(1)
-    assert trail.events() == ["one"]
+    assert trail.actions() == ["one"]
+
+
+async def test_flush_without_mark(trail: Trail) -> None:
+    """A record is durable before the key follows it, within a second."""
+    trail.log.record("one")
+    await trail.log.async_flush(mark=False)
+    assert (trail.actions(), trail.marked()) == (["one"], 1)
+    await trail.log.async_flush(mark=False)
+    assert trail.marked() == 1
+    trail.log.record("two")
+    await trail.log.async_flush(mark=False)
+    assert (trail.actions(), trail.marked()) == (["one", "two"], 1)
+    await trail.let_pass(1)
+    assert (trail.actions(), trail.marked()) == (["one", "two"], 3)
+
+
+async def test_mark_follows_without_a_timer(trail: Trail, gate: Gate) -> None:
+    """The key follows also when the timer of the batch ran out while it was written."""
+    trail.log.record("one")
+    flushing = trail.hass.async_create_task(trail.log.async_flush(mark=False))
+    trail.clock.tick(1)
+    async_fire_time_changed(trail.hass)
+    gate.opened.set()
+    await flushing
+    await trail.hass.async_block_till_done()
+    await trail.let_pass(1)
+    assert (trail.actions(), trail.marked()) == (["one"], 2)
+
+
+async def test_mark_is_scheduled_after_a_late_flush(trail: Trail) -> None:
+    """A durable record without a timer gets one for its key."""
+    trail.log.record("one")
+    await trail.log.async_flush()
+    trail.log._waiting.append({"at": "2026-11-23T12:00:00.000Z", "action": "two"})
+    await trail.log.async_flush(mark=False)
+    assert trail.marked() == 2
+    await trail.let_pass(1)
+    assert trail.marked() == 3
 
 
 async def test_flush_of_nothing(trail: Trail) -> None:
     """There may be nothing to write."""
     await trail.log.async_flush()
-    assert trail.events() == []
+    await trail.log.async_flush(mark=False)
+    assert trail.actions() == []
+    assert trail.marked() == 1
+
+
+async def test_record_while_the_disk_is_written(trail: Trail, gate: Gate) -> None:
+    """What is recorded during a write is in the next one."""
+    trail.log.record("first")
+    flushing = trail.hass.async_create_task(trail.log.async_flush())
+    trail.log.record("second")
+    assert not flushing.done()
+    gate.opened.set()
+    await flushing
+    assert trail.actions() == ["first"]
+    await trail.let_pass(1)
+    assert trail.actions() == ["first", "second"]
+
+
+async def test_flushes_wait_for_each_other(trail: Trail, gate: Gate) -> None:
+    """Two who flush at the same time write one after the other, in order."""
+    trail.log.record("first")
+    one = trail.hass.async_create_task(trail.log.async_flush())
+    trail.log.record("second")
+    other = trail.hass.async_create_task(trail.log.async_flush(mark=False))
+    assert not one.done()
+    assert not other.done()
+    gate.opened.set()
+    await one
+    await other
+    assert trail.actions() == ["first", "second"]
+    assert (await trail.log.async_verify()).result is Result.GOOD
 
 
 async def test_close_writes_what_waits(trail: Trail) -> None:
-    """Closing leaves neither an entry nor a timer behind."""
+    """Closing leaves neither a record nor a timer behind, and ends with a checkpoint."""
     trail.log.record("one")
     await trail.log.async_close()
-    assert trail.events() == ["one"]
-
-
-async def test_close_after_a_fault(trail: Trail) -> None:
-    """A trail that is written again only as it is closed ends with the end of the fault."""
-    trail.break_disk()
-    trail.log.record("one")
-    await trail.log.async_flush()
-    trail.repair_disk()
+    assert (trail.actions(), trail.marked(), trail.log.checkpoint) == (["one"], 2, 1)
     await trail.log.async_close()
-    assert trail.events() == ["one", "audit_fault_ended"]
+    assert len(list(checkpoints((trail.folder / "checkpoints").read_text()))) == 1
 
 
 async def test_verification_includes_what_waits(trail: Trail) -> None:
@@ -140,42 +316,116 @@ async def test_verification_includes_what_waits(trail: Trail) -> None:
     trail.log.record("one")
     report = await trail.log.async_verify()
     assert (report.result, report.end.count) == (Result.GOOD, 1)
+    end = report.end
+    trail.log.record("two")
+    assert await trail.log.async_verify([end]) == Report(trail.log._file.end, (), 2, 0, 2)
+    other = audit.Position(1, "0" * 64)
+    assert (await trail.log.async_verify([other])).result is Result.ALTERED
+
+
+# --- Taking it up
 
 
 async def test_goes_on_where_the_last_one_ended(trail: Trail) -> None:
     """A second log continues the chain; a torn line is recorded."""
     trail.log.record("one")
     await trail.log.async_close()
-    with trail.path.open("ab") as file:
+    with trail.segment.open("ab") as file:
         file.write(b'{"n":2')
-    again = AuditLog(trail.hass)
-    await again.async_open()
-    assert again.entries == 1
-    await again.async_close()
-    assert trail.events() == ["one", "recovered"]
-    assert trail.written()[1]["bytes"] == 6
-    assert (await again.async_verify()).result is Result.GOOD
+    log, opening = await trail.again()
+    assert opening == Opening(torn=6)
+    assert log.entries == 1
+    await log.async_close()
+    assert trail.actions() == ["one", "audit_recovered"]
+    recovered = trail.written()[1]
+    assert (recovered["outcome"], recovered["reason"], recovered["details"]) == ("found", "torn", {"bytes": 6})
+    assert (await log.async_verify()).result is Result.GOOD
+
+
+async def test_key_that_lagged(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+    """A crash before the key followed is recorded, and is no finding."""
+    first = await trail.log.async_new_key("user-1")
+    trail.log.record("one")
+    trail.log.record("two")
+    before = (trail.folder / "next.key").read_bytes()
+    await trail.log.async_close()
+    (trail.folder / "next.key").write_bytes(before)
+    log, opening = await trail.again()
+    assert opening == Opening(lagged=2)
+    await log.async_close()
+    assert trail.actions() == ["audit_key_changed", "one", "two", "audit_recovered"]
+    assert (trail.written()[3]["reason"], trail.written()[3]["details"]) == ("key_lagged", {"lines": 2})
+    assert audit.verify(trail.folder, [first]).keyed == 3
+    assert "ERROR" not in caplog.text
 
 
 async def test_end_cut_off_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
     """An end that was cut off between two starts is recorded, and told."""
     trail.log.record("one")
     trail.log.record("two")
+    trail.log.record("three")
     await trail.log.async_close()
-    trail.path.write_bytes(trail.path.read_bytes().splitlines(keepends=True)[0])
-    again = AuditLog(trail.hass)
-    await again.async_open()
-    await again.async_close()
-    assert trail.events() == ["one", "cut_found"]
-    assert trail.written()[1]["entries"] == 1
-    assert "ends before its checkpoint" in caplog.text
+    trail.segment.write_bytes(trail.segment.read_bytes().splitlines(keepends=True)[0])
+    log, opening = await trail.again()
+    assert opening == Opening(missing=2)
+    await log.async_close()
+    assert trail.actions() == ["one", "audit_finding"]
+    found = trail.written()[1]
+    assert (found["n"], found["outcome"], found["reason"], found["details"]) == (4, "found", "cut", {"lines": 2})
+    assert "2 lines of the audit trail were removed" in caplog.text
+    assert (await log.async_verify()).result is Result.CUT
 
 
-async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+async def test_forged_line_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+    """A line that somebody appended between two starts is recorded, and told."""
+    trail.log.record("one")
+    await trail.log.async_close()
+    line, _ = audit.append(trail.log._file.end, bytes(32), {"at": "2026-11-23T12:00:00.000Z", "action": "forged"})
+    with trail.segment.open("ab") as file:
+        file.write(line)
+    log, opening = await trail.again()
+    assert opening == Opening(lagged=1, forged=2)
+    await log.async_close()
+    assert trail.actions() == ["one", "forged", "audit_recovered", "audit_finding"]
+    assert (trail.written()[3]["reason"], trail.written()[3]["details"]) == ("altered", {"line": 2})
+    assert "Line 2 of the audit trail was not written by this integration" in caplog.text
+
+
+async def test_key_lost_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is gone is recorded, and told; a new trail has none to lose."""
+    assert "key of the audit trail" not in caplog.text
+    trail.log.record("one")
+    await trail.log.async_close()
+    (trail.folder / "next.key").unlink()
+    log, opening = await trail.again()
+    assert opening == Opening(new_key=True)
+    await log.async_close()
+    assert trail.actions() == ["one", "audit_finding"]
+    assert trail.written()[1]["reason"] == "key_lost"
+    assert "The key of the audit trail is lost" in caplog.text
+
+
+async def test_trail_that_cannot_be_opened(
+    clock: FrozenDateTimeFactory, hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening fails aloud."""
+    trail = Trail(hass, clock, monkeypatch)
+    trail.folder.parent.touch()
+    with pytest.raises(OSError, match="grokmon"):
+        await trail.log.async_open()
+
+
+# --- A disk that fails
+
+
+@pytest.mark.parametrize("function", ["write", "open"])
+async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture, function: str) -> None:
     """Nothing is lost while the disk fails; it is logged once, tried again every 30 seconds, and the end recorded."""
+    first = await trail.log.async_new_key("user-1")
     trail.log.record("before")
     await trail.log.async_flush()
-    trail.break_disk()
+    trail.break_disk(function)
+    trail.log._file.close()
     trail.log.record("during-1")
     await trail.let_pass(1)
     assert not trail.log.healthy
@@ -183,14 +433,35 @@ async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture) -
     await trail.let_pass(30)
     assert caplog.text.count("The audit trail cannot be written") == 1
     trail.repair_disk()
+    before = ["audit_key_changed", "before"]
     await trail.let_pass(29)
-    assert trail.events() == ["before"]
+    assert trail.actions() == before
     await trail.let_pass(1)
-    assert trail.events() == ["before", "during-1", "during-2"]
+    assert trail.log.healthy
+    assert trail.actions() == [*before, "during-1", "during-2"]
     await trail.let_pass(1)
-    assert trail.events() == ["before", "during-1", "during-2", "audit_fault_ended"]
-    assert trail.log.entries == 4
-    assert trail.written()[-1]["lost"] == 0
+    assert trail.actions() == [*before, "during-1", "during-2", "audit_fault_ended"]
+    assert trail.log.entries == 5
+    assert trail.written()[-1]["details"] == {"lost": 0}
+    assert trail.marked() == 6
+    report = audit.verify(trail.folder, [first])
+    assert (report.findings, report.keyed) == ((), 4)
+
+
+@pytest.mark.parametrize("only", ["next.key", "checkpoints"])
+async def test_written_but_not_marked(trail: Trail, only: str) -> None:
+    """What is on the disk is not written twice because its key or a checkpoint could not be."""
+    trail.break_disk("open", only)
+    trail.log.record("one")
+    await trail.log.async_flush(checkpoint=True)
+    assert not trail.log.healthy
+    assert (trail.actions(), trail.log.entries) == (["one"], 1)
+    trail.repair_disk()
+    await trail.let_pass(30)
+    assert trail.log.healthy
+    await trail.let_pass(1)
+    assert trail.actions() == ["one", "audit_fault_ended"]
+    assert trail.marked() == 3
     assert (await trail.log.async_verify()).result is Result.GOOD
 
 
@@ -205,13 +476,25 @@ async def test_second_fault_is_logged_again(trail: Trail, caplog: pytest.LogCapt
     assert caplog.text.count("The audit trail cannot be written") == 2
 
 
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Generator[Gate]:
-    """Let the disk take its time."""
-    made = Gate(os.fdatasync)
-    monkeypatch.setattr(os, "fdatasync", made.fdatasync)
-    yield made
-    made.opened.set()
+async def test_close_after_a_fault(trail: Trail) -> None:
+    """A trail that is written again only as it is closed ends with the end of the fault, and a checkpoint of it."""
+    trail.break_disk()
+    trail.log.record("one")
+    await trail.log.async_flush()
+    trail.repair_disk()
+    await trail.log.async_close()
+    assert trail.actions() == ["one", "audit_fault_ended"]
+    assert trail.log.checkpoint == 2
+
+
+async def test_close_during_a_fault(trail: Trail) -> None:
+    """Closing gives up on a disk that still fails, and leaves no timer behind."""
+    trail.break_disk()
+    trail.log.record("one")
+    await trail.log.async_close()
+    trail.repair_disk()
+    await trail.let_pass(60)
+    assert trail.actions() == []
 
 
 async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> None:
@@ -227,75 +510,203 @@ async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> Non
     await trail.log.async_close()
     gate.error = None
     await trail.let_pass(60)
-    assert trail.events() == []
+    assert trail.actions() == []
     await trail.log.async_flush()
-    assert trail.events() == ["first", "second"]
-
-
-async def test_record_while_the_disk_is_written(trail: Trail, gate: Gate) -> None:
-    """What is recorded during a write is in the next one."""
-    trail.log.record("first")
-    flushing = trail.hass.async_create_task(trail.log.async_flush())
-    trail.log.record("second")
-    assert not flushing.done()
-    gate.opened.set()
-    await flushing
-    assert trail.events() == ["first"]
-    await trail.let_pass(1)
-    assert trail.events() == ["first", "second"]
-
-
-async def test_flushes_wait_for_each_other(trail: Trail, gate: Gate) -> None:
-    """Two who flush at the same time write one after the other, in order."""
-    trail.log.record("first")
-    one = trail.hass.async_create_task(trail.log.async_flush())
-    trail.log.record("second")
-    other = trail.hass.async_create_task(trail.log.async_flush())
-    assert not one.done()
-    assert not other.done()
-    gate.opened.set()
-    await one
-    await other
-    assert trail.events() == ["first", "second"]
-    assert (await trail.log.async_verify()).result is Result.GOOD
+    assert trail.actions() == ["first", "second"]
 
 
 async def test_memory_is_bounded(trail: Trail) -> None:
-    """While the disk fails a limited number of entries waits; how many were lost is recorded afterwards."""
+    """While the disk fails a limited number of records waits; how many were lost is recorded afterwards."""
+    heard: list[str] = []
     trail.break_disk()
     for number in range(MOST + 7):
         trail.log.record("tick", number=number)
     await trail.log.async_flush()
+    trail.log.listeners.append(lambda record: heard.append(record["action"]))
     trail.log.record("too late")
+    assert heard == []
     trail.repair_disk()
     await trail.log.async_flush()
     assert trail.log.entries == MOST
     await trail.log.async_flush()
-    assert trail.written()[-2]["number"] == MOST - 1
-    assert (trail.written()[-1]["event"], trail.written()[-1]["lost"]) == ("audit_fault_ended", 8)
+    last = trail.written()[-2:]
+    assert last[0]["details"] == {"number": MOST - 1}
+    assert (last[1]["action"], last[1]["details"]) == ("audit_fault_ended", {"lost": 8})
     trail.break_disk()
     trail.log.record("again")
     await trail.log.async_flush()
     trail.repair_disk()
     await trail.log.async_flush()
     await trail.log.async_flush()
-    assert trail.written()[-1]["lost"] == 0
+    assert trail.written()[-1]["details"] == {"lost": 0}
 
 
-async def test_loss_without_a_fault_is_recorded(trail: Trail) -> None:
-    """Entries that came too fast for a disk that works are counted as well."""
-    for number in range(MOST + 3):
+async def test_loss_without_a_fault_is_recorded(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that came too fast for a disk that works are counted as well."""
+    monkeypatch.setattr(audit_log, "_MAX_WAITING", 10)
+    for number in range(13):
         trail.log.record("tick", number=number)
     assert trail.log.healthy
     await trail.log.async_flush()
     await trail.log.async_flush()
-    assert trail.log.entries == MOST + 1
-    assert trail.written()[-1]["lost"] == 3
+    assert trail.log.entries == 11
+    assert trail.written()[-1]["details"] == {"lost": 3}
 
 
-async def test_trail_that_cannot_be_opened(clock: FrozenDateTimeFactory, hass: HomeAssistant) -> None:
-    """Opening fails aloud."""
-    trail = Trail(hass, clock)
-    trail.path.parents[1].touch()
-    with pytest.raises(OSError, match="grokmon"):
-        await trail.log.async_open()
+# --- Keys, searching, deleting, checkpoints
+
+
+async def test_new_key(trail: Trail) -> None:
+    """An administrator gets the key of the next line; the line that says so is the last of the old one."""
+    first = await trail.log.async_new_key("user-1")
+    trail.log.record("one")
+    second = await trail.log.async_new_key("user-2")
+    trail.log.record("two")
+    await trail.log.async_flush()
+    assert (first.start, second.start) == (2, 4)
+    assert trail.actions() == ["audit_key_changed", "one", "audit_key_changed", "two"]
+    assert trail.written()[2]["principal"] == {"caller": "person", "identity": "user-2"}
+    assert audit.verify(trail.folder, [first, second]).keyed == 3
+    assert audit.verify(trail.folder, [first, second]).result is Result.GOOD
+    assert audit.verify(trail.folder, [first]).keyed == 2
+    assert audit.verify(trail.folder, [first, Key(4, bytes(32))]).result is Result.ALTERED
+
+
+async def test_new_key_while_something_is_recorded(trail: Trail, gate: Gate) -> None:
+    """What is recorded while the key changes has the new one."""
+    trail.log.record("before")
+    changing = trail.hass.async_create_task(trail.log.async_new_key("user-1"))
+    trail.log.record("meanwhile")
+    gate.opened.set()
+    key = await changing
+    await trail.log.async_flush()
+    changed = trail.actions().index("audit_key_changed")
+    assert key.start == changed + 2
+    assert sorted(trail.actions()) == ["audit_key_changed", "before", "meanwhile"]
+    assert audit.verify(trail.folder, [key]).keyed == len(trail.actions()) - changed - 1
+
+
+async def test_no_new_key_while_the_disk_fails(trail: Trail) -> None:
+    """There is no key that could not be put on the disk."""
+    trail.break_disk()
+    with pytest.raises(OSError, match=r".*"):
+        await trail.log.async_new_key("user-1")
+    trail.repair_disk()
+    assert trail.actions() == []
+
+
+@pytest.mark.xfail(reason="AuditLog.async_new_key leaves the record of a change that did not happen", strict=True)
+async def test_key_that_did_not_change(trail: Trail) -> None:
+    """A change that failed is not recorded later as one: the verification would take the old key for ended."""
+    first = await trail.log.async_new_key("user-1")
+    trail.break_disk()
+    with pytest.raises(OSError, match=r".*"):
+        await trail.log.async_new_key("user-1")
+    trail.repair_disk()
+    await trail.log.async_flush()
+    trail.log.record("one")
+    await trail.log.async_flush()
+    report = audit.verify(trail.folder, [first])
+    assert (report.findings, report.keyed) == ((), trail.log.entries - 1)
+
+
+async def test_search(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find the newest that match, over all segments, with what waits; the oldest of them first."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 700)
+    for number in range(9):
+        trail.log.record("even" if number % 2 == 0 else "odd", number=number)
+        await trail.log.async_flush()
+    trail.log.record("even", number=10)
+    found = await trail.log.async_search(Search(action="even"), 3)
+    assert [record["details"]["number"] for record in found] == [6, 8, 10]
+    assert [record["n"] for record in await trail.log.async_search(Search(), 100)] == list(range(1, 11))
+    assert await trail.log.async_search(Search(device="none"), 3) == []
+    assert len(audit.segments(trail.folder)) > 2
+
+
+async def test_purge(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete what is older than wanted, segment by segment; the trail says so and still verifies with its key."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    first = await trail.log.async_new_key("user-1")
+    start = trail.clock().timestamp()
+    for number in range(4):
+        await trail.let_pass(3600)
+        trail.log.record("tick", number=number)
+        await trail.log.async_flush()
+    await trail.log.async_purge(start)
+    assert len(trail.actions()) == 5
+    await trail.log.async_purge(start + 2 * 3600 + 1)
+    assert trail.actions() == ["tick", "tick", "tick", "audit_segment_deleted", "audit_segment_deleted"]
+    details = [record["details"] for record in trail.written()[-2:]]
+    assert [(each["first"], each["through"]) for each in details] == [(1, 1), (2, 2)]
+    report = audit.verify(trail.folder, [first])
+    assert (report.findings, report.lines, report.keyed) == ((), 5, 5)
+
+
+async def test_purge_records_before_it_deletes(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete nothing as long as the record of it is not on the disk."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    trail.log.record("one")
+    await trail.log.async_flush()
+    trail.log.record("two")
+    await trail.log.async_flush()
+    later = trail.clock().timestamp() + 1
+    await trail.let_pass(60)
+    trail.break_disk()
+    await trail.log.async_purge(later)
+    assert trail.actions() == ["one", "two"]
+    trail.repair_disk()
+    await trail.let_pass(30)
+    await trail.let_pass(1)
+    await trail.log.async_purge(later)
+    assert "one" not in trail.actions()
+    assert trail.actions()[:2] == ["two", "audit_segment_deleted"]
+    assert (await trail.log.async_verify()).result is Result.GOOD
+
+
+@pytest.mark.xfail(reason="AuditLog.async_purge deletes although its record was lost beyond the limit", strict=True)
+async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete nothing when the record of it was lost because too much was waiting."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    monkeypatch.setattr(audit_log, "_MAX_WAITING", 3)
+    for action in ("one", "two"):
+        trail.log.record(action)
+        await trail.log.async_flush()
+    later = trail.clock().timestamp() + 1
+    await trail.let_pass(60)
+    for _ in range(3):
+        trail.log.record("tick")
+    await trail.log.async_purge(later)
+    assert (await trail.log.async_verify()).result is Result.GOOD
+
+
+async def test_checkpoints_are_told(trail: Trail) -> None:
+    """Tell of every checkpoint when it is on the disk: after a hundred lines, an hour, or at once."""
+    told: list[str] = []
+    trail.log.on_checkpoint = told.append
+    for number in range(100):
+        trail.log.record("tick", number=number)
+    await trail.log.async_flush(mark=False)
+    assert told == []
+    await trail.log.async_flush()
+    assert trail.log.checkpoint == 100
+    trail.log.record("one")
+    await trail.log.async_flush()
+    assert len(told) == 1
+    trail.log.record("two")
+    await trail.log.async_flush(checkpoint=True)
+    await trail.log.async_flush(checkpoint=True)
+    trail.log.record("three")
+    await trail.let_pass(3600)
+    assert "".join(told) == (trail.folder / "checkpoints").read_text()
+    read = list(checkpoints("".join(told)))
+    assert [each.position.count for each in read] == [100, 102, 103]
+    assert all(each.signed_by(SIGNER.public_key) for each in read)
+    assert (await trail.log.async_verify([each.position for each in read])).anchored == 103
+
+
+async def test_checkpoint_that_nobody_waits_for(trail: Trail) -> None:
+    """Write checkpoints also when nobody is told of them."""
+    trail.log.record("one")
+    await trail.log.async_flush(checkpoint=True)
+    assert trail.log.checkpoint == 1

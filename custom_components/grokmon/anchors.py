@@ -104,7 +104,8 @@ class SyslogAnchor:
                 finally:
                     writer.close()
                     await writer.wait_closed()
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
+            # A name that no resolver and no certificate can have is a ValueError.
             raise AnchorError(type(error).__name__) from error
 
 
@@ -123,12 +124,22 @@ class FileAnchor:
             await self._hass.async_add_executor_job(self._append, note)
         except OSError as error:
             raise AnchorError(error.strerror or type(error).__name__) from error
+        except ValueError as error:
+            raise AnchorError(type(error).__name__) from error
 
     def _append(self, note: str) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, f"{note}\n".encode())
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            try:
+                rest = f"{note}\n".encode()
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                os.fsync(descriptor)
+            except OSError:
+                # Half a checkpoint would make all of them unreadable.
+                os.ftruncate(descriptor, size)
+                raise
         finally:
             os.close(descriptor)
 
@@ -220,8 +231,12 @@ def problems(options: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with the options, by field."""
     found: dict[str, str] = {}
     if url := options.get(CONF_ANCHOR_URL):
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
             found[CONF_ANCHOR_URL] = "invalid_url"
     if address := options.get(CONF_ANCHOR_SYSLOG):
         try:
@@ -229,7 +244,7 @@ def problems(options: Mapping[str, Any]) -> dict[str, str]:
         except ValueError:
             found[CONF_ANCHOR_SYSLOG] = "invalid_host"
     for name in (CONF_ANCHOR_FILE, CONF_ANCHOR_CA_FILE):
-        if (path := options.get(name)) and not Path(path).is_absolute():
+        if (path := options.get(name)) and ("\0" in path or not Path(path).is_absolute()):
             found[name] = "invalid_path"
     return found
 
@@ -245,5 +260,5 @@ def _address(text: str) -> tuple[str, int]:
 async def _async_context(hass: HomeAssistant, ca_file: str | None) -> ssl.SSLContext:
     try:
         return await hass.async_add_executor_job(lambda: ssl.create_default_context(cafile=ca_file))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise AnchorError("the file of the certificate authority cannot be read") from error

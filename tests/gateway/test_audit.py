@@ -1,4 +1,4 @@
-"""Tests of the audit trail: its lines, keys and checkpoints, and what the script says of them without Home Assistant."""
+"""Tests of the audit trail: its lines, keys and checkpoints, and what the script says without Home Assistant."""
 
 import ast
 from base64 import b64decode, b64encode
@@ -238,7 +238,6 @@ def test_any_trail(records: list[dict[str, Any]]) -> None:
         (LINES[2], False, False),
         (LINES[1].replace(b"tent-1", b"tent-2"), False, True),
         (LINES[1].replace(b"tent-1", b"tent-10"), False, True),
-        (LINES[1][:-67] + LINES[1][-67:].upper(), False, False),
         (LINES[1][:-67] + LINES[1][-67:-3].upper() + b'"}\n', False, True),
         (LINES[1][:-4] + b'f"}\n' if LINES[1][-4:-3] != b"f" else LINES[1][:-4] + b'0"}\n', False, True),
         (LINES[1][:-1], False, False),
@@ -352,7 +351,7 @@ def test_key_evolves() -> None:
 )
 def test_text_that_is_no_key(text: str) -> None:
     """Refuse what is no key, and say what one looks like."""
-    with pytest.raises(ValueError, match="it looks like 1.xxxxx"):
+    with pytest.raises(ValueError, match=r"it looks like 1\.xxxxx"):
         Key.from_text(text)
 
 
@@ -572,6 +571,14 @@ def test_line_of_no_checkpoint() -> None:
     assert (report.anchored, report.end) == (3, END)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.xfail(reason="audit.Verifier keeps only the last of two checkpoints that count the same", strict=True)
+def test_two_checkpoints_of_one_line(order: int) -> None:
+    """Find that two checkpoints contradict each other: whoever has the box could sign another one for the same line."""
+    for anchors in ([PLACES[3], Position(3, "0" * 64)][::order], [Position(9, HEX.decode()), Position(9, "0" * 64)]):
+        assert Result.ALTERED in {finding.result for finding in judged(LINES, [FIRST], anchors).findings}
+
+
 def test_gap_with_wrong_lines_behind() -> None:
     """Take up the key behind a gap, and tell when the line there was not written by it."""
     forged = chain([{"action": "forged"}], bytes(32), PLACES[3])[0]
@@ -652,7 +659,7 @@ print(verifier.report().result.name)
 def test_huge_number(lines: list[bytes]) -> None:
     """Come to an end with a line that claims a number which no trail reaches."""
     command = [sys.executable, "-I", "-S", "-c", _JUDGE, audit.__file__]
-    done = subprocess.run(command, input=b"".join(lines), capture_output=True, check=True, timeout=3)  # noqa: S603 - ours
+    done = subprocess.run(command, input=b"".join(lines), capture_output=True, check=True, timeout=2)  # noqa: S603 - ours
     assert done.stdout.strip() in {b"ALTERED", b"CUT"}
 
 

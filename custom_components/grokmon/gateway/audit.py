@@ -222,7 +222,10 @@ class Verifier:
 
     def __init__(self, keys: Iterable[Key] = (), anchors: Iterable[Position] = ()) -> None:
         self._keys = {key.start: key.secret for key in keys}
-        self._anchors = {anchor.count: anchor.head for anchor in anchors}
+        # Of one place several checkpoints may tell, and none may hide another: that is what a fork looks like.
+        self._anchors: dict[int, set[str]] = {}
+        for anchor in anchors:
+            self._anchors.setdefault(anchor.count, set()).add(anchor.head)
         self._first: Position | None = None
         self._end = Position()
         self._secret: bytes | None = None
@@ -304,8 +307,8 @@ class Verifier:
         elif record["action"] == SEGMENT_DELETED:
             self._deleted.add(Position(record["details"]["through"], record["details"]["head"]))
 
-    def _compare(self, wanted: str) -> None:
-        if wanted == self._end.head:
+    def _compare(self, wanted: set[str]) -> None:
+        if wanted == {self._end.head}:
             self._anchored = self._end.count
         else:
             self._find(self._end.count, Result.ALTERED, "the line is not the one of a checkpoint")

@@ -53,10 +53,10 @@ class Trail:
         """Let nothing more fit on the disk; of `open` only for paths with `only` in their names."""
         write, opener = self._real
 
-        def fail(descriptor: int | Path, *rest: Any) -> Any:
+        def fail(descriptor: Any, *rest: Any) -> Any:
             if function == "write":
                 if not Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(self.folder):
-                    return write(descriptor, *rest)  # type: ignore[arg-type] # a descriptor
+                    return write(descriptor, *rest)
             elif only not in str(descriptor) or not str(descriptor).startswith(str(self.folder)):
                 return opener(descriptor, *rest)
             raise OSError(ENOSPC, os.strerror(ENOSPC))
@@ -75,6 +75,10 @@ class Trail:
     def actions(self) -> list[str]:
         """Return the actions on the disk."""
         return [record["action"] for record in self.written()]
+
+    def healthy(self) -> bool:
+        """Tell whether the log says that it can be written."""
+        return self.log.healthy
 
     def marked(self) -> int:
         """Return the number of the line whose key is on the disk."""
@@ -186,7 +190,6 @@ async def test_details_that_are_not_json(trail: Trail) -> None:
     assert trail.actions() == ["one", "three"]
 
 
-@pytest.mark.xfail(reason="AuditLog._async_write loses the batch with a record that is too long", strict=True)
 async def test_record_that_is_too_long_for_a_line(trail: Trail) -> None:
     """Never lose what stands beside a record that cannot be written, and never lose it silently."""
     trail.log.record("one")
@@ -318,7 +321,7 @@ async def test_verification_includes_what_waits(trail: Trail) -> None:
     assert (report.result, report.end.count) == (Result.GOOD, 1)
     end = report.end
     trail.log.record("two")
-    assert await trail.log.async_verify([end]) == Report(trail.log._file.end, (), 2, 0, 2)
+    assert await trail.log.async_verify([end]) == Report(trail.log._file.end, (), 2, 0, anchored=2)
     other = audit.Position(1, "0" * 64)
     assert (await trail.log.async_verify([other])).result is Result.ALTERED
 
@@ -428,7 +431,7 @@ async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture, f
     trail.log._file.close()
     trail.log.record("during-1")
     await trail.let_pass(1)
-    assert not trail.log.healthy
+    assert not trail.healthy()
     trail.log.record("during-2")
     await trail.let_pass(30)
     assert caplog.text.count("The audit trail cannot be written") == 1
@@ -437,7 +440,7 @@ async def test_disk_that_fails(trail: Trail, caplog: pytest.LogCaptureFixture, f
     await trail.let_pass(29)
     assert trail.actions() == before
     await trail.let_pass(1)
-    assert trail.log.healthy
+    assert trail.healthy()
     assert trail.actions() == [*before, "during-1", "during-2"]
     await trail.let_pass(1)
     assert trail.actions() == [*before, "during-1", "during-2", "audit_fault_ended"]
@@ -454,11 +457,11 @@ async def test_written_but_not_marked(trail: Trail, only: str) -> None:
     trail.break_disk("open", only)
     trail.log.record("one")
     await trail.log.async_flush(checkpoint=True)
-    assert not trail.log.healthy
+    assert not trail.healthy()
     assert (trail.actions(), trail.log.entries) == (["one"], 1)
     trail.repair_disk()
     await trail.let_pass(30)
-    assert trail.log.healthy
+    assert trail.healthy()
     await trail.let_pass(1)
     assert trail.actions() == ["one", "audit_fault_ended"]
     assert trail.marked() == 3
@@ -506,7 +509,7 @@ async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> Non
     gate.error = OSError(ENOSPC, "No space left on device")
     gate.opened.set()
     await flushing
-    assert not trail.log.healthy
+    assert not trail.healthy()
     await trail.log.async_close()
     gate.error = None
     await trail.let_pass(60)
@@ -546,7 +549,7 @@ async def test_loss_without_a_fault_is_recorded(trail: Trail, monkeypatch: pytes
     monkeypatch.setattr(audit_log, "_MAX_WAITING", 10)
     for number in range(13):
         trail.log.record("tick", number=number)
-    assert trail.log.healthy
+    assert trail.healthy()
     await trail.log.async_flush()
     await trail.log.async_flush()
     assert trail.log.entries == 11
@@ -595,7 +598,6 @@ async def test_no_new_key_while_the_disk_fails(trail: Trail) -> None:
     assert trail.actions() == []
 
 
-@pytest.mark.xfail(reason="AuditLog.async_new_key leaves the record of a change that did not happen", strict=True)
 async def test_key_that_did_not_change(trail: Trail) -> None:
     """A change that failed is not recorded later as one: the verification would take the old key for ended."""
     first = await trail.log.async_new_key("user-1")
@@ -664,7 +666,6 @@ async def test_purge_records_before_it_deletes(trail: Trail, monkeypatch: pytest
     assert (await trail.log.async_verify()).result is Result.GOOD
 
 
-@pytest.mark.xfail(reason="AuditLog.async_purge deletes although its record was lost beyond the limit", strict=True)
 async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     """Delete nothing when the record of it was lost because too much was waiting."""
     monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
@@ -680,7 +681,7 @@ async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch
     assert (await trail.log.async_verify()).result is Result.GOOD
 
 
-async def test_checkpoints_are_told(trail: Trail) -> None:
+async def test_checkpoints_are_told(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell of every checkpoint when it is on the disk: after a hundred lines, an hour, or at once."""
     told: list[str] = []
     trail.log.on_checkpoint = told.append
@@ -696,8 +697,9 @@ async def test_checkpoints_are_told(trail: Trail) -> None:
     trail.log.record("two")
     await trail.log.async_flush(checkpoint=True)
     await trail.log.async_flush(checkpoint=True)
+    monkeypatch.setattr(audit_file, "CHECKPOINT_SECONDS", 0.0)
     trail.log.record("three")
-    await trail.let_pass(3600)
+    await trail.let_pass(1)
     assert "".join(told) == (trail.folder / "checkpoints").read_text()
     read = list(checkpoints("".join(told)))
     assert [each.position.count for each in read] == [100, 102, 103]

@@ -305,7 +305,10 @@ def test_every_issue_has_words() -> None:
     faults = {f"output_fault_{fault}" for fault in ("mismatch", "no_flow", "no_moisture")}
     asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
     fixable = latching | faults | asked
-    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable
+    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable | {
+        "audit_finding",
+        "audit_unreadable",
+    }
     for issue, words in TEXTS["issues"].items():
         assert words.keys() == {"title", "fix_flow" if issue in fixable else "description"}
 

@@ -73,7 +73,7 @@ class AuditFile:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.close()
-        torn = self._find_end()
+        torn = self._find_end() + self._mend_checkpoints()
         self._checkpoint_at = now
         key = self._read_key()
         if key is None:
@@ -122,7 +122,8 @@ class AuditFile:
         # In place and within one sector: a new file would leave the old key in a block that is merely free.
         descriptor = os.open(self.folder / KEY_FILE, os.O_WRONLY | os.O_CREAT, _PRIVATE)
         try:
-            _write_all(descriptor, f"{plain}{check}\n".encode())
+            _write_all(descriptor, text := f"{plain}{check}\n".encode())
+            os.ftruncate(descriptor, len(text))
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
@@ -175,9 +176,8 @@ class AuditFile:
         paths = audit.segments(self.folder)
         if len(paths) < 2:  # noqa: PLR2004 - the last one still grows
             return None
-        following = _first_line(paths[1])
-        first, last = audit.start_of(_first_line(paths[0])), audit.start_of(following)
-        if first is None or last is None or _time_of(following) >= before:
+        first, last = audit.start_of(_first_line(paths[0])), audit.start_of(_first_line(paths[1]))
+        if first is None or last is None or _time_of(paths[1]) >= before:
             return None
         return Segment(paths[0], first.count + 1, last)
 
@@ -200,9 +200,25 @@ class AuditFile:
                 msg = f"{path} does not end with a line of the audit trail"
                 raise ValueError(msg)
             self.end, self._segment = end, path
-            self._began = _time_of(_first_line(path))
+            self._began = _time_of(path)
             break
         return aside
+
+    def _mend_checkpoints(self) -> int:
+        """Set aside what a power cut left of the last checkpoint; return how many bytes that was."""
+        path = self.folder / audit.CHECKPOINTS
+        if not path.exists():
+            return 0
+        data = path.read_bytes()
+        whole = data[: audit.whole_checkpoints(data)]
+        if len(whole) == len(data):
+            return 0
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            self._set_aside(path, descriptor, data[len(whole) :])
+        finally:
+            os.close(descriptor)
+        return len(data) - len(whole)
 
     def _catch_up(self) -> int | None:
         """Move the key on over lines that it does not know of; return the first of them whose MAC is wrong."""
@@ -255,8 +271,12 @@ class AuditFile:
         os.ftruncate(descriptor, size)
 
 
-def _time_of(line: bytes) -> float:
-    return datetime.fromisoformat(json.loads(line)["at"]).replace(tzinfo=UTC).timestamp()
+def _time_of(path: Path) -> float:
+    """Return when the first line of a segment was written; of a damaged one, when the last one was."""
+    try:
+        return datetime.fromisoformat(json.loads(_first_line(path))["at"]).replace(tzinfo=UTC).timestamp()
+    except ValueError, KeyError, TypeError:
+        return path.stat().st_mtime
 
 
 def _first_line(path: Path) -> bytes:

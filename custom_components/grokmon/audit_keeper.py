@@ -22,7 +22,9 @@ _LOGGER = logging.getLogger(__name__)
 ISSUE_KEY_UNSEEN: Final = "audit_key_unseen"
 ISSUE_RESTORED: Final = "restored"
 ISSUE_FINDING: Final = "audit_finding"
+ISSUE_UNREADABLE: Final = "audit_unreadable"
 _DAY: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
 _AFTER_START: Final = 60.0
 
 
@@ -54,6 +56,7 @@ class AuditKeeper:
         self._audit.on_checkpoint = self._send
         return [
             async_call_later(self._hass, _AFTER_START, self._async_daily),
+            async_track_time_interval(self._hass, self._async_hourly, _HOUR, cancel_on_shutdown=True),
             async_track_time_interval(self._hass, self._async_daily, _DAY, cancel_on_shutdown=True),
         ]
 
@@ -119,12 +122,20 @@ class AuditKeeper:
             _LOGGER.warning("Checkpoints kept elsewhere could not be read: %s", error)
             return []
 
-    async def _async_daily(self, _moment: datetime) -> None:
+    async def _async_hourly(self, _moment: datetime) -> None:
+        # A quiet trail has no line that would bring a checkpoint with it.
+        await self._audit.async_flush(checkpoint=True)
+
+    async def _async_daily(self, moment: datetime) -> None:
+        await self._async_hourly(moment)
         try:
             await self.async_verify()
             await self._audit.async_purge(time() - self._retention_s)
-        except OSError, ValueError:
+        except (OSError, ValueError) as error:
             _LOGGER.exception("The audit trail could not be verified")
+            self._raise(ISSUE_UNREADABLE, error=str(error))
+            return
+        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREADABLE)
 
     @callback
     def _send(self, note: str) -> None:
@@ -136,16 +147,15 @@ class AuditKeeper:
             return
         finding = report.findings[0]
         _LOGGER.error("The audit trail is not what was written, from line %d on: %s", finding.line, finding.reason)
+        self._raise(ISSUE_FINDING, line=str(finding.line), reason=finding.reason, count=str(len(report.findings)))
+
+    def _raise(self, issue: str, **facts: str) -> None:
         ir.async_create_issue(
             self._hass,
             DOMAIN,
-            ISSUE_FINDING,
+            issue,
             is_fixable=False,
             severity=ir.IssueSeverity.ERROR,
-            translation_key=ISSUE_FINDING,
-            translation_placeholders={
-                "line": str(finding.line),
-                "reason": finding.reason,
-                "count": str(len(report.findings)),
-            },
+            translation_key=issue,
+            translation_placeholders=facts,
         )

@@ -146,6 +146,8 @@ class AuditLog:
             self.record(KEY_CHANGED, actor=actor)
             await self._async_write(mark=False)
             if not self.healthy:
+                # It did not come about, and must not stand in the trail later.
+                self._waiting = [record for record in self._waiting if record["action"] != KEY_CHANGED]
                 raise OSError
             return await self._hass.async_add_executor_job(self._file.new_key)
 
@@ -161,6 +163,8 @@ class AuditLog:
     async def async_purge(self, before: float) -> None:
         """Delete the segments whose lines are all older; that it was done is recorded first. Raises OSError."""
         while (segment := await self._hass.async_add_executor_job(self._file.expired, before)) is not None:
+            if len(self._waiting) >= _MAX_WAITING:
+                return
             last: Position = segment.last
             self.record(SEGMENT_DELETED, first=segment.first, through=last.count, head=last.head)
             await self.async_flush()

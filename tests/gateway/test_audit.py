@@ -158,8 +158,8 @@ def test_empty_record() -> None:
     """Write a record without members so that it verifies."""
     lines, places = chain([{}, {"action": "x"}, {}])
     assert lines[0].startswith(b'{"n":1,"prev":"%s","mac":"' % GENESIS.encode())
-    assert judged(lines) == Report(places[-1], (), 3, 3, 0)
-    assert judged(lines, ()) == Report(places[-1], (), 3, 0, 0)
+    assert judged(lines) == Report(places[-1], (), 3, 3)
+    assert judged(lines, ()) == Report(places[-1], (), 3, 0)
 
 
 @pytest.mark.parametrize("name", ["n", "prev", "mac"])
@@ -180,7 +180,7 @@ def test_lone_surrogate() -> None:
     """Write a text that is no Unicode as JSON escapes it, rather than lose the record and those beside it."""
     lines, places = chain([{"name": "a\ud800b"}])
     assert json.loads(lines[0])["name"] == "a\ud800b"
-    assert judged(lines) == Report(places[-1], (), 1, 1, 0)
+    assert judged(lines) == Report(places[-1], (), 1, 1)
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "\u2028", "\U0001f331"])
@@ -227,7 +227,7 @@ def test_any_records(records: list[dict[str, Any]], secret: bytes, before: int) 
 def test_any_trail(records: list[dict[str, Any]]) -> None:
     """Find any trail good that was written by this code."""
     lines, places = chain(records)
-    assert judged(lines, [FIRST], places[1:]) == Report(places[-1], (), len(lines), len(lines), len(lines))
+    assert judged(lines, [FIRST], places[1:]) == Report(places[-1], (), len(lines), len(lines), anchored=len(lines))
 
 
 @pytest.mark.parametrize(
@@ -456,20 +456,20 @@ def test_any_checkpoint(text: str) -> None:
 
 def test_good_trail() -> None:
     """Find a whole trail good, with and without key, also with checkpoints at any place in it."""
-    assert judged(LINES) == Report(END, (), 5, 5, 0)
-    assert judged(LINES, ()) == Report(END, (), 5, 0, 0)
-    assert judged([]) == Report(Position(0, GENESIS), (), 0, 0, 0)
+    assert judged(LINES) == Report(END, (), 5, 5)
+    assert judged(LINES, ()) == Report(END, (), 5, 0)
+    assert judged([]) == Report(Position(0, GENESIS), (), 0, 0)
     for place in PLACES[1:]:
-        assert judged(LINES, (), [place]) == Report(END, (), 5, 0, place.count)
-    assert judged(LINES, [FIRST], PLACES) == Report(END, (), 5, 5, 5)
+        assert judged(LINES, (), [place]) == Report(END, (), 5, 0, anchored=place.count)
+    assert judged(LINES, [FIRST], PLACES) == Report(END, (), 5, 5, anchored=5)
 
 
 @pytest.mark.parametrize("number", [2, 5, 6])
 def test_key_of_a_later_line(number: int) -> None:
     """Check what a key that begins later can check; with the first one beside, everything."""
     later = Key(number, secret_of(number))
-    assert judged(LINES, [later]) == Report(END, (), 5, 6 - number, 0)
-    assert judged(LINES, [FIRST, later]) == Report(END, (), 5, 5, 0)
+    assert judged(LINES, [later]) == Report(END, (), 5, 6 - number)
+    assert judged(LINES, [FIRST, later]) == Report(END, (), 5, 5)
     wrong = Key(number, FRESH)
     findings = tuple(Finding(line, Result.ALTERED, WRONG) for line in range(number, 6))
     assert judged(LINES, [FIRST, wrong]).findings == findings
@@ -523,13 +523,13 @@ TWICE: Final = LINES[2].replace(b'"action":', b'"action":"x","action":')
         (
             [*LINES[:2], LINES[2].replace(b"changed", b"chanced"), *LINES[3:]],
             [(4, 1, FOLLOWS)],
-            None,
+            [(3, 1, WRONG)],
             [(4, 1, FOLLOWS)],
         ),
-        ([*LINES[:2], TWICE, *LINES[3:]], [(4, 1, FOLLOWS)], [(3, 1, WRONG), (4, 1, FOLLOWS)], [(4, 1, FOLLOWS)]),
-        ([*LINES[:2], b"{}\n", *LINES[3:]], [(3, 1, FOLLOWS), (4, 1, FOLLOWS)], [(3, 1, WRONG), (4, 1, FOLLOWS)], None),
+        ([*LINES[:2], TWICE, *LINES[3:]], [(4, 1, FOLLOWS)], [(3, 1, WRONG)], [(4, 1, FOLLOWS)]),
+        ([*LINES[:2], b"{}\n", *LINES[3:]], [(3, 1, FOLLOWS)], [(3, 1, FOLLOWS)], None),
         ([*LINES, LINES[-1]], [(6, 1, FOLLOWS)], [(6, 1, FOLLOWS)], None),
-        ([*LINES, b"\n"], [(6, 1, FOLLOWS)], [(6, 1, WRONG)], [(6, 1, FOLLOWS)]),
+        ([*LINES, b"\n"], [(6, 1, FOLLOWS)], [(6, 1, FOLLOWS)], [(6, 1, FOLLOWS)]),
         ([*LINES, b"torn"], [(6, 2, INCOMPLETE)], [(6, 2, INCOMPLETE)], [(6, 2, INCOMPLETE)]),
         ([*LINES, LINES[0][:-1]], [(6, 2, INCOMPLETE)], [(6, 2, INCOMPLETE)], [(6, 2, INCOMPLETE)]),
         (LINES[2:], [(1, 2, "lines 1 to 2 are missing, and no line says why")], None, None),
@@ -572,17 +572,16 @@ def test_line_of_no_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.xfail(reason="audit.Verifier keeps only the last of two checkpoints that count the same", strict=True)
 def test_two_checkpoints_of_one_line(order: int) -> None:
     """Find that two checkpoints contradict each other: whoever has the box could sign another one for the same line."""
-    for anchors in ([PLACES[3], Position(3, "0" * 64)][::order], [Position(9, HEX.decode()), Position(9, "0" * 64)]):
-        assert Result.ALTERED in {finding.result for finding in judged(LINES, [FIRST], anchors).findings}
+    anchors = [PLACES[3], Position(3, "0" * 64)][::order]
+    assert found(judged(LINES, [FIRST], anchors)) == [(3, 1, "the line is not the one of a checkpoint")]
 
 
 def test_gap_with_wrong_lines_behind() -> None:
     """Take up the key behind a gap, and tell when the line there was not written by it."""
     forged = chain([{"action": "forged"}], bytes(32), PLACES[3])[0]
-    assert found(judged([*LINES[:2], *forged])) == [(3, 2, MISSING_3), (4, 1, WRONG)]
+    assert found(judged([*LINES[:2], *forged])) == [(3, 1, WRONG)]
     assert found(judged([*LINES[:2], *forged], ())) == [(3, 2, MISSING_3)]
 
 
@@ -593,12 +592,10 @@ def test_findings_go_on() -> None:
     report = judged(spoilt, [FIRST], [places[-1]])
     assert found(report) == [
         (20, 1, WRONG),
-        (21, 1, FOLLOWS),
         (90, 2, "lines 90 to 90 are missing"),
         (150, 1, WRONG),
-        (151, 1, FOLLOWS),
     ]
-    assert (report.end, report.lines, report.keyed, report.anchored) == (places[-1], 199, 199, 200)
+    assert (report.end, report.lines, report.keyed, report.anchored) == (places[-1], 199, 197, 200)
     assert report.result is Result.ALTERED
 
 
@@ -606,7 +603,7 @@ def test_findings_are_bounded() -> None:
     """Stop listing at 100, but read to the end."""
     report = judged(chain(numbered(150), bytes(32))[0])
     assert [each.line for each in report.findings] == list(range(1, 101))
-    assert (report.lines, report.end.count, report.keyed) == (150, 150, 150)
+    assert (report.lines, report.end.count, report.keyed) == (150, 0, 0)
 
 
 @given(st.lists(st.binary(max_size=100) | st.sampled_from(LINES) | st.binary(max_size=80).map(lambda b: b + b"\n")))
@@ -627,7 +624,6 @@ def test_any_lines(lines: list[bytes]) -> None:
     ],
     ids=brief,
 )
-@pytest.mark.xfail(reason="audit.Verifier._look_for_marks takes a forged line for a record", strict=True)
 def test_forged_marks(forged: dict[str, Any]) -> None:
     """Raise for no line that somebody without the key wrote, whatever it pretends to mark."""
     lines = [*LINES, *chain([forged], bytes(32), END)[0]]
@@ -635,7 +631,6 @@ def test_forged_marks(forged: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("body", [b'"action":"audit_x', b'"action":"audit_\xff"', b'"action":"audit_","a":' + b"[" * 9])
-@pytest.mark.xfail(reason="audit.Verifier._look_for_marks takes a forged line for JSON", strict=True)
 def test_forged_marks_that_are_no_json(body: bytes) -> None:
     """Raise for no last line either that is no JSON at all."""
     start = b'{"n":6,"prev":"%s",' % END.head.encode()
@@ -655,7 +650,6 @@ print(verifier.report().result.name)
 
 
 @pytest.mark.parametrize("lines", [[*LINES, _HUGE], [_HUGE]], ids=["last", "first"])
-@pytest.mark.xfail(reason="audit.Verifier._skip computes 10**18 keys for one forged number", strict=True)
 def test_huge_number(lines: list[bytes]) -> None:
     """Come to an end with a line that claims a number which no trail reaches."""
     command = [sys.executable, "-I", "-S", "-c", _JUDGE, audit.__file__]
@@ -665,7 +659,6 @@ def test_huge_number(lines: list[bytes]) -> None:
 
 @pytest.mark.parametrize("keys", [[FIRST], []], ids=["key", "no key"])
 @pytest.mark.parametrize("change", ["duplicated", "swapped", "inserted"])
-@pytest.mark.xfail(reason="audit.Verifier._resume never finds back after a line from before", strict=True)
 def test_finds_back_after_a_line_from_before(keys: list[Key], change: str) -> None:
     """Go on after a line that was put in or moved, so that this finding does not hide all of the next."""
     lines, places = chain(numbered(200))
@@ -699,12 +692,12 @@ def folder(tmp_path: Path) -> Path:
 def test_segments_in_their_order(folder: Path) -> None:
     """Name a segment by its first line, and find no other file."""
     assert [path.name for path in segments(folder)] == ["audit-000000000001.jsonl", "audit-000000000004.jsonl"]
-    assert verify(folder, [FIRST], [END]) == Report(END, (), 5, 5, 5)
+    assert verify(folder, [FIRST], [END]) == Report(END, (), 5, 5, anchored=5)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
     """Find nothing wrong where nothing is; a checkpoint says whether there should be something."""
-    assert verify(tmp_path) == Report(Position(), (), 0, 0, 0)
+    assert verify(tmp_path) == Report(Position(), (), 0, 0)
     assert found(verify(tmp_path, (), [END])) == [(1, 2, "a checkpoint counts 5 lines")]
     with pytest.raises(OSError, match="missing"):
         verify(tmp_path / "missing")
@@ -743,11 +736,11 @@ def _deleted(through: Position) -> dict[str, Any]:
 def test_deleted_segment_that_a_line_tells_of() -> None:
     """Find nothing wrong with a beginning whose deletion is recorded, and check the rest with the first key."""
     lines, places = chain([*RECORDS, _deleted(PLACES[3])])
-    assert judged(lines[3:]) == Report(places[-1], (), 3, 3, 0)
-    assert judged(lines[3:], (), [PLACES[1], PLACES[4]]) == Report(places[-1], (), 3, 0, 4)
-    assert judged(lines[3:], [Key(3, secret_of(3))]) == Report(places[-1], (), 3, 3, 0)
-    assert judged(lines[3:], [Key(5, secret_of(5))]) == Report(places[-1], (), 3, 2, 0)
-    assert judged(lines) == Report(places[-1], (), 6, 6, 0)
+    assert judged(lines[3:]) == Report(places[-1], (), 3, 3)
+    assert judged(lines[3:], (), [PLACES[1], PLACES[4]]) == Report(places[-1], (), 3, 0, anchored=4)
+    assert judged(lines[3:], [Key(3, secret_of(3))]) == Report(places[-1], (), 3, 3)
+    assert judged(lines[3:], [Key(5, secret_of(5))]) == Report(places[-1], (), 3, 2)
+    assert judged(lines) == Report(places[-1], (), 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -768,11 +761,11 @@ def test_key_changed() -> None:
     old, places = chain([*RECORDS, {"at": AT, "action": audit.KEY_CHANGED}])
     new, more = chain(numbered(3), FRESH, places[-1])
     fresh = Key(7, FRESH)
-    assert judged([*old, *new], [FIRST]) == Report(more[-1], (), 9, 6, 0)
-    assert judged([*old, *new], [FIRST, fresh]) == Report(more[-1], (), 9, 9, 0)
-    assert judged([*old, *new], [fresh]) == Report(more[-1], (), 9, 3, 0)
+    assert judged([*old, *new], [FIRST]) == Report(more[-1], (), 9, 6, unkeyed=3)
+    assert judged([*old, *new], [FIRST, fresh]) == Report(more[-1], (), 9, 9)
+    assert judged([*old, *new], [fresh]) == Report(more[-1], (), 9, 3)
     edited = [*old, new[0].replace(b"tick", b"tock"), *new[1:]]
-    assert found(judged(edited, [FIRST, fresh])) == [(7, 1, WRONG), (8, 1, FOLLOWS)]
+    assert found(judged(edited, [FIRST, fresh])) == [(7, 1, WRONG)]
     assert found(judged(edited, [FIRST])) == [(8, 1, FOLLOWS)]
 
 
@@ -789,13 +782,13 @@ def test_key_changed_unsaid() -> None:
 
 def test_other_records_of_the_trail_itself() -> None:
     """Take no other action for a mark, wherever the words stand."""
-    records = [
+    records: list[dict[str, Any]] = [
         {"action": "audit_recovered", "details": {}},
         {"action": "asked", "details": {"action": audit.KEY_CHANGED}},
         {"action": "asked", "reason": '"action":"audit_key_changed"'},
     ]
     lines, places = chain(records)
-    assert judged(lines) == Report(places[-1], (), 3, 3, 0)
+    assert judged(lines) == Report(places[-1], (), 3, 3)
 
 
 # --- The script
@@ -879,7 +872,8 @@ def test_script_with_keys_that_end(folder: Path, capsys: pytest.CaptureFixture[s
     assert main(["verify", str(folder), *first]) == 3
     assert capsys.readouterr().out.splitlines()[-1] == NOT_ALL
     assert main(["verify", str(folder), *first, *fresh]) == 0
-    assert main(["verify", str(folder), *fresh]) == 3
+    assert main(["verify", str(folder), *fresh]) == 0
+    assert main(["verify", str(folder), "--key", Key(9, FRESH).to_text()]) == 3
     _edit(folder, 4, b"commanded", b"commander")
     assert main(["verify", str(folder), *first]) == 1
     assert NOT_ALL not in capsys.readouterr().out.splitlines()[-1:]

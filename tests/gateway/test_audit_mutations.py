@@ -274,7 +274,7 @@ def test_trail_as_it_was_written(tmp_path: Path) -> None:
     assert (COUNT, sum(CHANGES.values())) == (300, 1000)
     for name, report in _judged(tmp_path, LINES).items():
         keyed = COUNT if WITH[name][0] else 0
-        assert report == Report(ANCHOR, (), COUNT, keyed, LAST if WITH[name][1] else 0)
+        assert report == Report(ANCHOR, (), COUNT, keyed, anchored=LAST if WITH[name][1] else 0)
     assert len(audit.segments(tmp_path)) == 4
 
 

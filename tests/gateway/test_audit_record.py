@@ -113,7 +113,6 @@ def test_largest_record_is_a_line() -> None:
     assert len(append(Position(10**17, "f" * 64), b"", record)[0]) <= MAX_LINE
 
 
-@pytest.mark.xfail(reason="audit_record.make bounds neither the principal's reason nor other names", strict=True)
 def test_record_of_a_talkative_principal() -> None:
     """Write what an AI gave as a long reason beside a long reason and long details: a record always fits a line."""
     who = Principal(caller=Caller.AI, identity="user-1", reason="\U0001f331" * 256)

@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn
 
 GENESIS: Final = "0" * 64
 KEY_BYTES: Final = 32
-MAX_LINE: Final = 4096
+MAX_LINE: Final = 16_384
 KEY_CHANGED: Final = "audit_key_changed"
 SEGMENT_DELETED: Final = "audit_segment_deleted"
 CHECKPOINTS: Final = "checkpoints"
@@ -38,6 +38,10 @@ _SIGNATURE_BYTES: Final = 64
 _KEY_HASH_BYTES: Final = 4
 _ED25519: Final = b"\x01"
 _MAX_FINDINGS: Final = 100
+# Named, since this file is read by Pythons that want parentheses which the formatter takes away.
+_NO_MARK: Final = (ValueError, KeyError, TypeError, RecursionError)
+_MOST_MISSING: Final = 10_000_000
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NOT_VERIFIED: Final = 3
 
 
@@ -119,8 +123,8 @@ class Finding:
 class Report:
     """The result of a verification.
 
-    `end` is the last line, `lines` how many there are, `keyed` of how many the MAC was checked, and `anchored` the last
-    one that a checkpoint vouches for.
+    `end` is the last line, `lines` how many there are, `keyed` of how many the MAC was checked, `anchored` the last one
+    that a checkpoint vouches for, `unkeyed` of how many after the first that was checked the MAC was not.
     """
 
     end: Position
@@ -128,6 +132,7 @@ class Report:
     lines: int = 0
     keyed: int = 0
     anchored: int = 0
+    unkeyed: int = 0
 
     @property
     def result(self) -> Result:
@@ -148,9 +153,7 @@ def append(end: Position, secret: bytes, record: Mapping[str, Any]) -> tuple[byt
     if not record.keys().isdisjoint({"n", "prev", "mac"}):
         raise ValueError("n, prev and mac are members of the chain")
     count = end.count + 1
-    text = json.dumps(
-        {"n": count, "prev": end.head, **record}, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = _encode({"n": count, "prev": end.head, **record})
     # A lone surrogate becomes what JSON escapes it to.
     body = text.encode(errors="backslashreplace")[:-1]
     if len(body) + _TAIL_BYTES > MAX_LINE:
@@ -214,6 +217,14 @@ def checkpoints(text: str) -> Iterator[Checkpoint]:
         raise ValueError("not a checkpoint")
 
 
+def whole_checkpoints(data: bytes) -> int:
+    """Return how many bytes at the start of a file are whole checkpoints."""
+    end = 0
+    for found in _NOTE.finditer(data.decode(errors="replace")):
+        end += len(found[0].encode())
+    return end
+
+
 class Verifier:
     """Check lines in their order: that each follows on the one before, its MAC, and what checkpoints say.
 
@@ -230,30 +241,32 @@ class Verifier:
         self._end = Position()
         self._secret: bytes | None = None
         self._keyed = 0
+        self._unkeyed = 0
         self._anchored = 0
         self._deleted: set[Position] = set()
         self._findings: list[Finding] = []
         self._lines = 0
+        self._bad = 0
+        # What was deleted took its keys with it, but they follow from one that is earlier.
+        self._first_key = True
 
     def feed(self, lines: Iterable[bytes], *, last: bool = True) -> None:
         """Check the lines of one segment. `last` says that no other follows: only there a line may be incomplete."""
         for line in lines:
             self._lines += 1
             if self._first is None:
-                self._begin(line)
+                self._first = self._end = start_of(line) or Position()
             number = self._end.count + 1
             if not line.endswith(b"\n"):
                 self._find(number, Result.CUT if last else Result.ALTERED, "the line is incomplete")
                 continue
-            if (fresh := self._keys.get(number)) is not None:
-                self._secret = fresh
-            if is_next(line, self._end, self._secret):
-                self._advance(line, number)
+            if is_next(line, self._end, secret := self._key_of(number)):
+                self._advance(line, number, secret)
                 self._look_for_marks(line, number)
             else:
-                self._resume(line, number)
-            if (wanted := self._anchors.get(self._end.count)) is not None:
-                self._compare(wanted)
+                self._resume(line, number + self._bad)
+            if not self._bad:
+                self._compare()
 
     def report(self) -> Report:
         """Return what was found."""
@@ -265,49 +278,70 @@ class Verifier:
         beyond = max(self._anchors, default=0)
         if beyond > self._end.count:
             self._find(self._end.count + 1, Result.CUT, f"a checkpoint counts {beyond} lines")
-        return Report(self._end, tuple(self._findings), self._lines, self._keyed, self._anchored)
+        return Report(self._end, tuple(self._findings), self._lines, self._keyed, self._anchored, self._unkeyed)
 
-    def _begin(self, line: bytes) -> None:
-        self._first = self._end = start_of(line) or Position()
-        if earlier := [start for start in self._keys if start <= self._end.count]:
-            # What was deleted took its keys with it, but they follow from the first one.
-            self._secret = self._keys[max(earlier)]
-            self._skip(self._end.count + 1 - max(earlier))
+    def _key_of(self, number: int) -> bytes | None:
+        """Return the key of a line: of one that was given, or of the line that is due, as far as needed."""
+        start = max((start for start in self._keys if start <= number), default=0)
+        due = self._end.count + 1
+        # A number that no trail reaches is a lie, and its key not worth the time.
+        if start >= due or self._first_key:
+            secret: bytes | None = self._keys.get(start)
+        else:
+            start, secret = due, self._secret
+        if secret is None or number - start > _MOST_MISSING:
+            return None
+        for _ in range(number - start):
+            secret = evolve(secret)
+        return secret
 
-    def _advance(self, line: bytes, number: int) -> None:
+    def _advance(self, line: bytes, number: int, secret: bytes | None) -> None:
         self._end = Position(number, hashlib.sha256(line).hexdigest())
-        if self._secret is not None:
-            self._secret = hmac.digest(self._secret, b"next", "sha256")
+        self._first_key = False
+        self._bad = 0
+        self._secret = None
+        if secret is not None:
+            self._secret = hmac.digest(secret, b"next", "sha256")
             self._keyed += 1
+        elif self._keyed:
+            self._unkeyed += 1
 
     def _resume(self, line: bytes, number: int) -> None:
-        claims = start_of(line) or self._end
-        if claims.count > self._end.count:
-            self._find(number, Result.CUT, f"lines {number} to {claims.count} are missing")
-            self._skip(claims.count - self._end.count)
-            if not is_next(line, claims, self._secret):
-                self._find(claims.count + 1, Result.ALTERED, "the MAC is wrong")
-        elif claims != self._end or self._secret is None:
-            self._find(number, Result.ALTERED, "the line does not follow from the one before it")
+        """Find back to the trail, over lines that are missing or are none of it."""
+        claims = start_of(line)
+        missing = claims.count - self._end.count if claims is not None else -1
+        if claims is None or not 0 < missing <= _MOST_MISSING:
+            mac = claims == self._end and self._key_of(number) is not None
+            reason = "the MAC is wrong" if mac else "the line does not follow from the one before it"
+        elif is_next(line, claims, secret := self._key_of(claims.count + 1)):
+            if missing > self._bad:
+                self._find(number, Result.CUT, f"lines {number} to {claims.count} are missing")
+            self._advance(line, claims.count + 1, secret)
+            self._look_for_marks(line, claims.count + 1)
+            return
         else:
-            self._find(number, Result.ALTERED, "the MAC is wrong")
-        self._advance(line, max(claims.count, self._end.count) + 1)
-
-    def _skip(self, lines: int) -> None:
-        for _ in range(lines if self._secret is not None else 0):
-            self._secret = evolve(self._secret or b"")
+            reason = "the MAC is wrong"
+        self._find(number, Result.ALTERED, reason)
+        self._bad += 1
 
     def _look_for_marks(self, line: bytes, number: int) -> None:
         if b'"action":"audit_' not in line:
             return
-        record = json.loads(line)
-        if record["action"] == KEY_CHANGED:
-            # The key ends here; whoever has the next one gives that, too.
-            self._secret = self._keys.get(number + 1)
-        elif record["action"] == SEGMENT_DELETED:
-            self._deleted.add(Position(record["details"]["through"], record["details"]["head"]))
+        try:
+            record = json.loads(line)
+            if record["action"] == KEY_CHANGED:
+                # The key ends here; whoever has the next one gives that, too.
+                self._secret = self._keys.get(number + 1)
+            elif record["action"] == SEGMENT_DELETED:
+                self._deleted.add(Position(record["details"]["through"], record["details"]["head"]))
+        except _NO_MARK:
+            # Nobody who has the key writes such a mark: it marks nothing.
+            return
 
-    def _compare(self, wanted: set[str]) -> None:
+    def _compare(self) -> None:
+        wanted = self._anchors.get(self._end.count)
+        if wanted is None:
+            return
         if wanted == {self._end.head}:
             self._anchored = self._end.count
         else:
@@ -364,7 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     _print(report, with_anchors=options.anchors is not None)
-    if report.result is Result.GOOD and keys and report.keyed < report.lines:
+    if report.result is Result.GOOD and keys and (report.unkeyed or not report.keyed):
         print("not every line has a key: give also the key that begins where the last one ends")  # noqa: T201
         return _NOT_VERIFIED
     return report.result

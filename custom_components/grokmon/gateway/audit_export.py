@@ -24,13 +24,14 @@ _COLUMNS: Final = (
     "details",
 )
 _SEVERITY: Final = {"done": 2, "allowed": 3, "refused": 6, "failed": 6, "found": 8}
+_dense: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # What a spreadsheet would take for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def json_lines(records: Iterable[Record]) -> str:
     """Return one JSON object to a line."""
-    return "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
+    return _sendable("".join(_dense(record) + "\n" for record in records))
 
 
 def comma_separated(records: Iterable[Record]) -> str:
@@ -41,12 +42,12 @@ def comma_separated(records: Iterable[Record]) -> str:
     for record in records:
         flat = _flat(record)
         rows.writerow([_cell(flat.get(column)) for column in _COLUMNS])
-    return text.getvalue()
+    return _sendable(text.getvalue())
 
 
 def common_event_format(records: Iterable[Record]) -> str:
     """Return ArcSight's Common Event Format, version 0, one event to a line."""
-    return "".join(_event(record) + "\n" for record in records)
+    return _sendable("".join(_event(record) + "\n" for record in records))
 
 
 FORMATS: Final[Mapping[str, Callable[[Iterable[Record]], str]]] = {
@@ -85,6 +86,11 @@ def _flat(record: Record) -> dict[str, Any]:
         **record["object"],
         "details": json.dumps(record["details"], ensure_ascii=False),
     }
+
+
+def _sendable(text: str) -> str:
+    """Return a text without half characters, which no answer can carry: as JSON escapes them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _cell(value: object) -> object:

@@ -12,6 +12,7 @@ type Record = dict[str, Any]
 
 _MAX_DETAILS: Final = 2048
 _MAX_TEXT: Final = 256
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
 OUTCOMES: Final = ("done", "allowed", "refused", "failed", "found")
 
 
@@ -29,20 +30,24 @@ def make(
     details: Mapping[str, Any],
 ) -> Record:
     """Return a record. Raises ValueError or TypeError for details that are not JSON."""
-    bounded = {name: value[:_MAX_TEXT] if type(value) is str else value for name, value in details.items()}
-    size = len(json.dumps(bounded, allow_nan=False))
+    bounded = _bounded(details)
+    size = len(_encode(bounded))
     return {
         "at": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "mono": round(mono, 3),
         "boot": boot,
-        "principal": None if principal is None else principal.as_dict(),
+        "principal": None if principal is None else _bounded(principal.as_dict()),
         "action": action,
-        "object": dict(target),
+        "object": _bounded(target),
         "outcome": outcome,
         "reason": reason[:_MAX_TEXT],
-        "cid": cid,
+        "cid": cid[:_MAX_TEXT] if cid is not None else None,
         "details": bounded if size <= _MAX_DETAILS else {"left_out": size},
     }
+
+
+def _bounded(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value[:_MAX_TEXT] if type(value) is str else value for name, value in members.items()}
 
 
 @dataclass(frozen=True, slots=True)

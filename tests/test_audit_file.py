@@ -752,3 +752,28 @@ def test_torn_checkpoint(file: AuditFile, folder: Path, torn: int) -> None:
     again.write_checkpoint(NOW, at_once=True)
     assert again.verify().result is Result.GOOD
     assert list(_positions(folder)) == [1, 3]
+
+
+def test_half_a_line_that_could_not_be_undone(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a disk took half and did not give back is set aside before the next line follows."""
+    write(file, "one")
+    real = os.write
+
+    def short(descriptor: int, data: bytes) -> int:
+        real(descriptor, bytes(data)[:10])
+        raise OSError(ENOSPC, "No space left on device")
+
+    def fail(_descriptor: int, _size: int) -> None:
+        raise OSError(EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", short)
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(OSError, match="No space left"):
+            file.append(records("two"), NOW)
+    write(file, "three")
+    assert actions(folder) == ["one", "three"]
+    assert good(folder, first, 2)
+    assert [path.read_bytes() for path in folder.glob("*.torn-*")] == [b'{"n":2,"pr']

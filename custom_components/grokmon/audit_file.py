@@ -63,6 +63,7 @@ class AuditFile:
         self._segment = Path()
         self._began = 0.0
         self._marked = 0
+        self._mended = True
         self.checkpoint = Position()
         self._checkpoint_at = 0.0
 
@@ -106,12 +107,20 @@ class AuditFile:
             line, end = audit.append(end, secret, record)
             secret = audit.evolve(secret)
             lines.append(line)
+        if not self._mended:
+            self._find_end()
+            self._mended = True
         descriptor, size = self._writable(now)
         try:
             _write_all(descriptor, b"".join(lines))
             os.fdatasync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, size)
+            try:
+                os.ftruncate(descriptor, size)
+            except OSError:
+                # Half a line may stand there: it is set aside before the next one follows.
+                self.close()
+                self._mended = False
             raise
         self.end, self._secret = end, secret
 

@@ -188,9 +188,10 @@ class AuditLog:
         batch, self._waiting = self._waiting, []
         written = 0
 
+        now = time()
+
         def write() -> str | None:
             nonlocal written
-            now = time()
             if batch:
                 self._file.append(batch, now)
                 written = len(batch)

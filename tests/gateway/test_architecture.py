@@ -162,7 +162,7 @@ def test_hub_is_there() -> None:
     [
         ("import time", ["time"]),
         ("import os.path as p", ["os.path"]),
-        ("from datetime import datetime", ["datetime.datetime"]),
+        ("from threading import Thread", ["threading.Thread"]),
         ("from homeassistant.core import callback", ["homeassistant.core.callback"]),
         ("def f():\n    import asyncio", ["asyncio"]),
         ("if 1:\n    from pathlib import Path", ["pathlib.Path"]),

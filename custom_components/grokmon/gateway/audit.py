@@ -40,7 +40,7 @@ _ED25519: Final = b"\x01"
 _MAX_FINDINGS: Final = 100
 # Named, since this file is read by Pythons that want parentheses which the formatter takes away.
 _NO_MARK: Final = (ValueError, KeyError, TypeError, RecursionError)
-_MOST_MISSING: Final = 10_000_000
+_MOST_SKIPPED: Final = 50_000_000
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NOT_VERIFIED: Final = 3
 
@@ -247,6 +247,8 @@ class Verifier:
         self._findings: list[Finding] = []
         self._lines = 0
         self._bad = 0
+        # Forged numbers must not cost hours: so many keys are skipped, in all.
+        self._spare = _MOST_SKIPPED
         # What was deleted took its keys with it, but they follow from one that is earlier.
         self._first_key = True
 
@@ -270,26 +272,27 @@ class Verifier:
 
     def report(self) -> Report:
         """Return what was found."""
+        findings = list(self._findings)
         first = self._first or Position()
         if first.count and first not in self._deleted:
-            self._findings.insert(
-                0, Finding(1, Result.CUT, f"lines 1 to {first.count} are missing, and no line says why")
-            )
+            reason = f"lines 1 to {first.count} are missing, and no line says why"
+            findings.insert(0, Finding(1, Result.CUT, reason))
         beyond = max(self._anchors, default=0)
         if beyond > self._end.count:
-            self._find(self._end.count + 1, Result.CUT, f"a checkpoint counts {beyond} lines")
-        return Report(self._end, tuple(self._findings), self._lines, self._keyed, self._anchored, self._unkeyed)
+            findings.append(Finding(self._end.count + 1, Result.CUT, f"a checkpoint counts {beyond} lines"))
+        found = tuple(findings[:_MAX_FINDINGS])
+        return Report(self._end, found, self._lines, self._keyed, self._anchored, self._unkeyed)
 
     def _key_of(self, number: int) -> bytes | None:
         """Return the key of a line: of one that was given, or of the line that is due, as far as needed."""
         start = max((start for start in self._keys if start <= number), default=0)
         due = self._end.count + 1
-        # A number that no trail reaches is a lie, and its key not worth the time.
         if start >= due or self._first_key:
             secret: bytes | None = self._keys.get(start)
         else:
             start, secret = due, self._secret
-        if secret is None or number - start > _MOST_MISSING:
+        self._spare -= number - start
+        if secret is None or self._spare < 0:
             return None
         for _ in range(number - start):
             secret = evolve(secret)
@@ -310,7 +313,7 @@ class Verifier:
         """Find back to the trail, over lines that are missing or are none of it."""
         claims = start_of(line)
         missing = claims.count - self._end.count if claims is not None else -1
-        if claims is None or not 0 < missing <= _MOST_MISSING:
+        if claims is None or not 0 < missing <= self._spare:
             mac = claims == self._end and self._key_of(number) is not None
             reason = "the MAC is wrong" if mac else "the line does not follow from the one before it"
         elif is_next(line, claims, secret := self._key_of(claims.count + 1)):

@@ -125,7 +125,7 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
 def _audit(entity_id: EntityId) -> Config:
     audit = entity_id("hub_audit")
     facts = "\n".join(
-        f"- {words}: {{{{ state_attr('{audit}', '{name}') or 'not yet' }}}}"
+        f"- {words}: {{{{ state_attr(audit, '{name}') or 'not yet' }}}}"
         for name, words in {
             "lines": "Lines",
             "last_checkpoint": "Last checkpoint at line",
@@ -139,7 +139,7 @@ def _audit(entity_id: EntityId) -> Config:
         "cards": [
             _heading("Audit trail", "mdi:file-document-check", []),
             _tile(audit, "Audit trail", "blue"),
-            {"type": "markdown", "content": facts},
+            {"type": "markdown", "content": f"{{% set audit = '{audit}' %}}\n{facts}"},
             {
                 "type": "logbook",
                 "target": {"entity_id": [audit]},

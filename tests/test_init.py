@@ -209,3 +209,24 @@ async def test_credential_that_comes_back(tent: RoomDevice, issue_registry: ir.I
     assert issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1") is None
     await tent.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
+
+
+async def test_changes_of_settings_are_recorded(room: Room) -> None:
+    """Who looks into the trail sees which settings were changed, and when, and what a zone became."""
+    room.hass.config_entries.async_update_entry(room.entry, options={CONF_STALE_AFTER: 60})
+    await room.settle()
+    assert [entry["names"] for entry in await room.audit("settings_changed")] == [[CONF_STALE_AFTER]]
+    subentry = await room.add_zone("Tent")
+    zone = subentry.subentry_id
+    data = {**subentry.data, "stage": "flowering"}
+    room.hass.config_entries.async_update_subentry(room.entry, subentry, data=data)
+    await room.settle()
+    room.hass.config_entries.async_remove_subentry(room.entry, zone)
+    await room.settle()
+    told = await room.audit("zone_added", "zone_changed", "zone_removed")
+    assert [(entry["event"], entry["zone"]) for entry in told] == [
+        ("zone_added", zone),
+        ("zone_changed", zone),
+        ("zone_removed", zone),
+    ]
+    assert told[1]["settings"]["stage"] == "flowering"

@@ -64,6 +64,9 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
         if (changed.data, changed.options) == settings:
             await hub.async_follow()
         else:
+            was, now = {**settings[0], **settings[1]}, {**changed.data, **changed.options}
+            names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+            audit.record("settings_changed", actor="user", names=names)
             hass.config_entries.async_schedule_reload(changed.entry_id)
 
     entry.async_on_unload(entry.add_update_listener(follow))

@@ -1,17 +1,26 @@
 """Backups: what goes to the disk before one, and what is checked after."""
 
+from time import time
+
 from homeassistant.core import HomeAssistant
 
 from .access import running_hub
 
 
 async def async_pre_backup(hass: HomeAssistant) -> None:
-    """Prepare for a backup."""
-    if (hub := running_hub(hass)) is not None:
-        await hub.async_before_backup()
+    """Bring to the disk what a backup should hold, and mark it: who starts with the mark was restored."""
+    if (hub := running_hub(hass)) is None:
+        return
+    await hub.staging.async_flush()
+    hub.audit.record("backup_begun")
+    await hub.audit.async_flush(checkpoint=True)
+    await hub.store.async_mark_backup(time())
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:
-    """Go on after a backup."""
-    if (hub := running_hub(hass)) is not None:
-        await hub.async_after_backup()
+    """Take the mark away again, and verify the trail."""
+    if (hub := running_hub(hass)) is None:
+        return
+    await hub.store.async_mark_backup(None)
+    hub.audit.record("backup_ended")
+    await hub.keeper.async_verify()

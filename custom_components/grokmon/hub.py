@@ -1,7 +1,7 @@
 """The hub: the subscription, the clock, and the way of a message between Home Assistant's MQTT and the gateway."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 import logging
 from time import time
@@ -44,7 +44,7 @@ from .gateway.models import Ack, Greeting, Hello, Message, OfflineHint, Outbound
 from .gateway.pipeline import Gateway, Incoming
 from .gateway.policy import limits_from
 from .gateway.vault import Vault
-from .gateway.zones import Interlock, Stage
+from .gateway.zones import Interlock, Stage, Zone
 from .security import SecurityMonitor
 from .staging import Staging
 from .store import SecurityStore, SessionStore
@@ -55,6 +55,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _TICK: Final = timedelta(seconds=10)
 _QOS: Final = 1
+# Home Assistant does not tell who changed a subentry.
+_SOMEBODY: Final = "user"
 
 type GrokmonConfigEntry = ConfigEntry[GrokmonHub]
 
@@ -144,19 +146,6 @@ class GrokmonHub:
             self.audit.record("stopped")
         await self.audit.async_close()
 
-    async def async_before_backup(self) -> None:
-        """Bring to the disk what a backup should hold, and mark it: who starts with the mark was restored."""
-        await self.staging.async_flush()
-        self.audit.record("backup_begun")
-        await self.audit.async_flush(checkpoint=True)
-        await self.store.async_mark_backup(time())
-
-    async def async_after_backup(self) -> None:
-        """Take the mark away again, and verify the trail."""
-        await self.store.async_mark_backup(None)
-        self.audit.record("backup_ended")
-        await self.keeper.async_verify()
-
     async def _async_note_restored(self) -> None:
         """Tell that this start is one from a backup: what was revoked or used up since then is not known here."""
         at = self.store.state.backup_at
@@ -172,7 +161,19 @@ class GrokmonHub:
         gone = await self.enrolment.async_follow()
         for device_id in gone:
             self.monitor.async_forget(device_id)
+        before = dict(self.dispatcher.controller.zones)
         self._configure()
+        self._record_zones(before)
+
+    def _record_zones(self, before: Mapping[str, Zone]) -> None:
+        after = self.dispatcher.controller.zones
+        for zone_id in before.keys() | after.keys():
+            if zone_id not in after:
+                self.audit.record("zone_removed", actor=_SOMEBODY, zone=zone_id)
+            elif zone_id not in before:
+                self.audit.record("zone_added", actor=_SOMEBODY, zone=zone_id, settings=self.zone_settings(zone_id))
+            elif before[zone_id] != after[zone_id]:
+                self.audit.record("zone_changed", actor=_SOMEBODY, zone=zone_id, settings=self.zone_settings(zone_id))
 
     @callback
     def _configure(self) -> None:

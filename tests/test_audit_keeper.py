@@ -442,6 +442,15 @@ async def test_trail_that_was_put_back_is_not_found_alone(tent: RoomDevice, else
 
 
 @with_file
+async def test_stop_waits_for_the_last_checkpoint(room: Room, elsewhere: Path) -> None:
+    """A stop leaves a checkpoint of all lines elsewhere before it is over."""
+    await room.enrol()
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    lines = len(room.audit_on_disk())
+    assert _kept(elsewhere)[-1] == lines
+
+
+@with_file
 async def test_mount_that_is_away(room: Room, elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Verify without what cannot be read; tell of the mount with the next checkpoint, until it is back."""
     elsewhere.parent.rmdir()

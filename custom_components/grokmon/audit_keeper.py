@@ -1,5 +1,6 @@
 """The audit keeper: what is done with the trail day by day: verification, retention, checkpoints off the box."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 import logging
@@ -36,6 +37,7 @@ class AuditKeeper:
         self._audit = audit
         self._anchors = anchors
         self._retention_s = retention_days * 86_400.0
+        self._sending: set[asyncio.Task[None]] = set()
         self.verified_at: float | None = None
         self.verified: Report | None = None
 
@@ -64,6 +66,11 @@ class AuditKeeper:
     def anchored_at(self) -> Mapping[str, float]:
         """Return when a checkpoint was last put where, by the kind of the place."""
         return self._anchors.last_sent
+
+    async def async_finish(self) -> None:
+        """Wait until the last checkpoints are where they are kept; each place has its time-out."""
+        if self._sending:
+            await asyncio.wait(self._sending)
 
     async def async_verify(self, actor: str | None = None) -> Report:
         """Check the whole trail, record the result, and raise or clear the issue. Raises OSError or ValueError."""
@@ -139,7 +146,9 @@ class AuditKeeper:
 
     @callback
     def _send(self, note: str) -> None:
-        self._hass.async_create_background_task(self._anchors.async_send(note), "grokmon anchors")
+        task = self._hass.async_create_background_task(self._anchors.async_send(note), "grokmon anchors")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     def _show(self, report: Report) -> None:
         if report.result is Result.GOOD:

@@ -24,6 +24,7 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: Grokmo
         "accepted": hub.gateway.accepted.total(),
         "refused_unknown_device": hub.refused_by_code(None),
         "audit": {"entries": hub.audit.entries, "healthy": hub.audit.healthy},
+        "staging": {"healthy": hub.staging.healthy, "left_out": hub.staging.left_out},
         "ai_allowed": hub.dispatcher.controller.policy.ai_allowed,
         "zones": [_zone(hub, zone_id) for zone_id in hub.dispatcher.controller.zones],
         "devices": [_device(hub, coordinator) for coordinator in hub.enrolment.coordinators.values()],

@@ -145,6 +145,7 @@ class GrokmonHub:
             await self.staging.async_flush()
             self.audit.record("stopped")
         await self.audit.async_close()
+        await self.keeper.async_finish()
 
     async def _async_note_restored(self) -> None:
         """Tell that this start is one from a backup: what was revoked or used up since then is not known here."""

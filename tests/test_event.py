@@ -1,7 +1,7 @@
 """The event entity of the hub."""
 
 from homeassistant.components.event import DOMAIN as EVENT
-from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.const import STATE_UNAVAILABLE
 from syrupy.assertion import SnapshotAssertion
 
 from custom_components.grokmon.const import DOMAIN
@@ -14,7 +14,7 @@ async def test_security_event(tent: RoomDevice, snapshot: SnapshotAssertion) -> 
     """What was refused last, and in whose name, is an event."""
     room = tent.room
     (entity,) = room.entities(EVENT)
-    assert room.state("hub_security_event").state == STATE_UNKNOWN
+    assert room.state("hub_security_event").attributes["code"] == "enrolled"
     assert entity.device_id == room.device(DOMAIN).id
     await tent.send(b"nonsense")
     assert entity == snapshot(name="entry")
@@ -37,7 +37,7 @@ async def test_ordinary_refusals_are_no_events(tent: RoomDevice) -> None:
     tent.protocol.sid = "unknown-session-"
     await tent.send(tent.sign_reading({"temp_c": 21.5}))
     assert room.hub.refused_by_code("tent-1") == {"duplicate": 1, "session_unknown": 1}
-    assert room.state("hub_security_event").state == STATE_UNKNOWN
+    assert room.state("hub_security_event").attributes["code"] == "enrolled"
 
 
 async def test_implausible_value_is_an_event(tent: RoomDevice) -> None:

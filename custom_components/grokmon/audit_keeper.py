@@ -91,9 +91,12 @@ class AuditKeeper:
 
     async def async_new_key(self, actor: str) -> Key:
         """Go on with a new key, for an administrator to keep elsewhere. Raises OSError."""
-        key = await self._audit.async_new_key(actor)
+        return await self._audit.async_new_key(actor)
+
+    @callback
+    def async_key_seen(self) -> None:
+        """Take note that somebody has seen the key: a dialog that was closed before does not count."""
         ir.async_delete_issue(self._hass, DOMAIN, ISSUE_KEY_UNSEEN)
-        return key
 
     def state(self) -> dict[str, Any]:
         """Return what the audit sensor shows."""

@@ -139,6 +139,8 @@ class GrokmonOptionsFlow(OptionsFlow):
 
     async def async_step_key(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """End: the key is not shown again."""
+        if (hub := running_hub(self.hass)) is not None:
+            hub.keeper.async_key_seen()
         return self.async_create_entry(data=dict(self.config_entry.options))
 
     async def async_step_limits(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

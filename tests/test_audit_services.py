@@ -103,7 +103,7 @@ async def test_records_of_an_object(busy: RoomDevice) -> None:
     room = busy.room
     assert await _actions(room, device_id="tent-1") == ["enrolled", "refused", "revoked"]
     assert await _actions(room, device_id="tent-9") == []
-    assert await _actions(room, zone="veg TENT") == ["photoperiod_override"]
+    assert await _actions(room, zone="veg TENT") == ["zone_added", "photoperiod_override"]
     with pytest.raises(ServiceValidationError) as refused:
         await room.call("get_audit_log", {"zone": "Nowhere"})
     assert refused.value.translation_key == "unknown_zone"
@@ -116,7 +116,7 @@ async def test_records_of_a_caller(busy: RoomDevice) -> None:
     assert await _actions(room, identity=user_id) == ["enrolled", "revoked"]
     assert await _actions(room, identity="grower") == ["photoperiod_override"]
     persons = await _actions(room, caller="person")
-    assert persons == ["enrolled", "photoperiod_override", "revoked"]
+    assert persons == ["enrolled", "zone_added", "photoperiod_override", "revoked"]
     assert await _actions(room, caller="ai") == []
     with pytest.raises(probatio.Invalid):
         await room.call("get_audit_log", {"caller": "ghost"})

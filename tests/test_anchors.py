@@ -329,7 +329,7 @@ async def test_file_on_a_mount_that_is_away(hass: HomeAssistant, tmp_path: Path)
 
 async def test_error_without_a_text(hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name an error by its kind where it has no text."""
-    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError))
+    monkeypatch.setattr(os, "fdatasync", Mock(side_effect=OSError))
     with pytest.raises(AnchorError, match=r"^OSError$"):
         await FileAnchor(hass, str(tmp_path / "checkpoints")).async_send(NOTE)
 

@@ -16,7 +16,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 )
 
 from custom_components.grokmon import audit_file, audit_log
-from custom_components.grokmon.audit_file import Opening
+from custom_components.grokmon.audit_file import AuditFile, Opening
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.gateway import audit
 from custom_components.grokmon.gateway.actuators import Caller, Principal
@@ -324,6 +324,28 @@ async def test_verification_includes_what_waits(trail: Trail) -> None:
     assert await trail.log.async_verify([end]) == Report(trail.log._file.end, (), 2, 0, anchored=2)
     other = audit.Position(1, "0" * 64)
     assert (await trail.log.async_verify([other])).result is Result.ALTERED
+
+
+async def test_verification_holds_nothing_up(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command does not wait for a long verification, and what is written meanwhile is not taken for damage."""
+    real, go = AuditFile.verify, Event()
+
+    def slowly(*arguments: Any) -> Report:
+        assert go.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(AuditFile, "verify", slowly)
+    trail.log.record("one")
+    verifying = trail.hass.async_create_task(trail.log.async_verify())
+    while not trail.actions():
+        await trail.log.async_flush()
+    trail.log.record("two")
+    await trail.log.async_flush(mark=False)
+    assert trail.actions() == ["one", "two"]
+    assert not verifying.done()
+    go.set()
+    report = await verifying
+    assert (report.result, report.lines) == (Result.GOOD, 1)
 
 
 # --- Taking it up

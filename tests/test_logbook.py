@@ -14,13 +14,43 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 )
 
 from custom_components.grokmon.const import EVENT_DECISION
-from custom_components.grokmon.decisions import TOLD
+from custom_components.grokmon.decisions import WORDS
 from custom_components.grokmon.gateway.actuators import Caller, Principal
-from custom_components.grokmon.logbook import _WORDS, async_describe_events
+from custom_components.grokmon.logbook import async_describe_events
 from custom_components.grokmon.system_health import async_register, system_health_info
 
 from .common import Room, RoomDevice
 
+TOLD = {
+    "enrolled",
+    "rotated",
+    "disabled",
+    "enabled",
+    "revoked",
+    "removed",
+    "kek_rotated",
+    "command",
+    "command_refused",
+    "command_failed",
+    "command_rejected",
+    "command_timeout",
+    "interlock",
+    "output_fault",
+    "output_fault_reset",
+    "stage",
+    "photoperiod_override",
+    "ai_allowed",
+    "ai_blocked",
+    "approval_requested",
+    "approval_approved",
+    "approval_declined",
+    "approval_expired",
+    "suspicious_activity",
+    "alert_acknowledged",
+    "audit_finding",
+    "audit_key_changed",
+    "restored",
+}
 BLUEPRINT = Path(__file__).parents[1] / "examples" / "blueprints" / "critical-event.yaml"
 
 type Describe = Callable[[Event], dict[str, Any]]
@@ -45,7 +75,7 @@ def _described(room: Room, event: Event) -> str:
 
 def test_every_decision_has_words() -> None:
     """What is told has words, and there are no words for what is not."""
-    assert _WORDS.keys() == TOLD
+    assert WORDS.keys() == TOLD
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-import os
 from pathlib import Path
 import re
 import ssl
@@ -18,6 +17,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
 from .const import DOMAIN
+from .disk import append_to
 from .gateway.audit import Position, checkpoints
 
 CONF_ANCHOR_URL: Final = "anchor_url"
@@ -121,27 +121,12 @@ class FileAnchor:
     async def async_send(self, note: str) -> None:
         """Append a checkpoint. Raises AnchorError, also when the mount is not there."""
         try:
-            await self._hass.async_add_executor_job(self._append, note)
+            # All or none: half a checkpoint would make all of them unreadable.
+            await self._hass.async_add_executor_job(append_to, self._path, f"{note}\n".encode())
         except OSError as error:
             raise AnchorError(error.strerror or type(error).__name__) from error
         except ValueError as error:
             raise AnchorError(type(error).__name__) from error
-
-    def _append(self, note: str) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                rest = f"{note}\n".encode()
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            except OSError:
-                # Half a checkpoint would make all of them unreadable.
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
 
     async def async_kept(self) -> list[Position]:
         """Return the checkpoints that are in the file. Raises OSError or ValueError when they cannot be read."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -11,15 +12,15 @@ import re
 import secrets
 from typing import Any, Final
 
+from . import disk
 from .gateway import audit
-from .gateway.audit import Key, Position, Report
+from .gateway.audit import Key, Position, Report, Verifier
 
 KEY_FILE: Final = "next.key"
 SEGMENT_BYTES: Final = 10_000_000
 SEGMENT_SECONDS: Final = 30 * 86_400.0
 CHECKPOINT_LINES: Final = 100
 CHECKPOINT_SECONDS: Final = 3600.0
-_PRIVATE: Final = 0o600
 _BLOCK: Final = 65_536
 _KEY_LINE: Final = re.compile(rb"([0-9]{18}) ([0-9a-f]{64}) ([0-9a-f]{16})\n")
 
@@ -49,6 +50,14 @@ class Segment:
     path: Path
     first: int
     last: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a trail goes: the size of each segment, and the places that checkpoints and this process know."""
+
+    sizes: Mapping[Path, int]
+    known: Sequence[Position]
 
 
 class AuditFile:
@@ -112,13 +121,10 @@ class AuditFile:
             self._mended = True
         descriptor, size = self._writable(now)
         try:
-            _write_all(descriptor, b"".join(lines))
-            os.fdatasync(descriptor)
+            disk.append(descriptor, b"".join(lines))
         except OSError:
-            try:
-                os.ftruncate(descriptor, size)
-            except OSError:
-                # Half a line may stand there: it is set aside before the next one follows.
+            if os.fstat(descriptor).st_size != size:
+                # Half a line stands there: it is set aside before the next one follows.
                 self.close()
                 self._mended = False
             raise
@@ -129,9 +135,9 @@ class AuditFile:
         plain = f"{self.end.count + 1:018} {self._secret.hex()} "
         check = hashlib.sha256(plain.encode()).hexdigest()[:16]
         # In place and within one sector: a new file would leave the old key in a block that is merely free.
-        descriptor = os.open(self.folder / KEY_FILE, os.O_WRONLY | os.O_CREAT, _PRIVATE)
+        descriptor = os.open(self.folder / KEY_FILE, os.O_WRONLY | os.O_CREAT, disk.PRIVATE)
         try:
-            _write_all(descriptor, text := f"{plain}{check}\n".encode())
+            disk.write_all(descriptor, text := f"{plain}{check}\n".encode())
             os.ftruncate(descriptor, len(text))
             os.fdatasync(descriptor)
         finally:
@@ -152,26 +158,25 @@ class AuditFile:
             return None
         position = self.end
         note = self._sign(position, now)
-        descriptor = os.open(self.folder / audit.CHECKPOINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                _write_all(descriptor, note.encode())
-                os.fdatasync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
+        disk.append_to(self.folder / audit.CHECKPOINTS, note.encode())
         self.checkpoint, self._checkpoint_at = position, now
         return note
 
-    def verify(self, anchors: Iterable[Position] = ()) -> Report:
-        """Check every line against the checkpoints beside the trail, and the end that this process knows."""
+    def extent(self) -> Extent:
+        """Return how far the trail goes now, by all that is known here: it can be verified while it goes on."""
         kept = self.folder / audit.CHECKPOINTS
         beside = audit.checkpoints(kept.read_text(encoding="utf-8")) if kept.exists() else ()
-        here = [self.end] if self.end.count else []
-        return audit.verify(self.folder, (), [*(each.position for each in beside), *anchors, *here])
+        known = [*(each.position for each in beside), *([self.end] if self.end.count else ())]
+        return Extent({path: path.stat().st_size for path in audit.segments(self.folder)}, known)
+
+    def verify(self, anchors: Iterable[Position] = (), extent: Extent | None = None) -> Report:
+        """Check every line against the checkpoints beside the trail, and the end that this process knows."""
+        whole = extent or self.extent()
+        verifier = Verifier((), [*whole.known, *anchors])
+        for number, (path, size) in enumerate(whole.sizes.items(), 1):
+            with path.open("rb") as file:
+                verifier.feed(io.BytesIO(file.read(size)), last=number == len(whole.sizes))
+        return verifier.report()
 
     def lines(self, newest_first: bool = False) -> Iterator[bytes]:
         """Return the lines of all segments."""
@@ -267,7 +272,7 @@ class AuditFile:
         if self._segment == Path():
             self._segment = self.folder / audit.segment_name(self.end.count + 1)
             self._began = now
-        self._descriptor = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
+        self._descriptor = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND, disk.PRIVATE)
         _sync_folder(self.folder)
         return self._descriptor, os.fstat(self._descriptor).st_size
 
@@ -275,7 +280,7 @@ class AuditFile:
     def _set_aside(path: Path, descriptor: int, torn: bytes) -> None:
         size = os.fstat(descriptor).st_size - len(torn)
         aside = path.with_name(f"{path.name}.torn-{size}")
-        aside.touch(_PRIVATE)
+        aside.touch(disk.PRIVATE)
         aside.write_bytes(torn)
         os.ftruncate(descriptor, size)
 
@@ -311,9 +316,3 @@ def _last_line(descriptor: int) -> tuple[bytes, bytes]:
         position = start
     complete, newline, torn = tail.rpartition(b"\n")
     return complete.rpartition(b"\n")[2] + newline, torn
-
-
-def _write_all(descriptor: int, data: bytes | Sequence[int]) -> None:
-    rest = memoryview(bytes(data))
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

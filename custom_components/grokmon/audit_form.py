@@ -16,6 +16,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
+from .access import ACTOR
 from .anchors import (
     CONF_ANCHOR_CA_FILE,
     CONF_ANCHOR_FILE,
@@ -23,8 +24,8 @@ from .anchors import (
     CONF_ANCHOR_SYSLOG,
     CONF_ANCHOR_URL,
 )
+from .audit_log import AuditLog
 from .const import CONF_RETENTION, DEFAULT_RETENTION
-from .gateway.audit import Key
 
 AUDIT_OPTIONS: Final = probatio.Schema(
     {
@@ -46,11 +47,14 @@ AUDIT_OPTIONS: Final = probatio.Schema(
 AUDIT_FIELDS: Final = frozenset(str(field) for field in AUDIT_OPTIONS.schema)
 
 
-def audit_key_form(key: Key, public_key: bytes) -> tuple[probatio.Schema, dict[str, Any]]:
-    """Return the form that shows a key as text and as a QR code, with the public key that checkpoints are signed by."""
-    text = key.to_text()
+async def async_new_key_form(audit: AuditLog) -> dict[str, Any]:
+    """Give the trail a new key, and return what shows it in a flow's form, once. Raises OSError.
+
+    It is shown as text and as a QR code, with the public key that checkpoints are signed by.
+    """
+    text = (await audit.async_new_key(ACTOR)).to_text()
     qr = QrCodeSelector(QrCodeSelectorConfig(data=text, scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM))
-    return probatio.Schema({probatio.Optional("qr"): qr}), {
-        "key": text,
-        "public_key": b64encode(public_key).decode(),
+    return {
+        "data_schema": probatio.Schema({probatio.Optional("qr"): qr}),
+        "description_placeholders": {"key": text, "public_key": b64encode(audit.signer.public_key).decode()},
     }

@@ -16,7 +16,7 @@ from .anchors import Anchors
 from .audit_file import Opening
 from .audit_log import AuditLog
 from .const import DOMAIN
-from .gateway.audit import Key, Position, Report, Result
+from .gateway.audit import Position, Report, Result
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,16 +45,7 @@ class AuditKeeper:
     def async_start(self, opening: Opening) -> list[CALLBACK_TYPE]:
         """Raise what was found when the trail was opened, and begin; return how to end that."""
         if opening.new_key:
-            ir.async_create_issue(
-                self._hass,
-                DOMAIN,
-                ISSUE_KEY_UNSEEN,
-                data={"issue": ISSUE_KEY_UNSEEN},
-                is_fixable=True,
-                is_persistent=True,
-                severity=ir.IssueSeverity.WARNING,
-                translation_key=ISSUE_KEY_UNSEEN,
-            )
+            self._raise(ISSUE_KEY_UNSEEN, ir.IssueSeverity.WARNING, fixable=True)
         self._audit.on_checkpoint = self._send
         return [
             async_call_later(self._hass, _AFTER_START, self._async_daily),
@@ -89,10 +80,6 @@ class AuditKeeper:
         self._show(report)
         return report
 
-    async def async_new_key(self, actor: str) -> Key:
-        """Go on with a new key, for an administrator to keep elsewhere. Raises OSError."""
-        return await self._audit.async_new_key(actor)
-
     @callback
     def async_key_seen(self) -> None:
         """Take note that somebody has seen the key: a dialog that was closed before does not count."""
@@ -112,17 +99,7 @@ class AuditKeeper:
     @callback
     def async_restored(self, backup_at: float) -> None:
         """Ask an administrator to look through the devices after a restore."""
-        ir.async_create_issue(
-            self._hass,
-            DOMAIN,
-            ISSUE_RESTORED,
-            data={"issue": ISSUE_RESTORED},
-            is_fixable=True,
-            is_persistent=True,
-            severity=ir.IssueSeverity.ERROR,
-            translation_key=ISSUE_RESTORED,
-            translation_placeholders={"at": dt_util.utc_from_timestamp(backup_at).isoformat(" ", "minutes")},
-        )
+        self._raise(ISSUE_RESTORED, fixable=True, at=dt_util.utc_from_timestamp(backup_at).isoformat(" ", "minutes"))
 
     async def _async_kept(self) -> list[Position]:
         try:
@@ -161,13 +138,18 @@ class AuditKeeper:
         _LOGGER.error("The audit trail is not what was written, from line %d on: %s", finding.line, finding.reason)
         self._raise(ISSUE_FINDING, line=str(finding.line), reason=finding.reason, count=str(len(report.findings)))
 
-    def _raise(self, issue: str, **facts: str) -> None:
+    def _raise(
+        self, issue: str, severity: ir.IssueSeverity = ir.IssueSeverity.ERROR, *, fixable: bool = False, **facts: str
+    ) -> None:
+        """Raise an issue. One that somebody has to answer stays over a start."""
         ir.async_create_issue(
             self._hass,
             DOMAIN,
             issue,
-            is_fixable=False,
-            severity=ir.IssueSeverity.ERROR,
+            data={"issue": issue} if fixable else None,
+            is_fixable=fixable,
+            is_persistent=fixable,
+            severity=severity,
             translation_key=issue,
-            translation_placeholders=facts,
+            translation_placeholders=facts or None,
         )

@@ -1,12 +1,10 @@
 """Services for the audit trail: verify, read and export it, and save a checkpoint."""
 
-from datetime import datetime
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
-from homeassistant.util import dt as dt_util
 import probatio
 
 from .access import async_administrator, hub_of, zone_named
@@ -16,9 +14,8 @@ from .gateway.audit import Report
 from .gateway.audit_export import FORMATS
 from .gateway.audit_record import OUTCOMES, Search
 from .hub import GrokmonHub
+from .period import ATTR_END, ATTR_START, PERIOD, seconds_of
 
-_START: Final = "start"
-_END: Final = "end"
 _CALLER: Final = "caller"
 _IDENTITY: Final = "identity"
 _ACTION: Final = "action"
@@ -28,8 +25,7 @@ _FORMAT: Final = "format"
 _MOST: Final = 10_000
 
 _SEARCH: Final = {
-    probatio.Optional(_START): cv.datetime,
-    probatio.Optional(_END): cv.datetime,
+    **PERIOD,
     probatio.Optional(CONF_DEVICE_ID): cv.string,
     probatio.Optional(CONF_ZONE): cv.string,
     probatio.Optional(_CALLER): probatio.In([caller.value for caller in Caller]),
@@ -87,8 +83,8 @@ async def _async_found(call: ServiceCall) -> list[Any]:
 def _search(hub: GrokmonHub, data: dict[str, Any]) -> Search:
     zone = data.get(CONF_ZONE)
     return Search(
-        start=_seconds(data.get(_START)),
-        end=_seconds(data.get(_END)),
+        start=seconds_of(data.get(ATTR_START)),
+        end=seconds_of(data.get(ATTR_END)),
         device=data.get(CONF_DEVICE_ID),
         zone=None if zone is None else zone_named(hub, zone),
         identity=data.get(_IDENTITY),
@@ -96,11 +92,6 @@ def _search(hub: GrokmonHub, data: dict[str, Any]) -> Search:
         action=data.get(_ACTION),
         outcome=data.get(_OUTCOME),
     )
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    """Return a time that a person gave, in Home Assistant's time zone where it names none."""
-    return None if moment is None else dt_util.as_utc(moment).timestamp()
 
 
 def _told(report: Report) -> dict[str, Any]:

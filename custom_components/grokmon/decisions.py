@@ -15,28 +15,36 @@ from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
 
 _CREDENTIALS: Final = frozenset({"enrolled", "rotated", "disabled", "enabled", "revoked", "removed", "kek_rotated"})
-TOLD: Final = _CREDENTIALS | {
-    "command",
-    "command_refused",
-    "command_failed",
-    "command_rejected",
-    "command_timeout",
-    "interlock",
-    "output_fault",
-    "output_fault_reset",
-    "stage",
-    "photoperiod_override",
-    "ai_allowed",
-    "ai_blocked",
-    "approval_requested",
-    "approval_approved",
-    "approval_declined",
-    "approval_expired",
-    "suspicious_activity",
-    "alert_acknowledged",
-    "audit_finding",
-    "audit_key_changed",
-    "restored",
+# What is told, and how: who did it stands before these words.
+WORDS: Final = {
+    "command": "set {what}: {params}",
+    "command_refused": "was not allowed to have {what} {params}: {why}",
+    "command_failed": "{what} could not do it: {why}",
+    "command_rejected": "{what} refused: {why}",
+    "command_timeout": "{what} did not answer",
+    "interlock": "{reason} in {name}: {detail}",
+    "output_fault": "{what} has a fault: {why}",
+    "output_fault_reset": "reset the fault of {what}",
+    "stage": "changed the growth stage of {name}",
+    "photoperiod_override": "let lights burn in the dark period of {name}",
+    "ai_allowed": "lets the AI act",
+    "ai_blocked": "blocked the AI",
+    "approval_requested": "asks for approval: {what} {params}",
+    "approval_approved": "approved what the AI asked for",
+    "approval_declined": "declined what the AI asked for",
+    "approval_expired": "nobody answered what the AI asked for",
+    "enrolled": "enrolled {name}",
+    "rotated": "rotated the key of {name}",
+    "disabled": "disabled {name}",
+    "enabled": "enabled {name}",
+    "revoked": "revoked {name}",
+    "removed": "removed {name}",
+    "kek_rotated": "rotated the key-encryption key",
+    "suspicious_activity": "messages in the name of {name} are refused again and again: {why}",
+    "alert_acknowledged": "acknowledged the alert of {name}",
+    "audit_finding": "the audit trail was changed: {why}",
+    "audit_key_changed": "gave the audit trail a new key",
+    "restored": "was restored from a backup",
 }
 
 
@@ -60,7 +68,7 @@ class Decisions:
     @callback
     def _heard(self, record: Record) -> None:
         action = record["action"]
-        if action not in TOLD:
+        if action not in WORDS:
             return
         device_id = record["object"].get("device")
         named = record["object"].get("zone") or device_id

@@ -10,11 +10,11 @@ import zlib
 
 import orjson
 
+from . import disk
 from .gateway.vault import Vault, VaultError
 
 type Row = Mapping[str, Any]
 
-_PRIVATE: Final = 0o600
 _LENGTH_BYTES: Final = 4
 
 
@@ -42,20 +42,17 @@ class JournalFile:
         """Append rows as one frame, all or none, and wait until the disk has them. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         day = _day(now)
-        descriptor = os.open(self._path(day), os.O_RDWR | os.O_CREAT | os.O_APPEND, _PRIVATE)
+        descriptor = os.open(self._path(day), os.O_RDWR | os.O_CREAT | os.O_APPEND, disk.PRIVATE)
         try:
             if day not in self._frames:
                 self._frames[day] = _drop_torn(descriptor)
             index = self._frames[day]
             plain = b"\n".join(orjson.dumps(row) for row in rows)
             sealed = self._vault.seal_bytes(zlib.compress(plain), self._owner(day, index))
-            size = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, len(sealed).to_bytes(_LENGTH_BYTES) + sealed)
-                os.fdatasync(descriptor)
+                disk.append(descriptor, len(sealed).to_bytes(_LENGTH_BYTES) + sealed)
             except OSError:
                 del self._frames[day]
-                os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
@@ -147,9 +144,3 @@ def _drop_torn(descriptor: int) -> int:
 
 def _length(frames: Sequence[bytes]) -> int:
     return sum(len(frame) + _LENGTH_BYTES for frame in frames)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -11,6 +11,7 @@ import re
 from secrets import token_bytes
 from typing import Any, Final
 
+from .disk import PRIVATE, write_all
 from .gateway.vault import KEK_BYTES
 
 ENV_FILE: Final = "GROKMON_KEK_FILE"
@@ -25,7 +26,6 @@ FILE_NAME: Final = "kek"
 _PREVIOUS_NAME: Final = "kek.previous"
 _FIELD: Final = "kek"
 _VAULT_SECONDS: Final = 10
-_PRIVATE: Final = 0o600
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -88,7 +88,7 @@ def _generated(folder: Path, previous: bytes | None) -> Kek:
     path = folder / FILE_NAME
     if not path.exists():
         _write(path, token_bytes(KEK_BYTES).hex().encode())
-    path.chmod(_PRIVATE)
+    path.chmod(PRIVATE)
     before = folder / _PREVIOUS_NAME
     if before.exists():
         previous = _parse(_read(before, str(before)), str(before))
@@ -98,9 +98,9 @@ def _generated(folder: Path, previous: bytes | None) -> Kek:
 def _write(path: Path, data: bytes) -> None:
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
     try:
-        os.write(descriptor, data)
+        write_all(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

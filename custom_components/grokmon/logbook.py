@@ -12,37 +12,8 @@ from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import Event, HomeAssistant, callback
 
 from .const import DOMAIN, EVENT_DECISION
+from .decisions import WORDS
 
-_WORDS: Final = {
-    "command": "set {what}: {params}",
-    "command_refused": "was not allowed to have {what} {params}: {why}",
-    "command_failed": "{what} could not do it: {why}",
-    "command_rejected": "{what} refused: {why}",
-    "command_timeout": "{what} did not answer",
-    "interlock": "{reason} in {name}: {detail}",
-    "output_fault": "{what} has a fault: {why}",
-    "output_fault_reset": "reset the fault of {what}",
-    "stage": "changed the growth stage of {name}",
-    "photoperiod_override": "let lights burn in the dark period of {name}",
-    "ai_allowed": "lets the AI act",
-    "ai_blocked": "blocked the AI",
-    "approval_requested": "asks for approval: {what} {params}",
-    "approval_approved": "approved what the AI asked for",
-    "approval_declined": "declined what the AI asked for",
-    "approval_expired": "nobody answered what the AI asked for",
-    "enrolled": "enrolled {name}",
-    "rotated": "rotated the key of {name}",
-    "disabled": "disabled {name}",
-    "enabled": "enabled {name}",
-    "revoked": "revoked {name}",
-    "removed": "removed {name}",
-    "kek_rotated": "rotated the key-encryption key",
-    "suspicious_activity": "messages in the name of {name} are refused again and again: {why}",
-    "alert_acknowledged": "acknowledged the alert of {name}",
-    "audit_finding": "the audit trail was changed: {why}",
-    "audit_key_changed": "gave the audit trail a new key",
-    "restored": "was restored from a backup",
-}
 _NAME: Final = "Audit trail"
 _CALLERS: Final = {"ai": "The AI", "voice": "A voice", "system": "Grok & Mon", "automation": "An automation"}
 
@@ -57,7 +28,7 @@ def async_describe_events(
     @callback
     def describe(event: Event) -> dict[str, Any]:
         data = event.data
-        words = _WORDS.get(data["action"], data["action"])
+        words = WORDS.get(data["action"], data["action"])
         facts = {
             "name": data.get("name", ""),
             "what": " ".join(part for part in (data.get("name"), data.get("actuator")) if part).replace("_", " "),

@@ -18,9 +18,9 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import ACTOR, running_hub
+from .access import running_hub
 from .anchors import problems
-from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, audit_key_form
+from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, async_new_key_form
 from .const import (
     CONF_AI_USERS,
     CONF_LIMITS,
@@ -131,11 +131,10 @@ class GrokmonOptionsFlow(OptionsFlow):
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            key = await hub.keeper.async_new_key(ACTOR)
+            form = await async_new_key_form(hub.audit)
         except OSError:
             return self.async_abort(reason="not_written")
-        schema, placeholders = audit_key_form(key, hub.audit.signer.public_key)
-        return self.async_show_form(step_id="key", data_schema=schema, description_placeholders=placeholders)
+        return self.async_show_form(step_id="key", **form)
 
     async def async_step_key(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """End: the key is not shown again."""

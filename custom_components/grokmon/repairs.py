@@ -12,7 +12,7 @@ import probatio
 from .access import ACTOR, running_hub
 from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
-from .audit_form import audit_key_form
+from .audit_form import async_new_key_form
 from .audit_keeper import ISSUE_KEY_UNSEEN, ISSUE_RESTORED
 from .gateway.actuators import Key
 from .gateway.errors import GatewayError
@@ -135,11 +135,10 @@ class AuditKeyFlow(_Flow):
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            key = await hub.keeper.async_new_key(ACTOR)
+            form = await async_new_key_form(hub.audit)
         except OSError:
             return self.async_abort(reason="not_written")
-        schema, placeholders = audit_key_form(key, hub.audit.signer.public_key)
-        return self.async_show_form(step_id="key", data_schema=schema, description_placeholders=placeholders)
+        return self.async_show_form(step_id="key", **form)
 
     async def async_step_key(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """End: it is not shown again."""

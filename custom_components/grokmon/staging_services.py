@@ -1,29 +1,31 @@
 """Services for what is staged: accepted telemetry, rejected messages, and the key that all of it is sealed with."""
 
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 from time import time
-from typing import Any, Final
+from typing import Final
 
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
-from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
-from homeassistant.util import dt as dt_util
 import probatio
 
 from .access import async_administrator, hub_of
 from .at_rest import async_rotate_kek
 from .const import CONF_DEVICE_ID, DOMAIN
+from .errors import translate_errors
+from .journal_file import Row
+from .period import ATTR_END, ATTR_START, PERIOD, seconds_of
+from .staging import Staging
 
-_START: Final = "start"
-_END: Final = "end"
+type Read = Callable[[Staging, float, float, int, str | None], Awaitable[tuple[list[Row], int]]]
+
 _LIMIT: Final = "limit"
 _MINUTES: Final = "minutes"
 _MOST: Final = 50_000
 _LONGEST_CAPTURE: Final = 60
 _PERIOD: Final = probatio.Schema(
     {
-        probatio.Optional(_START): cv.datetime,
-        probatio.Optional(_END): cv.datetime,
+        **PERIOD,
         probatio.Optional(CONF_DEVICE_ID): cv.string,
         probatio.Optional(_LIMIT, default=1000): probatio.All(probatio.Coerce(int), probatio.Range(min=1, max=_MOST)),
     }
@@ -47,34 +49,40 @@ def async_setup_staging_services(hass: HomeAssistant) -> None:
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
-    period = _period(call.data)
-    rows, damaged = await _async_read(hub.staging.async_telemetry(**period))
-    hub.audit.record("telemetry_exported", actor=actor, device=period["device_id"], rows=len(rows))
-    return {"rows": rows, "damaged": damaged}
+    return await _async_read(call, Staging.async_telemetry, "telemetry_exported")
 
 
 async def _async_quarantine(call: ServiceCall) -> ServiceResponse:
+    return await _async_read(call, Staging.async_quarantine, "quarantine_read")
+
+
+async def _async_read(call: ServiceCall, read: Read, action: str) -> ServiceResponse:
+    """Return the rows of a journal, and record that they were read."""
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
-    period = _period(call.data)
-    rows, damaged = await _async_read(hub.staging.async_quarantine(**period))
-    hub.audit.record("quarantine_read", actor=actor, device=period["device_id"], rows=len(rows))
-    return {"rows": rows, "damaged": damaged}
+    start, end = seconds_of(call.data.get(ATTR_START)), seconds_of(call.data.get(ATTR_END))
+    device_id: str | None = call.data.get(CONF_DEVICE_ID)
+    limit: int = call.data[_LIMIT]
+    try:
+        rows, damaged = await read(hub.staging, start or 0.0, time() + 1.0 if end is None else end, limit, device_id)
+    except OSError as error:
+        raise HomeAssistantError(
+            translation_domain=DOMAIN,
+            translation_key="staging_not_read",
+            translation_placeholders={"error": str(error)},
+        ) from error
+    hub.audit.record(action, actor=actor, device=device_id, rows=len(rows))
+    return {"rows": [dict(row) for row in rows], "damaged": damaged}
 
 
+@translate_errors
 async def _async_capture(call: ServiceCall) -> None:
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
-    device_id = call.data[CONF_DEVICE_ID]
-    if device_id not in hub.gateway.registry:
-        raise ServiceValidationError(
-            translation_domain=DOMAIN, translation_key="unknown_device", translation_placeholders={"detail": device_id}
-        )
+    device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
     minutes: int = call.data[_MINUTES]
-    hub.audit.record("capture", actor=actor, device=device_id, minutes=minutes)
-    hub.staging.async_capture(device_id, minutes * 60.0, time())
+    hub.audit.record("capture", actor=actor, device=device.device_id, minutes=minutes)
+    hub.staging.async_capture(device.device_id, minutes * 60.0, time())
 
 
 async def _async_rotate(call: ServiceCall) -> None:
@@ -82,26 +90,3 @@ async def _async_rotate(call: ServiceCall) -> None:
     hub = hub_of(call.hass)
     await async_rotate_kek(call.hass, hub.store)
     hub.audit.record("kek_rotated", actor=actor)
-
-
-def _period(data: dict[str, Any]) -> dict[str, Any]:
-    start: datetime | None = data.get(_START)
-    end: datetime | None = data.get(_END)
-    return {
-        "start": 0.0 if start is None else dt_util.as_utc(start).timestamp(),
-        "end": time() + 1.0 if end is None else dt_util.as_utc(end).timestamp(),
-        "limit": data[_LIMIT],
-        "device_id": data.get(CONF_DEVICE_ID),
-    }
-
-
-async def _async_read(reading: Any) -> tuple[list[Any], int]:
-    try:
-        rows, damaged = await reading
-    except OSError as error:
-        raise HomeAssistantError(
-            translation_domain=DOMAIN,
-            translation_key="staging_not_read",
-            translation_placeholders={"error": str(error)},
-        ) from error
-    return rows, damaged

@@ -304,7 +304,7 @@ class Verifier:
         self._bad = 0
         self._secret = None
         if secret is not None:
-            self._secret = hmac.digest(secret, b"next", "sha256")
+            self._secret = evolve(secret)
             self._keyed += 1
         elif self._keyed:
             self._unkeyed += 1

@@ -1,9 +1,9 @@
 """Set-up of the tests that run inside a Home Assistant: a real configuration folder, a clock that stands still."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock, Mock
+from unittest.mock import MagicMock, Mock, patch
 
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.auth.models import User
@@ -14,7 +14,12 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry  # type
 from pytest_homeassistant_custom_component.syrupy import HomeAssistantSnapshotExtension  # type: ignore[import-untyped]
 from syrupy.assertion import SnapshotAssertion
 
+from custom_components.grokmon import posture
+from custom_components.grokmon.broker.probe import Target
+from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.const import CONF_TOPIC_PREFIX, DOMAIN
+from custom_components.grokmon.gateway.checklist import Item
+from custom_components.grokmon.gateway.posture import Check, Finding, Report, Result
 from custom_components.grokmon.hub import GrokmonConfigEntry
 
 from .common import START, Room, RoomDevice
@@ -81,6 +86,27 @@ async def entry(
     mock.add_to_hass(hass)
     entry: GrokmonConfigEntry = mock
     return entry
+
+
+@pytest.fixture(autouse=True)
+def findings(request: pytest.FixtureRequest) -> Iterator[dict[Check | Item, Finding]]:
+    """Return what is measured of the broker and of the site: nothing of the one, and nothing against the other.
+
+    There is no broker in these tests; where there is one, in `live/`, nothing is replaced.
+    """
+    found: dict[Check | Item, Finding] = dict.fromkeys(Item, Finding.PASSED)
+    if "live" in request.path.parts or "broker" in request.path.parts:
+        yield found
+        return
+
+    def probe(_target: Target, now: float) -> Report:
+        return Report(results=tuple(Result(check=each, finding=found[each]) for each in Check if each in found), at=now)
+
+    async def measure(_checklist: Checklist) -> dict[Item, Finding]:
+        return {item: found[item] for item in Item}
+
+    with patch.object(posture, "probe", probe), patch.object(Checklist, "async_measure", measure):
+        yield found
 
 
 @pytest.fixture

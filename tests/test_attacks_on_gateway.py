@@ -42,7 +42,7 @@ class Site:
         private_key = None if auth == "hs256" else generate_key_pair(auth)
         pem = public_pem(private_key) if private_key is not None else ""
         credential = credentials.issue(algorithm, NOW, pem)
-        device = Device(device_id=device_id, name=device_id, metrics=frozenset({"temp_c"}), credential=credential)
+        device = Device(device_id=device_id, name=device_id, metrics=frozenset({"temp_c"}), credentials=(credential,))
         self.gateway.admit(device)
         if private_key is None:
             return DeviceIdentity.from_root_key(device_id, encode_base64url(credential.secret).decode()), ""

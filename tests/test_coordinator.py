@@ -35,7 +35,7 @@ class Listener:
 
 def _device(*metrics: str, created: float = NOW) -> Device:
     credential = credentials.issue(Algorithm.HS256, created)
-    return Device(device_id="tent-1", name="Tent 1", metrics=frozenset(metrics or {"temp_c"}), credential=credential)
+    return Device(device_id="tent-1", name="Tent 1", metrics=frozenset(metrics or {"temp_c"}), credentials=(credential,))
 
 
 def _reading(values: dict[str, Value], now: float = NOW) -> Reading:

@@ -32,7 +32,7 @@ def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
         device_id="tent-1",
         name="Tent 1",
         metrics=frozenset({"temp_c", "humidity_percent"}),
-        credential=credentials.issue(algorithm, 0.0, pem[algorithm]),
+        credentials=(credentials.issue(algorithm, 0.0, pem[algorithm]),),
     )
 
 

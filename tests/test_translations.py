@@ -30,7 +30,7 @@ from custom_components.grokmon.gateway.policy import LIMITS
 from custom_components.grokmon.gateway.security_events import Severity
 from custom_components.grokmon.gateway.zones import Interlock, Stage
 from custom_components.grokmon.options_flow import GrokmonOptionsFlow
-from custom_components.grokmon.services import ALGORITHMS
+from custom_components.grokmon.choices import METHODS
 from custom_components.grokmon.zone_flow import ZoneFlow
 
 from .common import Room, RoomDevice
@@ -387,7 +387,7 @@ def test_every_choice_has_words() -> None:
     choices = {
         "metric": CATALOG.keys(),
         "template": TEMPLATES.keys(),
-        "auth": ALGORITHMS.keys(),
+        "auth": METHODS.keys(),
         "stage": {stage.value for stage in Stage},
         "actuator": {role.value for role in Role},
         "interlock": {interlock.value for interlock in Interlock},
@@ -440,6 +440,6 @@ def test_service_offers_the_catalogue() -> None:
     """The list in the user interface is the catalogue."""
     fields = SERVICES["enroll_device"]["fields"]
     assert fields["metrics"]["selector"]["select"]["options"] == list(CATALOG)
-    assert fields["auth"]["selector"]["select"]["options"] == list(ALGORITHMS)
+    assert fields["auth"]["selector"]["select"]["options"] == list(METHODS)
     assert fields["rate_limit"]["default"] == registry.DEFAULT_RATE_LIMIT
     assert fields["rate_limit"]["selector"]["number"]["max"] == registry.MAX_RATE_LIMIT

@@ -11,6 +11,7 @@ from .audit_log import AuditLog
 from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
 from .gateway.checkpoints import Signer
+from .http import async_setup_views
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .services import async_setup_services
 from .store import async_remove_stores
@@ -20,8 +21,9 @@ ISSUE_MQTT_MISSING = "mqtt_missing"
 
 
 async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
-    """Set up the services."""
+    """Set up the services, and what devices reach over HTTP."""
     async_setup_services(hass)
+    async_setup_views(hass)
     return True
 
 

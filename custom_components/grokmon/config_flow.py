@@ -10,29 +10,50 @@ from homeassistant.config_entries import (
     ConfigSubentryFlow,
     OptionsFlow,
 )
+from homeassistant.const import CONF_NAME
 from homeassistant.core import callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     TextSelector,
 )
 import probatio
 
+from .access import ACTOR, running_hub
+from .choices import Choices
+from .claiming import request_id
 from .const import (
+    CONF_DEVICE_ID,
+    CONF_FINGERPRINT,
+    CONF_METRICS,
     CONF_TOPIC_PREFIX,
     DEFAULT_TOPIC_PREFIX,
     DOMAIN,
     SUBENTRY_DEVICE,
     SUBENTRY_ZONE,
 )
-from .device_flow import DeviceFlow
+from .device_flow import DeviceFlow, metric_selector
+from .gateway.catalog import CATALOG
+from .gateway.errors import Code, GatewayError
 from .gateway.topics import PREFIX_PATTERN
 from .options_flow import GrokmonOptionsFlow
 from .zone_flow import ZoneFlow
 
+_APPROVE: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_NAME): TextSelector(),
+        probatio.Required(CONF_METRICS): metric_selector(list(CATALOG), multiple=True),
+    }
+)
 _HUB: Final = probatio.Schema({probatio.Required(CONF_TOPIC_PREFIX, default=DEFAULT_TOPIC_PREFIX): TextSelector()})
 
 
 class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
-    """Set up the one hub."""
+    """Set up the one hub, and take up the devices that ask for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._device_id = ""
+        self._fingerprint = ""
 
     @staticmethod
     @callback
@@ -51,6 +72,9 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the topic prefix, once MQTT is connected."""
+        # Not by the manifest: that would turn away devices that ask to be enrolled, too.
+        if self._async_current_entries():
+            return self.async_abort(reason="single_instance_allowed")
         if not await mqtt.async_wait_for_mqtt_client(self.hass):
             return self.async_abort(reason="mqtt_missing")
         if not mqtt.is_connected(self.hass):
@@ -60,6 +84,44 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
             return self.async_create_entry(title="Grok & Mon", data=user_input)
         return self.async_show_form(
             step_id="user", data_schema=self.add_suggested_values_to_schema(_HUB, user_input), errors=errors
+        )
+
+    async def async_step_integration_discovery(self, discovery_info: dict[str, Any]) -> ConfigFlowResult:
+        """Take up a device that asked to be enrolled under its own public key."""
+        self._device_id = discovery_info[CONF_DEVICE_ID]
+        self._fingerprint = discovery_info[CONF_FINGERPRINT]
+        await self.async_set_unique_id(request_id(self._device_id, self._fingerprint))
+        self.context["title_placeholders"] = {"name": self._device_id}
+        return await self.async_step_approve()
+
+    async def async_step_approve(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask whether the fingerprint is the one that the device shows, and what the device is."""
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            choices = Choices(
+                device_id=self._device_id,
+                name=user_input[CONF_NAME].strip() or self._device_id,
+                zone=None,
+                metrics=frozenset(user_input[CONF_METRICS]),
+                ranges={},
+            )
+            try:
+                await hub.trust.claiming.async_approve(choices, self._fingerprint, ACTOR)
+            except GatewayError as error:
+                if error.code is Code.CLAIM_INVALID:
+                    return self.async_abort(reason="request_expired")
+                errors["base"] = error.code.value
+            except HomeAssistantError:
+                errors["base"] = "store_not_written"
+            else:
+                return self.async_abort(reason="device_enrolled")
+        return self.async_show_form(
+            step_id="approve",
+            data_schema=self.add_suggested_values_to_schema(_APPROVE, user_input or {CONF_NAME: self._device_id}),
+            errors=errors,
+            description_placeholders={"device_id": self._device_id, "fingerprint": self._fingerprint},
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

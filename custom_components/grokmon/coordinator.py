@@ -6,6 +6,7 @@ from typing import Any, Final
 from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntry
 
+from .gateway import lifecycle
 from .gateway.actuators import Actuator, Observed
 from .gateway.catalog import VPD
 from .gateway.climate import derives_vpd
@@ -24,10 +25,13 @@ LAST_SEEN: Final = "last_seen"
 REJECTED: Final = "rejected"
 ACCEPTED: Final = "accepted"
 AUDIT: Final = "audit"
+POSTURE: Final = "posture"
+SCORE: Final = "security_score"
 AI_CONTROL: Final = "ai_control"
 IDENTIFY: Final = "identify"
 KEY_AGE: Final = "key_age"
-DIAGNOSTICS: Final = frozenset({CONNECTIVITY, LAST_SEEN, REJECTED, KEY_AGE})
+EXPIRES: Final = "credential_expires"
+DIAGNOSTICS: Final = frozenset({CONNECTIVITY, LAST_SEEN, REJECTED, KEY_AGE, EXPIRES})
 
 _DAY: Final = 86_400
 # "Last seen" is for people; writing it for every reading would cost more than the reading.
@@ -172,7 +176,10 @@ class DeviceCoordinator(Coordinator):
     def async_tick(self, now: float, rejected: int) -> bool:
         """Bring what depends on time up to date; True when the device has just become stale."""
         self.async_set(REJECTED, rejected)
-        self.async_set(KEY_AGE, int(max(0.0, now - self.device.credential.created) // _DAY))
+        current = lifecycle.current(self.device.credentials)
+        oldest = min((each.created for each in current), default=now)
+        self.async_set(KEY_AGE, int(max(0.0, now - oldest) // _DAY) if current else None)
+        self.async_set(EXPIRES, min((each.not_after for each in current), default=None))
         if self._last_heard - self.values.get(LAST_SEEN, self._last_heard) >= _LAST_SEEN_STEP:
             self.async_set(LAST_SEEN, self._last_heard)
         if not self.online or now < self._deadline:

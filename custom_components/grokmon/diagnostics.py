@@ -6,6 +6,7 @@ from typing import Any, Final
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
+from .choices import method_of
 from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
 from .coordinator import DeviceCoordinator
 from .gateway.outputs import Output
@@ -47,8 +48,11 @@ def _device(hub: GrokmonHub, coordinator: DeviceCoordinator) -> dict[str, Any]:
     return {
         "device_id": device.device_id,
         "status": device.status.value,
-        "auth": device.credential.algorithm.value,
-        "created": device.credential.created,
+        "auth": method_of(device),
+        "credentials": [
+            {"kind": each.kind.value, "state": each.state.value, "created": each.created, "until": each.until}
+            for each in device.credentials
+        ],
         "metrics": sorted(device.metrics),
         "ranges": {name: [chosen.low, chosen.high] for name, chosen in device.ranges.items()},
         "rate_limit": device.rate_limit,
@@ -78,7 +82,7 @@ def _output(output: Output) -> dict[str, Any]:
 def _zone(hub: GrokmonHub, zone_id: str) -> dict[str, Any]:
     controller = hub.dispatcher.controller
     return {
-        "settings": hub.zone_settings(zone_id),
+        "settings": hub.zones.settings(zone_id),
         "interlocks": [interlock.value for interlock in controller.interlocks.active(zone_id)],
         "latched": sorted(controller.interlocks.latched(zone_id)),
     }

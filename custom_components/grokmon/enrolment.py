@@ -1,8 +1,8 @@
 """Enrolment: the device registry in step with the subentries and the security store."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from time import time
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,14 +12,10 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 
 from .audit_log import AuditLog
+from .choices import Choices, Method
 from .const import (
-    CONF_ACTUATORS,
     CONF_DEVICE_ID,
-    CONF_METRICS,
-    CONF_RANGES,
-    CONF_RATE_LIMIT,
     CONF_STALE_AFTER,
-    CONF_ZONE,
     DEFAULT_STALE_AFTER,
     DOMAIN,
     MANUFACTURER,
@@ -27,12 +23,11 @@ from .const import (
     SUBENTRY_ZONE,
 )
 from .coordinator import ENTITY_SUFFIXES, DeviceCoordinator
-from .gateway import credentials
-from .gateway.actuators import Actuator
+from .gateway import credentials, lifecycle
 from .gateway.errors import Code, RegistryError
-from .gateway.models import Algorithm, Credential, Device, DeviceStatus, Range
+from .gateway.models import Algorithm, Auth, Credential, Device, DeviceStatus
 from .gateway.pipeline import Gateway
-from .gateway.registry import DEFAULT_RATE_LIMIT, check
+from .gateway.registry import check
 from .store import SecurityRecord, SecurityStore
 
 _STATUS_EVENTS: Final = {
@@ -44,63 +39,12 @@ _STATUS_EVENTS: Final = {
 type AddEntities = Callable[[DeviceCoordinator, frozenset[str]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What the user chose for a device: the content of its subentry."""
-
-    device_id: str
-    name: str
-    zone: str | None
-    metrics: frozenset[str]
-    ranges: Mapping[str, Range]
-    actuators: tuple[Actuator, ...] = ()
-    rate_limit: int = DEFAULT_RATE_LIMIT
-
-    @classmethod
-    def from_subentry(cls, subentry: ConfigSubentry) -> Choices:
-        """Return the choices that a subentry holds."""
-        data = subentry.data
-        return cls(
-            device_id=data[CONF_DEVICE_ID],
-            name=subentry.title,
-            zone=data.get(CONF_ZONE),
-            metrics=frozenset(data[CONF_METRICS]),
-            ranges={name: Range(low, high) for name, (low, high) in data.get(CONF_RANGES, {}).items()},
-            actuators=tuple(Actuator.from_dict(each) for each in data.get(CONF_ACTUATORS, ())),
-            rate_limit=data.get(CONF_RATE_LIMIT, DEFAULT_RATE_LIMIT),
-        )
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the data of a subentry with these choices; its title is the name."""
-        return {
-            CONF_DEVICE_ID: self.device_id,
-            CONF_ZONE: self.zone,
-            CONF_METRICS: sorted(self.metrics),
-            CONF_RANGES: {name: [chosen.low, chosen.high] for name, chosen in self.ranges.items()},
-            CONF_RATE_LIMIT: self.rate_limit,
-            **({CONF_ACTUATORS: [actuator.as_dict() for actuator in self.actuators]} if self.actuators else {}),
-        }
-
-    def device(self, record: SecurityRecord) -> Device:
-        """Return the device that these choices and a security record make."""
-        return Device(
-            device_id=self.device_id,
-            name=self.name,
-            zone=self.zone,
-            metrics=self.metrics,
-            actuators=self.actuators,
-            ranges=self.ranges,
-            rate_limit=self.rate_limit,
-            credential=record.credential,
-            status=record.status,
-        )
-
-
 class Enrolment:
-    """Enrol, change, rotate, disable, revoke and remove devices.
+    """Enrol, change, disable, revoke and remove devices.
 
     Subentries hold what the user chose, the store what is secret or decided; the registry is made from both. `silenced`
-    is called with a device that may not be spoken to any more.
+    is called with a device that may not be spoken to any more, `changed` with a device before and after a change that
+    the broker has to know of; `has_accounts` tells whether devices get accounts there.
     """
 
     def __init__(
@@ -113,6 +57,8 @@ class Enrolment:
         *,
         hub_device_id: str,
         silenced: Callable[[str], None],
+        changed: Callable[[Device | None, Device | None], None],
+        has_accounts: Callable[[], bool],
     ) -> None:
         self._hass = hass
         self._entry = entry
@@ -121,6 +67,8 @@ class Enrolment:
         self._audit = audit
         self._hub_device_id = hub_device_id
         self._silenced = silenced
+        self._changed = changed
+        self._has_accounts = has_accounts
         self._adders: list[AddEntities] = []
         self._without_credential: set[str] = set()
         # Credential and status of a device are in one record: whoever changes one must not undo the other.
@@ -150,10 +98,17 @@ class Enrolment:
         """Refuse choices that the registry would not take. Raises RegistryError."""
         check(choices.device(self._store.state.devices[choices.device_id]))
 
-    def prepare(self, choices: Choices, algorithm: Algorithm, public_key: str = "") -> SecurityRecord:
+    def prepare(self, choices: Choices, method: Method, public_key: str = "") -> SecurityRecord:
         """Return the security record for a new device, not yet kept. Raises RegistryError."""
         self._refuse_known(choices.device_id)
-        record = SecurityRecord(self._issue(algorithm, public_key))
+        fresh: list[Credential] = []
+        if method.auth is Auth.SIGNED:
+            fresh.append(self.async_issue_key(method.algorithm, public_key))
+        if method.auth is Auth.TOKEN:
+            fresh.append(credentials.issue_token(time()))
+        elif self._has_accounts():
+            fresh.append(credentials.issue_password(time()))
+        record = SecurityRecord(tuple(fresh), method.auth)
         check(choices.device(record))
         return record
 
@@ -164,16 +119,16 @@ class Enrolment:
         self._audit.record(
             "enrolled",
             device=choices.device_id,
-            algorithm=record.credential.algorithm.value,
-            key_id=record.credential.key_id,
+            auth=record.auth.value,
+            key_ids=[each.key_id for each in record.credentials],
             actor=actor,
         )
         # A credential is on record before it opens anything.
         await self._audit.async_flush(mark=False)
 
-    async def async_enrol(self, choices: Choices, algorithm: Algorithm, public_key: str, actor: str) -> Device:
+    async def async_enrol(self, choices: Choices, method: Method, public_key: str, actor: str) -> Device:
         """Enrol a device, with its subentry."""
-        record = self.prepare(choices, algorithm, public_key)
+        record = self.prepare(choices, method, public_key)
         await self.async_admit(choices, record, actor)
         subentry = ConfigSubentry(
             data=MappingProxyType(choices.as_data()),
@@ -185,32 +140,62 @@ class Enrolment:
         self.async_sync()
         return self._gateway.registry[choices.device_id]
 
-    async def async_rotate(self, device_id: str, public_key: str, actor: str) -> Device:
-        """Give a device a new credential; the old one ends at once."""
+    async def async_change_credentials(
+        self,
+        device_id: str,
+        change: Callable[[Device], tuple[Credential, ...]],
+        action: str,
+        actor: str,
+        **details: Any,
+    ) -> Device:
+        """Keep what a change makes of a device's credentials, and go by it. Raises RegistryError for a revoked one."""
         async with self._changing:
-            device = self._gateway.registry[device_id]
-            if device.status is DeviceStatus.REVOKED:
+            before = self._gateway.registry[device_id]
+            if before.status is DeviceStatus.REVOKED:
                 raise RegistryError(Code.DEVICE_REVOKED, device_id)
-            credential = self._issue(device.credential.algorithm, public_key)
-            await self._async_keep(device_id, SecurityRecord(credential, device.status))
-            self._audit.record("rotated", device=device_id, key_id=credential.key_id, actor=actor)
+            changed = change(before)
+            if changed == before.credentials:
+                return before
+            await self._async_keep(device_id, replace(_record_of(before), credentials=changed))
+            key_ids = [each.key_id for each in changed if each not in before.credentials]
+            self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
             await self._audit.async_flush(mark=False)
-            return self._apply(self._gateway.registry.set_credential(device_id, credential))
+            return self._take(before, changed)
+
+    @callback
+    def async_take_credentials(self, device_id: str, changed: tuple[Credential, ...], action: str, key_id: str) -> None:
+        """Go by other credentials of a device at once, and keep them as soon as can be."""
+        self._take(self._gateway.registry[device_id], changed)
+        self._audit.record(action, device=device_id, key_id=key_id)
+        self._entry.async_create_background_task(
+            self._hass, self._async_keep_changed(device_id), "grokmon keep credentials"
+        )
+
+    @callback
+    def async_issue_key(self, algorithm: Algorithm, public_key: str) -> Credential:
+        """Return a new key, and see that the site has one of its algorithm. Raises RegistryError."""
+        credential = credentials.issue(algorithm, time(), public_key)
+        if algorithm is not Algorithm.HS256 and algorithm not in self._store.state.site_keys:
+            self._store.state.site_keys[algorithm] = credentials.new_site_key(algorithm)
+        return credential
 
     async def async_set_status(self, device_id: str, status: DeviceStatus, actor: str) -> Device:
-        """Enable, disable or revoke a device. The key of a revoked device is destroyed."""
+        """Enable, disable or revoke a device. The secrets of a revoked device are destroyed."""
         async with self._changing:
             registry = self._gateway.registry
-            key_id = registry[device_id].credential.key_id
+            before = registry[device_id]
             if status is DeviceStatus.REVOKED:
-                registry.set_credential(device_id, credentials.destroy(registry[device_id].credential))
+                registry.set_credentials(device_id, lifecycle.revoke_all(before.credentials))
             changed = self._apply(registry.set_status(device_id, status))
             if status is not DeviceStatus.ACTIVE:
                 self.coordinators[device_id].async_set_offline()
                 self._silenced(device_id)
-            self._audit.record(_STATUS_EVENTS[status], device=device_id, key_id=key_id, actor=actor)
+            key_ids = [each.key_id for each in before.credentials]
+            self._audit.record(_STATUS_EVENTS[status], device=device_id, key_ids=key_ids, actor=actor)
             # Not taken back when the disk fails: the device is refused all the same, and a later write keeps it so.
-            self._store.state.devices[device_id] = SecurityRecord(changed.credential, changed.status)
+            self._store.state.devices[device_id] = _record_of(changed)
+            # The broker need not wait for the disk.
+            self._changed(before, changed)
             await self._store.async_save()
             await self._audit.async_flush(mark=False)
             return changed
@@ -233,7 +218,7 @@ class Enrolment:
         gone = frozenset(self.coordinators.keys() - wanted.keys())
         for device_id in gone:
             del self.coordinators[device_id]
-            self._gateway.registry.remove(device_id)
+            self._changed(self._gateway.registry.remove(device_id), None)
             self._gateway.dismiss(device_id)
         return gone
 
@@ -301,11 +286,13 @@ class Enrolment:
         stale_after = self._entry.options.get(CONF_STALE_AFTER, DEFAULT_STALE_AFTER)
         coordinator = DeviceCoordinator(subentry_id, device, self._register(subentry_id, device), stale_after)
         self.coordinators[device.device_id] = coordinator
+        self._changed(None, device)
         for add in self._adders:
             add(coordinator, coordinator.keys)
 
     def _change(self, coordinator: DeviceCoordinator, choices: Choices) -> None:
         before = coordinator.keys
+        was = coordinator.device
         device = self._apply(
             self._gateway.registry.update(
                 choices.device_id,
@@ -318,6 +305,7 @@ class Enrolment:
             )
         )
         self._audit.record("changed", actor="user", device=device.device_id)
+        self._changed(was, device)
         self._remove_entities(device.device_id, before - coordinator.keys)
         if fresh := coordinator.keys - before:
             for add in self._adders:
@@ -349,11 +337,19 @@ class Enrolment:
         self.coordinators[device.device_id].async_update_device(device)
         return device
 
-    def _issue(self, algorithm: Algorithm, public_key: str) -> Credential:
-        credential = credentials.issue(algorithm, time(), public_key)
-        if algorithm is not Algorithm.HS256 and algorithm not in self._store.state.site_keys:
-            self._store.state.site_keys[algorithm] = credentials.new_site_key(algorithm)
-        return credential
+    def _take(self, before: Device, changed: tuple[Credential, ...]) -> Device:
+        after = self._apply(self._gateway.registry.set_credentials(before.device_id, changed))
+        self._changed(before, after)
+        return after
+
+    async def _async_keep_changed(self, device_id: str) -> None:
+        async with self._changing:
+            if (device := self._gateway.registry.get(device_id)) is not None:
+                await self._async_keep(device_id, _record_of(device))
+
+
+def _record_of(device: Device) -> SecurityRecord:
+    return SecurityRecord(device.credentials, device.auth, device.status)
 
 
 def _issue_id(device_id: str) -> str:

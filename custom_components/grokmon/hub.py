@@ -1,18 +1,15 @@
 """The hub: the subscription, the clock, and the way of a message between Home Assistant's MQTT and the gateway."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 import logging
 from time import time
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from homeassistant.components import mqtt
-from homeassistant.components.mqtt.const import PROTOCOL_5
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.const import CONF_PROTOCOL, EVENT_HOMEASSISTANT_STOP
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
-from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
@@ -28,7 +25,6 @@ from .const import (
     CONF_AI_USERS,
     CONF_LIMITS,
     CONF_RETENTION,
-    CONF_STAGE,
     CONF_TOPIC_PREFIX,
     DEFAULT_RETENTION,
 )
@@ -38,25 +34,23 @@ from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.actuators import Command, Key, Principal
-from .gateway.commands import TTL_S
-from .gateway.errors import Code, CommandError, GatewayError, PolicyError, SessionUnknownError
-from .gateway.models import Ack, Greeting, Hello, Message, OfflineHint, Outbound, Reading, Report
-from .gateway.pipeline import Gateway, Incoming
+from .gateway.errors import Code, CommandError, GatewayError, PeerError, PolicyError, SessionUnknownError
+from .gateway.models import Ack, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
+from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
 from .gateway.vault import Vault
-from .gateway.zones import Interlock, Stage, Zone
+from .gateway.zones import Interlock
+from .publisher import QOS, Publisher
 from .security import SecurityMonitor
 from .staging import Staging
 from .store import SecurityStore, SessionStore
+from .trust import Trust
 from .zone import zones_of
 from .zones import Zones
 
 _LOGGER = logging.getLogger(__name__)
 
 _TICK: Final = timedelta(seconds=10)
-_QOS: Final = 1
-# Home Assistant does not tell who changed a subentry.
-_SOMEBODY: Final = "user"
 
 type GrokmonConfigEntry = ConfigEntry[GrokmonHub]
 
@@ -70,6 +64,7 @@ class GrokmonHub:
         self.hass = hass
         self._entry = entry
         self._sessions = SessionStore(hass)
+        self.coordinator = HubCoordinator()
         self.store = store
         self.audit = audit
         self.staging = Staging(hass, audit, Vault(store.state.journal_key))
@@ -80,13 +75,34 @@ class GrokmonHub:
             entry.options.get(CONF_RETENTION, DEFAULT_RETENTION),
         )
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
-        self.gateway = Gateway(self.prefix, time(), store.state.site_keys)
+        self.gateway = Gateway(self.prefix, time(), store.state.site_keys, token_key=store.state.token_key)
         self.enrolment = Enrolment(
-            hass, entry, self.gateway, store, audit, hub_device_id=device_id, silenced=self._async_silenced
+            hass,
+            entry,
+            self.gateway,
+            store,
+            audit,
+            hub_device_id=device_id,
+            silenced=self._async_silenced,
+            changed=self._async_device_changed,
+            has_accounts=lambda: self.trust.has_accounts,
         )
+
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
+        self.trust = Trust(
+            hass,
+            entry,
+            self.gateway,
+            self.enrolment,
+            store,
+            audit=audit,
+            keeper=self.keeper,
+            monitor=self.monitor,
+            coordinator=self.coordinator,
+        )
         self._decisions = Decisions(hass, audit, self.monitor, self._name_of)
         self.alarms = Alarms(hass, audit, self.monitor, self._name_of)
+        self._publisher = Publisher(hass, entry)
         self.callers = Callers(hass, frozenset(entry.options.get(CONF_AI_USERS, ())))
         self.dispatcher = Dispatcher(
             hass,
@@ -94,13 +110,12 @@ class GrokmonHub:
             self.gateway,
             audit,
             self.alarms,
-            publish=self._async_publish_command,
+            publish=self._publisher.async_publish_command,
             changed=self._async_outputs_changed,
         )
         self.dispatcher.controller.policy.with_limits(limits_from(entry.options.get(CONF_LIMITS, {})))
-        self.zones = Zones(hass, entry, self.dispatcher, self.enrolment.coordinators)
+        self.zones = Zones(hass, entry, self.dispatcher, audit, self.enrolment.coordinators)
         self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
-        self.coordinator = HubCoordinator()
         self.doses: dict[Key, float] = {}
         self._asked = False
         self._cleanups: list[CALLBACK_TYPE] = []
@@ -125,10 +140,11 @@ class GrokmonHub:
             *self.keeper.async_start(opening),
             self.staging.async_start(),
             self._decisions.async_listen(),
+            *self.trust.async_start(),
         ]
-        self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, _QOS, encoding=None))
+        self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, QOS, encoding=None))
         # An answer that comes before the broker has the subscription would be lost.
-        self._cleanups.append(mqtt.async_on_subscribe_done(self.hass, subscription, _QOS, self._ask_for_hellos))
+        self._cleanups.append(mqtt.async_on_subscribe_done(self.hass, subscription, QOS, self._ask_for_hellos))
         self._tick(dt_util.utcnow())
 
     async def async_stop(self) -> None:
@@ -162,19 +178,10 @@ class GrokmonHub:
         gone = await self.enrolment.async_follow()
         for device_id in gone:
             self.monitor.async_forget(device_id)
+            self.trust.credentials.async_forget(device_id)
         before = dict(self.dispatcher.controller.zones)
         self._configure()
-        self._record_zones(before)
-
-    def _record_zones(self, before: Mapping[str, Zone]) -> None:
-        after = self.dispatcher.controller.zones
-        for zone_id in before.keys() | after.keys():
-            if zone_id not in after:
-                self.audit.record("zone_removed", actor=_SOMEBODY, zone=zone_id)
-            elif zone_id not in before:
-                self.audit.record("zone_added", actor=_SOMEBODY, zone=zone_id, settings=self.zone_settings(zone_id))
-            elif before[zone_id] != after[zone_id]:
-                self.audit.record("zone_changed", actor=_SOMEBODY, zone=zone_id, settings=self.zone_settings(zone_id))
+        self.zones.async_record_changes(before)
 
     @callback
     def _configure(self) -> None:
@@ -219,19 +226,6 @@ class GrokmonHub:
             key, code = next(iter(open_ends.items()))
             raise CommandError(code, f"{key}: it ends when its lease is over")
 
-    @callback
-    def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
-        """Change the growth stage of a zone. Raises PolicyError."""
-        self.dispatcher.controller.policy.judge_stage(self.dispatcher.controller.zones[zone_id], stage, who)
-        subentry = self._entry.subentries[zone_id]
-        self.audit.record("stage", who=who, zone=zone_id, stage=stage.value)
-        data = {**subentry.data, CONF_STAGE: stage.value}
-        self.hass.config_entries.async_update_subentry(self._entry, subentry, data=data)
-
-    def zone_settings(self, zone_id: str) -> dict[str, Any]:
-        """Return what a person chose for a zone, as its subentry has it."""
-        return dict(self._entry.subentries[zone_id].data)
-
     async def async_allow_ai(self, allowed: bool, actor: str) -> None:
         """Let the AI act, or not: at once, and for what it has switched on already, too."""
         self.dispatcher.controller.policy.ai_allowed = allowed
@@ -259,12 +253,12 @@ class GrokmonHub:
         """Ask devices to say hello: all of them once, for what they sent meanwhile; then those without a session."""
         now = time()
         everybody, self._asked = not self._asked, True
-        self._publish(
+        self._publisher.async_publish(
             *(
                 request
                 for device in self.gateway.registry
-                if (everybody or self.gateway.sessions.active_sid(device.device_id) is None)
-                and (request := self.gateway.hello_request(device.device_id, now)) is not None
+                if everybody or self.gateway.sessions.active_sid(device.device_id) is None
+                for request in self.gateway.hello_requests(device.device_id, now)
             )
         )
 
@@ -279,11 +273,38 @@ class GrokmonHub:
         except GatewayError as error:
             self._refused(device_id, error, payload, now)
 
+    def offers(self, option: str) -> bool:
+        """Tell whether something that is off by default was switched on."""
+        return bool(self._entry.options.get(option, False))
+
+    @callback
+    def async_authenticate(self, token: bytes, now: float) -> Peer:
+        """Return who an access token stands for. Raises GatewayError."""
+        try:
+            return self.gateway.authenticate(token, now)
+        except GatewayError as error:
+            named = error.device_id if isinstance(error, PeerError) else None
+            self.monitor.async_refused(named if named in self.gateway.registry else None, error, b"", now)
+            raise
+
+    @callback
+    def async_receive_http(self, peer: Peer, content_type: str, payload: bytes, now: float) -> int:
+        """Take over what an authenticated device sends over HTTP; return how many readings. Raises GatewayError."""
+        try:
+            readings = self.gateway.ingest_http(peer, content_type, payload, now)
+        except GatewayError as error:
+            self.monitor.async_refused(peer.device_id, error, payload, now)
+            self.staging.async_rejected(peer.device_id, error.code.value, payload, now)
+            raise
+        for reading in readings:
+            self._hear(reading, now)
+        return len(readings)
+
     @callback
     def _take(self, result: Incoming, now: float) -> None:
         match result:
             case Greeting():
-                self._publish(result.answer)
+                self._publisher.async_publish(result.answer)
             case OfflineHint(device_id):
                 self.enrolment.coordinators[device_id].async_hint_offline(now)
             case Reading() | Report() | Ack():  # pragma: no branch - there is nothing else
@@ -297,6 +318,8 @@ class GrokmonHub:
             _LOGGER.info("%s is heard", coordinator.device.name)
         if said.hello is not None:
             self._begin_session(said.device_id, said.hello)
+        if said.first_use:
+            self.trust.credentials.async_first_used(said.device_id, said.first_use)
         match said:
             case Reading():
                 coordinator.async_take(said)
@@ -325,9 +348,7 @@ class GrokmonHub:
         self.monitor.async_refused(device_id, error, payload, now)
         self.staging.async_rejected(device_id, error.code.value, payload, now)
         if isinstance(error, SessionUnknownError):
-            request = self.gateway.hello_request(claimed_id, now, error.sid)
-            if request is not None:
-                self._publish(request)
+            self._publisher.async_publish(*self.gateway.hello_requests(claimed_id, now, error.sid))
 
     @callback
     def _begin_session(self, device_id: str, hello: Hello) -> None:
@@ -346,37 +367,16 @@ class GrokmonHub:
             if coordinator.async_tick(now, rejected[device_id]):
                 _LOGGER.warning("%s has not been heard for %d s", coordinator.device.name, coordinator.stale_after)
                 self.audit.record("silent", outcome="found", device=device_id)
+                self.trust.credentials.async_silent(device_id)
                 self.dispatcher.async_absent(device_id)
         self.monitor.async_tick(now, self.gateway.accepted)
         self.zones.async_refresh()
+        self.trust.async_tick(now)
         self.coordinator.async_tick(self.gateway.accepted.total(), rejected.total(), self.keeper.state())
 
     @callback
-    def _publish(self, *messages: Outbound) -> None:
-        self._entry.async_create_background_task(self.hass, self._async_publish(messages), "grokmon publish")
-
-    async def _async_publish(self, messages: Iterable[Outbound]) -> None:
-        for message in messages:
-            try:
-                await mqtt.async_publish(self.hass, message.topic, message.payload, _QOS, retain=False)
-            except HomeAssistantError as error:
-                # The device repeats its hello until it is answered.
-                _LOGGER.warning("An answer to a device could not be published: %s", error)
-
-    async def _async_publish_command(self, message: Outbound) -> None:
-        """Publish a command. Nothing waits before the client has it: commands leave in the order of their counters."""
-        if not mqtt.is_connected(self.hass):
-            raise CommandError(Code.COMMAND_NOT_SENT, "the broker is not connected")
-        expiry = TTL_S if self._broker_expires else None
-        await mqtt.async_publish(
-            self.hass, message.topic, message.payload, _QOS, retain=False, message_expiry_interval=expiry
-        )
-
-    @property
-    def _broker_expires(self) -> bool:
-        """Tell whether the broker can drop what it could not deliver in time: MQTT 5 can."""
-        entries = self.hass.config_entries.async_loaded_entries(mqtt.DOMAIN)
-        return any(entry.data.get(CONF_PROTOCOL) == PROTOCOL_5 for entry in entries)
+    def _async_device_changed(self, before: Device | None, after: Device | None) -> None:
+        self.trust.async_device_changed(before, after)
 
     @callback
     def _async_silenced(self, device_id: str) -> None:

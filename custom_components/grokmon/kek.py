@@ -5,13 +5,12 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-import os
 from pathlib import Path
 import re
 from secrets import token_bytes
 from typing import Any, Final
 
-from .disk import PRIVATE, write_all
+from .disk import PRIVATE, replace_file
 from .gateway.vault import KEK_BYTES
 
 ENV_FILE: Final = "GROKMON_KEK_FILE"
@@ -73,8 +72,8 @@ def replace_generated(folder: Path) -> Kek:
     current = path.read_bytes()
     # Where a rotation failed before, it is carried on: the store may need either of the two keys.
     if not before.exists() or before.read_bytes() == current:
-        _write(before, current)
-        _write(path, token_bytes(KEK_BYTES).hex().encode())
+        replace_file(before, current)
+        replace_file(path, token_bytes(KEK_BYTES).hex().encode())
     return _generated(folder, None)
 
 
@@ -87,24 +86,12 @@ def _generated(folder: Path, previous: bytes | None) -> Kek:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE_NAME
     if not path.exists():
-        _write(path, token_bytes(KEK_BYTES).hex().encode())
+        replace_file(path, token_bytes(KEK_BYTES).hex().encode())
     path.chmod(PRIVATE)
     before = folder / _PREVIOUS_NAME
     if before.exists():
         previous = _parse(_read(before, str(before)), str(before))
     return Kek(_parse(_read(path, str(path)), str(path)), KekSource.GENERATED, previous)
-
-
-def _write(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
 
 
 def _from_vault(environ: Mapping[str, str]) -> str:

@@ -271,7 +271,7 @@ class SetStage(_Tool):
 
     @override
     async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        self._hub.async_set_stage(self._zone(data["zone"]).zone_id, Stage(data["stage"]), who)
+        self._hub.zones.async_set_stage(self._zone(data["zone"]).zone_id, Stage(data["stage"]), who)
         return {"done": True, "stage": data["stage"]}
 
 

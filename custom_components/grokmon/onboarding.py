@@ -1,13 +1,20 @@
 """What a person or a program needs to set up a device: shown once, to an administrator."""
 
+from ast import literal_eval
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 import json
 from typing import Any, Final
 
-from .gateway import credentials, topics
+from .choices import method_of
+from .gateway import access_tokens, credentials, lifecycle, topics
 from .gateway.catalog import CATALOG
+from .gateway.credentials import account_name
 from .gateway.envelope import encode_base64url
-from .gateway.models import Algorithm, Device, PrivateKey
+from .gateway.models import Algorithm, Auth, Device, Kind, PrivateKey
+
+TELEMETRY_PATH: Final = "/api/grokmon/v1/telemetry"
+CLAIM_PATH: Final = "/api/grokmon/v1/claim"
 
 _EXAMPLE: Final = """\
 import json
@@ -30,24 +37,49 @@ while True:
     REPORTdevice.run(1)"""
 
 
-def settings_of(device: Device, prefix: str, site_keys: Mapping[Algorithm, PrivateKey]) -> dict[str, Any]:
-    """Return the identity, the topics and the key material of a device, its secret included."""
-    algorithm = device.credential.algorithm
-    settings: dict[str, Any] = {
-        "device_id": device.device_id,
-        "auth": algorithm.name.lower(),
-        "prefix": prefix,
-        "topics": topics.all_topics(prefix, device.device_id),
-    }
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the site is to its devices: where it listens, and what it signs with."""
+
+    prefix: str
+    keys: Mapping[Algorithm, PrivateKey]
+    token_key: bytes = field(default=b"", repr=False)
+
+
+def settings_of(device: Device, site: Site) -> dict[str, Any]:
+    """Return the identity, the topics and the newest credentials of a device, their secrets included."""
+    newest = {each.kind: each for each in lifecycle.current(device.credentials)}
+    settings: dict[str, Any] = {"device_id": device.device_id, "auth": method_of(device), "prefix": site.prefix}
+    if device.auth is not Auth.TOKEN:
+        settings["topics"] = topics.all_topics(site.prefix, device.device_id)
     if device.actuators:
         settings["actuators"] = {actuator.name: actuator.for_device() for actuator in device.actuators}
-    if algorithm is Algorithm.HS256:
-        return settings | {"key": encode_base64url(device.credential.secret).decode()}
-    return settings | {"site_public_key": credentials.public_pem(site_keys[algorithm])}
+    if (key := newest.get(Kind.KEY)) is not None:
+        if key.algorithm is Algorithm.HS256:
+            settings["key"] = encode_base64url(key.secret).decode()
+        else:
+            settings["site_public_key"] = credentials.public_pem(site.keys[key.algorithm])
+    if (password := newest.get(Kind.PASSWORD)) is not None:
+        settings["username"] = account_name(device.device_id, password)
+        settings["password"] = password.secret.decode()
+        settings["client_id"] = device.device_id
+    if (token := newest.get(Kind.TOKEN)) is not None:
+        settings["token"] = access_tokens.seal(device.device_id, token, site.token_key)
+        settings["path"] = TELEMETRY_PATH
+    return settings
 
 
 def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts of the page that shows the credentials: settings file, topics, and the two examples."""
+    """Return the texts of the page that shows the credentials: settings file, topics, and examples."""
+    if device.auth is not Auth.SIGNED:
+        return {
+            "name": device.name,
+            "device_id": device.device_id,
+            "settings": json.dumps(settings, indent=2),
+            "body": json.dumps(
+                {"metrics": {metric: literal_eval(_plausible_value(metric)) for metric in sorted(device.metrics)}}
+            ),
+        }
     example = _ACTING if device.actuators else _EXAMPLE
     report = ""
     if device.metrics:
@@ -79,5 +111,6 @@ def _settings_file(settings: Mapping[str, Any]) -> str:
         for name in ("device_id", "prefix", "key", "site_public_key", "actuators")
         if name in settings
     }
-    broker = {"host": "BROKER", "port": 8883, "username": "USER", "password": "PASSWORD", "ca_file": "ca.crt"}
+    account = {"username": settings.get("username", "USER"), "password": settings.get("password", "PASSWORD")}
+    broker = {"host": "BROKER", "port": 8883, **account, "ca_file": "ca.crt"}
     return json.dumps(chosen | broker, indent=2)

@@ -7,7 +7,9 @@ from homeassistant.config_entries import (
     OptionsFlow,
 )
 from homeassistant.const import UnitOfTime, UnitOfVolume
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
+    BooleanSelector,
     NumberSelector,
     NumberSelectorConfig,
     NumberSelectorMode,
@@ -21,8 +23,12 @@ import probatio
 from .access import running_hub
 from .anchors import problems
 from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, async_new_key_form
+from .broker_form import BROKER_OPTIONS, problems_of, split_secrets
 from .const import (
     CONF_AI_USERS,
+    CONF_BROKER,
+    CONF_HTTP_ENROLMENT,
+    CONF_HTTP_INGEST,
     CONF_LIMITS,
     CONF_NOTIFY,
     CONF_STALE_AFTER,
@@ -44,6 +50,12 @@ _GENERAL: Final = probatio.Schema(
             probatio.Coerce(int),
         ),
         probatio.Optional(CONF_NOTIFY): TextSelector(),
+    }
+)
+_HTTP: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_HTTP_INGEST, default=False): BooleanSelector(),
+        probatio.Required(CONF_HTTP_ENROLMENT, default=False): BooleanSelector(),
     }
 )
 _CLASSES: Final = tuple(caller.value for caller in LIMITS)
@@ -87,7 +99,7 @@ class GrokmonOptionsFlow(OptionsFlow):
     async def async_step_init(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask what to change."""
         return self.async_show_menu(
-            step_id="init", menu_options=["general", "ai_users", "limits", "audit", "audit_key"]
+            step_id="init", menu_options=["general", "ai_users", "limits", "broker", "http", "audit", "audit_key"]
         )
 
     async def async_step_general(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -141,6 +153,30 @@ class GrokmonOptionsFlow(OptionsFlow):
         if (hub := running_hub(self.hass)) is not None:
             hub.keeper.async_key_seen()
         return self.async_create_entry(data=dict(self.config_entry.options))
+
+    async def async_step_broker(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask how devices come by accounts at the broker, and where it is."""
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        errors = problems_of(user_input or {})
+        if user_input is not None and not errors:
+            chosen, secrets = split_secrets(user_input)
+            try:
+                await hub.trust.async_keep_passwords(secrets)
+            except HomeAssistantError:
+                errors["base"] = "store_not_written"
+            else:
+                return self.async_create_entry(data={**self.config_entry.options, CONF_BROKER: chosen})
+        current = user_input or self.config_entry.options.get(CONF_BROKER, {})
+        schema = self.add_suggested_values_to_schema(BROKER_OPTIONS, current)
+        return self.async_show_form(step_id="broker", data_schema=schema, errors=errors)
+
+    async def async_step_http(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask what devices may reach over HTTP."""
+        if user_input is not None:
+            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+        schema = self.add_suggested_values_to_schema(_HTTP, self.config_entry.options)
+        return self.async_show_form(step_id="http", data_schema=schema)
 
     async def async_step_limits(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask which class of callers to limit."""

@@ -9,8 +9,8 @@ from homeassistant.helpers.selector import SelectSelector, SelectSelectorConfig,
 import probatio
 
 from .actuator_form import changed_actuator, limits_of, limits_schema
+from .choices import Choices
 from .const import CONF_ACTUATORS
-from .enrolment import Choices
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import RegistryError
 

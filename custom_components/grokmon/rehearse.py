@@ -53,7 +53,7 @@ def _changed(zone: Zone, hub: GrokmonHub, changes: Mapping[str, Mapping[str, Any
     wanted = next((each for name, each in changes.items() if name.casefold() == zone.name.casefold()), None)
     if wanted is None:
         return zone
-    return Zone.from_dict(zone.zone_id, zone.name, {**hub.zone_settings(zone.zone_id), **wanted})
+    return Zone.from_dict(zone.zone_id, zone.name, {**hub.zones.settings(zone.zone_id), **wanted})
 
 
 def _command(record: Record) -> Happened | None:

@@ -7,6 +7,7 @@ from typing import Final, override
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.selector import TextSelector
 import probatio
 
 from .access import ACTOR, running_hub
@@ -14,10 +15,16 @@ from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
 from .audit_form import async_new_key_form
 from .audit_keeper import ISSUE_KEY_UNSEEN, ISSUE_RESTORED
+from .broker.accounts import ISSUE_FILES
+from .credential_keeper import ISSUE_SILENT
 from .gateway.actuators import Key
 from .gateway.errors import GatewayError
 from .hub import GrokmonHub
+from .posture import ISSUE_POSTURE
 from .security import ISSUE_ALERT
+
+CONF_REASON: Final = "reason"
+_REASON: Final = 200
 
 type Data = dict[str, str | int | float | None]
 
@@ -145,6 +152,55 @@ class AuditKeyFlow(_Flow):
         return self.async_create_entry(data={})
 
 
+class SilentFlow(_ConfirmFlow):
+    """Restore the credentials of a device that has fallen silent after a rotation."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        try:
+            await hub.trust.credentials.async_restore(self._fact("device_id"), ACTOR)
+        except GatewayError as error:
+            return error.code.value
+        return None
+
+
+class FilesFlow(_ConfirmFlow):
+    """Confirm that the broker has read its files again, and look whether it goes by them."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        hub.trust.posture.async_request()
+        return None
+
+
+class PostureFlow(_Flow):
+    """Acknowledge what is not in order, with a reason, or measure it again."""
+
+    async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask which."""
+        return self.async_show_menu(step_id="init", menu_options=["again", "acknowledge"])
+
+    async def async_step_again(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Measure again: what is in order now is no issue any more."""
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        await hub.trust.posture.async_measure()
+        if hub.trust.posture.is_failed(self._fact("item")):
+            return self.async_abort(reason="not_in_order")
+        return self.async_create_entry(data={})
+
+    async def async_step_acknowledge(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask for the reason."""
+        if (hub := running_hub(self.hass)) is None:
+            return self.async_abort(reason="not_loaded")
+        if user_input is None or not user_input[CONF_REASON].strip():
+            schema = probatio.Schema({probatio.Required(CONF_REASON): TextSelector()})
+            errors = {} if user_input is None else {CONF_REASON: "reason_missing"}
+            return self.async_show_form(step_id="acknowledge", data_schema=schema, errors=errors)
+        await hub.trust.posture.async_acknowledge(self._fact("item"), user_input[CONF_REASON].strip()[:_REASON], ACTOR)
+        return self.async_create_entry(data={})
+
+
 _FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {
     ISSUE_INTERLOCK: InterlockFlow,
     ISSUE_FAULT: FaultFlow,
@@ -152,4 +208,7 @@ _FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {
     ISSUE_ALERT: AlertFlow,
     ISSUE_RESTORED: RestoredFlow,
     ISSUE_KEY_UNSEEN: AuditKeyFlow,
+    ISSUE_SILENT: SilentFlow,
+    ISSUE_FILES: FilesFlow,
+    ISSUE_POSTURE: PostureFlow,
 }

@@ -43,4 +43,4 @@ class StageSelect(ZoneEntity, SelectEntity):
     async def async_select_option(self, option: str) -> None:
         """Change the stage."""
         who = await self._hub.callers.async_identify(self._context)
-        self._hub.async_set_stage(self._coordinator.zone.zone_id, Stage(option), who)
+        self._hub.zones.async_set_stage(self._coordinator.zone.zone_id, Stage(option), who)

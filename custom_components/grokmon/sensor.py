@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final, override
 
 from homeassistant.components.sensor import (
@@ -11,15 +12,16 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
-from homeassistant.const import MATCH_ALL, EntityCategory, UnitOfPressure, UnitOfTime, UnitOfVolume
+from homeassistant.const import MATCH_ALL, PERCENTAGE, EntityCategory, UnitOfPressure, UnitOfTime, UnitOfVolume
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
-from .coordinator import ACCEPTED, AUDIT, KEY_AGE, LAST_SEEN, REJECTED, DeviceCoordinator
+from .coordinator import ACCEPTED, AUDIT, EXPIRES, KEY_AGE, LAST_SEEN, POSTURE, REJECTED, SCORE, DeviceCoordinator
 from .entity import DeviceEntity, GrokmonEntity, HubEntity, ZoneEntity, follow_devices, follow_zones
 from .gateway.catalog import CATALOG, Metric
 from .gateway.models import Value
+from .gateway.posture import Posture
 from .gateway.zones import Interlock
 from .hub import GrokmonConfigEntry
 from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, VPD, WATER_LEFT, ZoneCoordinator
@@ -33,6 +35,10 @@ def _audit_state(audit: Any) -> str:
     if not audit["healthy"]:
         return "fault"
     return "ok" if audit["last_result"] in _TRUSTED else "altered"
+
+
+def _posture_state(posture: Any) -> str:
+    return str(posture["posture"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,14 @@ DIAGNOSTICS: Final = {
             measured=False,
         ),
         GrokmonSensorDescription(
+            key=EXPIRES,
+            translation_key=EXPIRES,
+            device_class=SensorDeviceClass.TIMESTAMP,
+            entity_category=EntityCategory.DIAGNOSTIC,
+            value_fn=lambda value: None if value == inf else datetime.fromtimestamp(value, UTC),
+            measured=False,
+        ),
+        GrokmonSensorDescription(
             key=KEY_AGE,
             translation_key=KEY_AGE,
             native_unit_of_measurement=UnitOfTime.DAYS,
@@ -104,6 +118,21 @@ HUB_SENSORS: Final = (
         state_class=SensorStateClass.TOTAL_INCREASING,
         entity_category=EntityCategory.DIAGNOSTIC,
     ),
+    GrokmonSensorDescription(
+        key=SCORE,
+        translation_key=SCORE,
+        native_unit_of_measurement=PERCENTAGE,
+        state_class=SensorStateClass.MEASUREMENT,
+        entity_category=EntityCategory.DIAGNOSTIC,
+    ),
+)
+POSTURE_SENSOR: Final = GrokmonSensorDescription(
+    key=POSTURE,
+    translation_key=POSTURE,
+    device_class=SensorDeviceClass.ENUM,
+    options=[posture.value for posture in Posture],
+    entity_category=EntityCategory.DIAGNOSTIC,
+    value_fn=_posture_state,
 )
 AUDIT_SENSOR: Final = GrokmonSensorDescription(
     key=AUDIT,
@@ -150,7 +179,7 @@ async def async_setup_entry(
 ) -> None:
     """Set up the sensors of the hub, of zones, and of every device as it is enrolled."""
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
-    async_add_entities([AuditSensor(entry)])
+    async_add_entities([AuditSensor(entry), PostureSensor(entry)])
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
     follow_zones(entry, async_add_entities, lambda zone: [ZoneSensor(zone, each) for each in ZONE_SENSORS])
 
@@ -207,3 +236,19 @@ class AuditSensor(HubSensor):
         """Return how far the trail goes, and what vouches for it."""
         shown = self._coordinator.values.get(AUDIT, {})
         return {name: each for name, each in shown.items() if name != "healthy"}
+
+
+class PostureSensor(HubSensor):
+    """Whether the broker was measured to keep devices apart, and everything else that is measured."""
+
+    _unrecorded_attributes = frozenset({MATCH_ALL})
+
+    def __init__(self, entry: GrokmonConfigEntry) -> None:
+        super().__init__(entry, POSTURE_SENSOR)
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any]:
+        """Return what was measured, item by item."""
+        shown = self._coordinator.values.get(POSTURE, {})
+        return {name: each for name, each in shown.items() if name != "posture"}

@@ -1,13 +1,18 @@
 """Services for administrators: the device registry."""
 
+from datetime import UTC, datetime
+from math import inf
+from time import time
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
+from homeassistant.util.json import JsonValueType
 import probatio
 
 from .access import async_administrator, hub_of, zone_named
 from .audit_services import async_setup_audit_services
+from .choices import METHODS, Choices, method_of
 from .const import (
     CONF_ACTUATORS,
     CONF_AUTH,
@@ -19,18 +24,19 @@ from .const import (
     DOMAIN,
 )
 from .control_services import async_setup_control_services
-from .enrolment import Choices
 from .errors import translate_errors
 from .gateway.actuators import Actuator
-from .gateway.models import Algorithm, DeviceStatus
+from .gateway.errors import GatewayError
+from .gateway.models import Device, DeviceStatus, Kind
 from .gateway.registry import DEFAULT_RATE_LIMIT
 from .hub import GrokmonHub
 from .onboarding import settings_of
 from .staging_services import async_setup_staging_services
+from .trust_services import async_setup_trust_services
 
 CONF_NAME: Final = "name"
-
-ALGORITHMS: Final = {algorithm.name.lower(): algorithm for algorithm in Algorithm}
+CONF_KINDS: Final = "kinds"
+CONF_OVERLAP: Final = "overlap_hours"
 
 _DEVICE: Final = {probatio.Required(CONF_DEVICE_ID): cv.string}
 _ENROL: Final = probatio.Schema(
@@ -40,12 +46,23 @@ _ENROL: Final = probatio.Schema(
         probatio.Optional(CONF_METRICS, default=[]): probatio.All(cv.ensure_list, [cv.string]),
         probatio.Optional(CONF_ACTUATORS, default=[]): probatio.All(cv.ensure_list, [dict]),
         probatio.Optional(CONF_ZONE): cv.string,
-        probatio.Optional(CONF_AUTH, default="hs256"): probatio.In(ALGORITHMS),
+        probatio.Optional(CONF_AUTH, default="hs256"): probatio.In(METHODS),
         probatio.Optional(CONF_PUBLIC_KEY, default=""): cv.string,
         probatio.Optional(CONF_RATE_LIMIT, default=DEFAULT_RATE_LIMIT): probatio.Coerce(int),
     }
 )
-_ROTATE: Final = probatio.Schema({**_DEVICE, probatio.Optional(CONF_PUBLIC_KEY, default=""): cv.string})
+_ROTATION: Final = {
+    probatio.Optional(CONF_KINDS): probatio.All(cv.ensure_list, [probatio.Coerce(Kind)]),
+    probatio.Optional(CONF_OVERLAP, default=24): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=168)),
+}
+_ROTATE: Final = probatio.Schema(
+    {
+        probatio.Exclusive(CONF_DEVICE_ID, "which"): cv.string,
+        probatio.Exclusive(CONF_ZONE, "which"): cv.string,
+        probatio.Optional(CONF_PUBLIC_KEY, default=""): cv.string,
+        **_ROTATION,
+    }
+)
 
 
 @callback
@@ -54,6 +71,10 @@ def async_setup_services(hass: HomeAssistant) -> None:
     only = SupportsResponse.ONLY
     hass.services.async_register(DOMAIN, "enroll_device", _async_enroll, _ENROL, only)
     hass.services.async_register(DOMAIN, "rotate_credentials", _async_rotate, _ROTATE, only)
+    hass.services.async_register(DOMAIN, "rotate_due", _async_rotate_due, probatio.Schema(_ROTATION), only)
+    hass.services.async_register(
+        DOMAIN, "restore_credentials", _async_restore, probatio.Schema(_DEVICE), SupportsResponse.OPTIONAL
+    )
     hass.services.async_register(
         DOMAIN, "revoke_device", _async_revoke, probatio.Schema(_DEVICE), SupportsResponse.OPTIONAL
     )
@@ -61,6 +82,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
     async_setup_control_services(hass)
     async_setup_audit_services(hass)
     async_setup_staging_services(hass)
+    async_setup_trust_services(hass)
 
 
 @translate_errors
@@ -78,17 +100,59 @@ async def _async_enroll(call: ServiceCall) -> ServiceResponse:
         actuators=tuple(Actuator.from_dict(each) for each in call.data[CONF_ACTUATORS]),
         rate_limit=call.data[CONF_RATE_LIMIT],
     )
-    algorithm = ALGORITHMS[call.data[CONF_AUTH]]
-    device = await hub.enrolment.async_enrol(choices, algorithm, call.data[CONF_PUBLIC_KEY], actor)
-    return settings_of(device, hub.prefix, hub.gateway.site_keys)
+    method = METHODS[call.data[CONF_AUTH]]
+    device = await hub.enrolment.async_enrol(choices, method, call.data[CONF_PUBLIC_KEY], actor)
+    return settings_of(device, hub.trust.site)
 
 
 @translate_errors
 async def _async_rotate(call: ServiceCall) -> ServiceResponse:
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
-    device = await hub.enrolment.async_rotate(call.data[CONF_DEVICE_ID], call.data[CONF_PUBLIC_KEY], actor)
-    return settings_of(device, hub.prefix, hub.gateway.site_keys)
+    if (device_id := call.data.get(CONF_DEVICE_ID)) is not None:
+        devices = [hub.gateway.registry[device_id]]
+    elif (zone_name := call.data.get(CONF_ZONE)) is not None:
+        zone = zone_named(hub, zone_name)
+        devices = [device for device in hub.gateway.registry if device.zone == zone]
+    else:
+        devices = list(hub.gateway.registry)
+    return await _async_rotate_all(call, hub, devices, actor)
+
+
+@translate_errors
+async def _async_rotate_due(call: ServiceCall) -> ServiceResponse:
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
+    return await _async_rotate_all(call, hub, hub.trust.credentials.due(time()), actor)
+
+
+async def _async_rotate_all(call: ServiceCall, hub: GrokmonHub, devices: list[Device], actor: str) -> ServiceResponse:
+    """Rotate the credentials of devices. One that cannot be is left out and named; one asked for by name raises."""
+    rotated: list[JsonValueType] = []
+    left_out: list[JsonValueType] = []
+    for device in devices:
+        try:
+            fresh = await hub.trust.credentials.async_rotate(
+                device.device_id,
+                actor,
+                kinds=call.data.get(CONF_KINDS),
+                public_key=call.data.get(CONF_PUBLIC_KEY, ""),
+                overlap=call.data[CONF_OVERLAP] * 3600.0,
+            )
+        except GatewayError as error:
+            if CONF_DEVICE_ID in call.data:
+                raise
+            left_out.append({"device_id": device.device_id, "code": error.code.value})
+        else:
+            rotated.append(settings_of(fresh, hub.trust.site))
+    return {"devices": rotated, "left_out": left_out}
+
+
+@translate_errors
+async def _async_restore(call: ServiceCall) -> ServiceResponse:
+    actor = await async_administrator(call)
+    device = await hub_of(call.hass).trust.credentials.async_restore(call.data[CONF_DEVICE_ID], actor)
+    return _credentials_of(device)
 
 
 @translate_errors
@@ -96,6 +160,26 @@ async def _async_revoke(call: ServiceCall) -> ServiceResponse:
     actor = await async_administrator(call)
     device = await hub_of(call.hass).enrolment.async_set_status(call.data[CONF_DEVICE_ID], DeviceStatus.REVOKED, actor)
     return {"device_id": device.device_id, "status": device.status.value}
+
+
+def _credentials_of(device: Device) -> dict[str, Any]:
+    return {
+        "device_id": device.device_id,
+        "credentials": [
+            {
+                "kind": each.kind.value,
+                "key_id": each.key_id,
+                "state": each.state.value,
+                "not_before": _date(each.not_before),
+                "not_after": _date(each.until),
+            }
+            for each in device.credentials
+        ],
+    }
+
+
+def _date(moment: float) -> str | None:
+    return None if moment == inf else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
@@ -112,8 +196,8 @@ def _listed(hub: GrokmonHub, device_id: str) -> dict[str, Any]:
         "name": device.name,
         "zone": hub.enrolment.zone_name(device.zone),
         "status": device.status.value,
-        "auth": device.credential.algorithm.name.lower(),
-        "key_id": device.credential.key_id,
+        "auth": method_of(device),
+        "credentials": _credentials_of(device)["credentials"],
         "metrics": sorted(device.metrics),
         "actuators": [actuator.as_dict() for actuator in device.actuators],
         "rate_limit": device.rate_limit,

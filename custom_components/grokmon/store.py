@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import json
+from math import inf
 from pathlib import Path
-from secrets import token_bytes
+from secrets import token_bytes, token_urlsafe
 from typing import Any, Final, cast
 
 from homeassistant.core import HomeAssistant
@@ -18,13 +19,19 @@ from homeassistant.helpers.storage import Store
 
 from .const import DOMAIN
 from .gateway import credentials
-from .gateway.models import Algorithm, Credential, DeviceStatus, PrivateKey
+from .gateway.access_tokens import KEY_BYTES
+from .gateway.authority import Authority, key_pem, load_authority
+from .gateway.models import Algorithm, Auth, Credential, CredentialState, DeviceStatus, Kind, PrivateKey
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
 
 _VERSION: Final = 1
 _AUDIT: Final = "audit"
 _JOURNAL: Final = "journal"
+_TOKEN: Final = "token"  # noqa: S105 - an owner
+_ADMIN: Final = "broker/admin"
+_PROBE: Final = "broker/probe"
+_AUTHORITY: Final = "authority"
 # A stop and a start belong together within this time; older sessions may come from a restored copy of the disk, whose
 # counters would let recorded messages in. A device without its session gets a new one within seconds.
 _SESSIONS_MAX_AGE: Final = 120.0
@@ -34,47 +41,68 @@ _SESSIONS_MAX_AGE: Final = 120.0
 class SecurityRecord:
     """What is secret or decided about one device."""
 
-    credential: Credential
+    credentials: tuple[Credential, ...] = ()
+    auth: Auth = Auth.SIGNED
     status: DeviceStatus = DeviceStatus.ACTIVE
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], unseal: Callable[[str, str], bytes], owner: str) -> SecurityRecord:
-        """Return the record that `as_dict` wrote. Raises VaultError when its key cannot be unsealed."""
+        """Return the record that `as_dict` wrote. Raises VaultError when a secret of it cannot be unsealed."""
         return cls(
-            Credential(
-                key_id=data["key_id"],
-                algorithm=Algorithm(data["algorithm"]),
-                created=data["created"],
-                secret=unseal(data["secret"], owner) if data["secret"] else b"",
-                public_key=data["public_key"],
-            ),
+            tuple(_credential_from(each, unseal, owner) for each in data["credentials"]),
+            Auth(data["auth"]),
             DeviceStatus(data["status"]),
         )
 
     def as_dict(self, vault: Vault, owner: str) -> dict[str, Any]:
-        """Return the record as JSON, its key sealed for its owner."""
+        """Return the record as JSON, its secrets sealed for their owner."""
         return {
-            "key_id": self.credential.key_id,
-            "algorithm": self.credential.algorithm.value,
-            "created": self.credential.created,
-            "secret": vault.seal(self.credential.secret, owner) if self.credential.secret else "",
-            "public_key": self.credential.public_key,
+            "credentials": [_credential_data(each, vault, owner) for each in self.credentials],
+            "auth": self.auth.value,
             "status": self.status.value,
         }
+
+
+@dataclass(slots=True)
+class BrokerState:
+    """What is secret or decided about the broker.
+
+    `admin_password` is that of its administration, `probe_password` that of the probe's two accounts. `revoking` holds
+    the accounts of revoked devices that the broker may still have, by device.
+    """
+
+    admin_password: str = field(default="", repr=False)
+    probe_password: str = field(default_factory=lambda: token_urlsafe(KEK_BYTES), repr=False)
+    revoking: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class AuthorityState:
+    """The certificate authority in use, then the one before it; and when a serial number was revoked."""
+
+    authorities: list[Authority] = field(default_factory=list)
+    revoked: dict[str, float] = field(default_factory=dict)
+    revocation_list: str = ""
+    number: int = 0
 
 
 @dataclass(slots=True)
 class SecurityState:
     """Everything that the security store holds.
 
-    `audit_key` signs checkpoints, `journal_key` encrypts what is staged. `backup_at` is set while a backup is made: who
-    starts with it was restored from one.
+    `audit_key` signs checkpoints, `journal_key` encrypts what is staged, `token_key` signs access tokens.
+    `acknowledged` holds what an administrator knows not to be in order, and why. `backup_at` is set while a backup is
+    made: who starts with it was restored from one.
     """
 
     devices: dict[str, SecurityRecord] = field(default_factory=dict)
     site_keys: dict[Algorithm, PrivateKey] = field(default_factory=dict)
     audit_key: bytes = field(default_factory=lambda: token_bytes(KEK_BYTES), repr=False)
     journal_key: bytes = field(default_factory=lambda: token_bytes(KEK_BYTES), repr=False)
+    token_key: bytes = field(default_factory=lambda: token_bytes(KEY_BYTES), repr=False)
+    broker: BrokerState = field(default_factory=BrokerState)
+    authority: AuthorityState = field(default_factory=AuthorityState)
+    acknowledged: dict[str, str] = field(default_factory=dict)
     backup_at: float | None = None
 
 
@@ -93,6 +121,11 @@ class SecurityStore:
         self.rotating = asyncio.Lock()
         self.state = SecurityState()
 
+    @property
+    def path(self) -> str:
+        """Return where the store is on the disk."""
+        return str(self._store.path)
+
     async def async_load(self) -> None:
         """Read the store, or begin one. Raises VaultError when the key-encryption key is not the one it needs."""
         data = await self._store.async_load()
@@ -110,6 +143,22 @@ class SecurityStore:
             },
             self._unseal(data["audit_key"], _AUDIT),
             self._unseal(data["journal_key"], _JOURNAL),
+            self._unseal(data["token_key"], _TOKEN),
+            BrokerState(
+                self._unseal(data["broker"]["admin_password"], _ADMIN).decode(),
+                self._unseal(data["broker"]["probe_password"], _PROBE).decode(),
+                data["broker"]["revoking"],
+            ),
+            AuthorityState(
+                [
+                    load_authority(each["certificate"], self._unseal(each["key"], _AUTHORITY).decode())
+                    for each in data["authority"]["authorities"]
+                ],
+                data["authority"]["revoked"],
+                data["authority"]["revocation_list"],
+                data["authority"]["number"],
+            ),
+            data["acknowledged"],
             data["backup_at"],
         )
         if self._previous is not None:
@@ -156,6 +205,22 @@ class SecurityStore:
             },
             "audit_key": vault.seal(state.audit_key, _AUDIT),
             "journal_key": vault.seal(state.journal_key, _JOURNAL),
+            "token_key": vault.seal(state.token_key, _TOKEN),
+            "broker": {
+                "admin_password": vault.seal(state.broker.admin_password.encode(), _ADMIN),
+                "probe_password": vault.seal(state.broker.probe_password.encode(), _PROBE),
+                "revoking": {device_id: list(accounts) for device_id, accounts in state.broker.revoking.items()},
+            },
+            "authority": {
+                "authorities": [
+                    {"certificate": each.certificate, "key": vault.seal(key_pem(each).encode(), _AUTHORITY)}
+                    for each in state.authority.authorities
+                ],
+                "revoked": dict(state.authority.revoked),
+                "revocation_list": state.authority.revocation_list,
+                "number": state.authority.number,
+            },
+            "acknowledged": dict(state.acknowledged),
             "backup_at": state.backup_at,
         }
 
@@ -228,6 +293,41 @@ async def async_remove_stores(hass: HomeAssistant) -> None:
 
 def _owner(device_id: str) -> str:
     return f"device/{device_id}"
+
+
+def _credential_from(data: Mapping[str, Any], unseal: Callable[[str, str], bytes], owner: str) -> Credential:
+    return Credential(
+        key_id=data["key_id"],
+        kind=Kind(data["kind"]),
+        algorithm=Algorithm(data["algorithm"]),
+        created=data["created"],
+        secret=unseal(data["secret"], f"{owner}/{data['key_id']}") if data["secret"] else b"",
+        public_key=data["public_key"],
+        state=CredentialState(data["state"]),
+        not_before=data["not_before"],
+        not_after=_endless(data["not_after"]),
+        ends=_endless(data["ends"]),
+    )
+
+
+def _credential_data(credential: Credential, vault: Vault, owner: str) -> dict[str, Any]:
+    return {
+        "key_id": credential.key_id,
+        "kind": credential.kind.value,
+        "algorithm": credential.algorithm.value,
+        "created": credential.created,
+        "secret": vault.seal(credential.secret, f"{owner}/{credential.key_id}") if credential.secret else "",
+        "public_key": credential.public_key,
+        "state": credential.state.value,
+        "not_before": credential.not_before,
+        # JSON has no infinity.
+        "not_after": credential.not_after if credential.not_after != inf else None,
+        "ends": credential.ends if credential.ends != inf else None,
+    }
+
+
+def _endless(value: float | None) -> float:
+    return inf if value is None else value
 
 
 def _data_in(path: Path) -> Any:

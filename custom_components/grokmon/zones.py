@@ -1,16 +1,22 @@
 """The zones of the room in step with their subentries: a device and a coordinator for each."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr
 
-from .const import DOMAIN, MANUFACTURER
+from .audit_log import AuditLog
+from .const import CONF_STAGE, DOMAIN, MANUFACTURER
 from .coordinator import DeviceCoordinator
 from .dispatch import Dispatcher
+from .gateway.actuators import Principal
+from .gateway.zones import Stage, Zone
 from .zone import ZoneCoordinator
+
+# Home Assistant does not tell who changed a subentry.
+_SOMEBODY: Final = "user"
 
 type AddZone = Callable[[ZoneCoordinator], None]
 
@@ -23,11 +29,13 @@ class Zones:
         hass: HomeAssistant,
         entry: ConfigEntry[Any],
         dispatcher: Dispatcher,
+        audit: AuditLog,
         devices: Mapping[str, DeviceCoordinator],
     ) -> None:
         self._hass = hass
         self._entry = entry
         self._dispatcher = dispatcher
+        self._audit = audit
         self._devices = devices
         self._adders: list[AddZone] = []
         self.coordinators: dict[str, ZoneCoordinator] = {}
@@ -67,6 +75,32 @@ class Zones:
         """Bring what one zone shows up to date."""
         now = self._dispatcher.clock.now()
         self.coordinators[zone_id].async_refresh(self._dispatcher.controller, self._devices.values(), now)
+
+    def settings(self, zone_id: str) -> dict[str, Any]:
+        """Return what a person chose for a zone, as its subentry has it."""
+        return dict(self._entry.subentries[zone_id].data)
+
+    @callback
+    def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
+        """Change the growth stage of a zone. Raises PolicyError."""
+        controller = self._dispatcher.controller
+        controller.policy.judge_stage(controller.zones[zone_id], stage, who)
+        subentry = self._entry.subentries[zone_id]
+        self._audit.record("stage", who=who, zone=zone_id, stage=stage.value)
+        data = {**subentry.data, CONF_STAGE: stage.value}
+        self._hass.config_entries.async_update_subentry(self._entry, subentry, data=data)
+
+    @callback
+    def async_record_changes(self, before: Mapping[str, Zone]) -> None:
+        """Write down which zones were added, changed or removed since `before`."""
+        after = self._dispatcher.controller.zones
+        for zone_id in before.keys() | after.keys():
+            if zone_id not in after:
+                self._audit.record("zone_removed", actor=_SOMEBODY, zone=zone_id)
+            elif zone_id not in before:
+                self._audit.record("zone_added", actor=_SOMEBODY, zone=zone_id, settings=self.settings(zone_id))
+            elif before[zone_id] != after[zone_id]:
+                self._audit.record("zone_changed", actor=_SOMEBODY, zone=zone_id, settings=self.settings(zone_id))
 
     def _register(self, zone_id: str, name: str) -> dr.DeviceEntry:
         return dr.async_get(self._hass).async_get_or_create(

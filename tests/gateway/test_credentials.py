@@ -1,10 +1,12 @@
 """Tests of the credentials."""
 
-from base64 import encodebytes
+import base64
 from collections.abc import Callable
 from dataclasses import replace
 import hashlib
 import hmac
+from math import inf
+import re
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -16,7 +18,7 @@ import pytest
 
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.errors import Code, RegistryError
-from custom_components.grokmon.gateway.models import Algorithm, Credential, PrivateKey
+from custom_components.grokmon.gateway.models import Algorithm, Credential, CredentialState, PrivateKey
 
 from .wire import NOW, public_pem
 
@@ -114,7 +116,7 @@ def test_point_beside_the_curve() -> None:
 
 def spki_of_der(der: bytes) -> str:
     """Return DER in the armour of PEM."""
-    return f"-----BEGIN PUBLIC KEY-----\n{encodebytes(der).decode()}-----END PUBLIC KEY-----\n"
+    return f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(der).decode()}-----END PUBLIC KEY-----\n"
 
 
 @pytest.mark.parametrize(
@@ -201,19 +203,72 @@ def test_messages_to_a_device_with_its_own_key(algorithm: Algorithm, pem: str) -
         credentials.signing_key(credential, None)
 
 
-def test_destroyed_root_key() -> None:
-    """Put random bytes in place of a root key, and keep the identifier."""
-    destroyed = credentials.destroy(ROOT)
-    assert len(destroyed.secret) == 32
-    assert destroyed.secret not in {ROOT.secret, credentials.destroy(ROOT).secret}
-    assert replace(destroyed, secret=ROOT.secret) == ROOT
+# --- What is not a key
+
+
+DAY = 86_400.0
+
+
+def test_lifetimes() -> None:
+    """Let everything that is issued hold from now on, for as long as its kind may, and be used by nobody yet."""
+    issued = [
+        credentials.issue(Algorithm.HS256, NOW),
+        credentials.issue_password(NOW),
+        credentials.issue_token(NOW),
+        credentials.record_certificate("0a", "PEM", NOW, NOW + 7 * DAY),
+    ]
+    assert [(each.kind.value, (each.not_after - NOW) / DAY) for each in issued] == [
+        ("key", 365),
+        ("password", 180),
+        ("token", 90),
+        ("certificate", 7),
+    ]
+    assert {(each.created, each.not_before, each.ends, each.state) for each in issued} == {
+        (NOW, NOW, inf, CredentialState.PENDING)
+    }
+
+
+def test_passwords() -> None:
+    """Issue 192 random bits in characters that need no escaping, and an account of its own for each."""
+    issued = [credentials.issue_password(NOW) for _ in range(50)]
+    assert len({each.secret for each in issued}) == 50
+    assert all(re.fullmatch(rb"[A-Za-z0-9_-]{32}", each.secret) for each in issued)
+    names = [credentials.account_name("tent-1", each) for each in issued]
+    assert len(set(names)) == 50
+    assert all(re.fullmatch(r"tent-1\.[0-9a-f]{8}", name) for name in names)
+
+
+def test_token_records() -> None:
+    """Keep nothing of a token but 128 random bits of name: whoever reads the records can make none."""
+    issued = [credentials.issue_token(NOW) for _ in range(50)]
+    assert len({each.key_id for each in issued}) == 50
+    assert {len(bytes.fromhex(each.key_id)) for each in issued} == {16}
+    assert {(each.secret, each.public_key) for each in issued} == {(b"", "")}
+
+
+def test_certificate_record() -> None:
+    """Keep a certificate under its serial number."""
+    record = credentials.record_certificate("0a0b", "PEM", NOW, NOW + 1)
+    assert (record.key_id, record.public_key, record.secret) == ("0a0b", "PEM", b"")
 
 
 @pytest.mark.parametrize(("algorithm", "pem"), PUBLIC_KEYS)
-def test_destroyed_public_key(algorithm: Algorithm, pem: str) -> None:
-    """Leave a public key as it is: there is no secret in it."""
-    credential = credentials.issue(algorithm, NOW, pem)
-    assert credentials.destroy(credential) == credential
+def test_fingerprint(algorithm: Algorithm, pem: str) -> None:
+    """Show the first half of the SHA-256 of the key in DER, whatever its PEM looks like."""
+    der = b"".join(base64.b64decode(line) for line in pem.splitlines() if "-" not in line)
+    shown = credentials.fingerprint(algorithm, "a remark\n" + pem.replace("\n", "\r\n"))
+    assert re.fullmatch(r"([0-9a-f]{4} ){7}[0-9a-f]{4}", shown)
+    assert shown.replace(" ", "") == hashlib.sha256(der).hexdigest()[:32]
+
+
+@pytest.mark.parametrize(("algorithm", "pem"), [(Algorithm.ES256, PUBLIC_KEYS[1][1]), (Algorithm.EDDSA, "no key")])
+def test_fingerprint_of_no_key(algorithm: Algorithm, pem: str) -> None:
+    """Show no fingerprint of what could not be enrolled."""
+    with pytest.raises(RegistryError, match="public_key_invalid"):
+        credentials.fingerprint(algorithm, pem)
+
+
+# --- The site's keys
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway import credentials
+from custom_components.grokmon.gateway.actuators import Actuator, Role
 from custom_components.grokmon.gateway.errors import Code, RegistryError
-from custom_components.grokmon.gateway.models import Algorithm, Device, DeviceStatus, Range
+from custom_components.grokmon.gateway.models import Algorithm, Auth, Device, DeviceStatus, Range
 from custom_components.grokmon.gateway.registry import DEFAULT_RATE_LIMIT, DeviceRegistry
 
 from .wire import NOW, Sender, device_of
 
 TENT = device_of(Sender.new("tent-1"), ranges={"temp_c": Range(20.0, 25.0)})
 OTHER = device_of(Sender.new("tent-2"))
+LAMP = Actuator(name="lamp", role=Role.GROW_LIGHT)
+UNSIGNED = "only a device that signs may drive outputs"
 CHOICES: Mapping[str, Any] = {
     "name": "Other name",
     "zone": "zone-1",
@@ -52,7 +55,7 @@ def test_enrolled_devices_are_found(registry: DeviceRegistry) -> None:
         lambda registry: registry.remove("nobody"),
         lambda registry: registry.update("nobody", **CHOICES),
         lambda registry: registry.set_status("nobody", DeviceStatus.ACTIVE),
-        lambda registry: registry.set_credential("nobody", TENT.credential),
+        lambda registry: registry.set_credentials("nobody", TENT.credentials),
     ],
 )
 def test_unknown_device(registry: DeviceRegistry, act: Any) -> None:
@@ -88,8 +91,8 @@ def test_refused_update_changes_nothing(registry: DeviceRegistry) -> None:
 def test_new_credential(registry: DeviceRegistry) -> None:
     """Put a new credential in place of the old one."""
     fresh = credentials.issue(Algorithm.HS256, NOW)
-    assert registry.set_credential("tent-1", fresh) == replace(TENT, credential=fresh)
-    assert registry["tent-1"].credential is fresh
+    assert registry.set_credentials("tent-1", (fresh,)) == replace(TENT, credentials=(fresh,))
+    assert registry["tent-1"].key is fresh
 
 
 def test_status(registry: DeviceRegistry) -> None:
@@ -106,7 +109,7 @@ def test_revoked_is_for_ever(registry: DeviceRegistry, status: DeviceStatus) -> 
     with pytest.raises(RegistryError, match="device_revoked: tent-1"):
         registry.set_status("tent-1", status)
     with pytest.raises(RegistryError, match="device_revoked: tent-1"):
-        registry.set_credential("tent-1", OTHER.credential)
+        registry.set_credentials("tent-1", OTHER.credentials)
     assert registry["tent-1"] == replace(TENT, status=DeviceStatus.REVOKED)
 
 
@@ -151,6 +154,8 @@ def test_records_of_a_device_are_not_shared(registry: DeviceRegistry) -> None:
         ({"ranges": {"ph": Range(0.0, float("nan"))}}, Code.RANGE_INVALID, "ph"),
         ({"ranges": {"ph": Range(float("-inf"), float("inf"))}}, Code.RANGE_INVALID, "ph"),
         ({"ranges": {"temp_c": Range(20.0, 25.0), "ph": Range(7.0, 6.0)}}, Code.RANGE_INVALID, "ph"),
+        ({"auth": Auth.BROKER, "actuators": (LAMP,)}, Code.ACTUATOR_INVALID, UNSIGNED),
+        ({"auth": Auth.TOKEN, "actuators": (LAMP,)}, Code.ACTUATOR_INVALID, UNSIGNED),
     ],
 )
 def test_device_that_cannot_be_served(change: Mapping[str, Any], code: Code, detail: str) -> None:
@@ -176,6 +181,9 @@ def test_usual_rate() -> None:
         {"ranges": {"ph": Range(0.0, 14.0)}},
         {"ranges": {"co2_ppm": Range(300.0, 400.0)}},
         {"metrics": frozenset({"smoke"}), "ranges": {}},
+        {"actuators": (LAMP,)},
+        {"auth": Auth.BROKER, "credentials": ()},
+        {"auth": Auth.TOKEN, "credentials": ()},
     ],
 )
 def test_device_on_the_edge(change: Mapping[str, Any]) -> None:

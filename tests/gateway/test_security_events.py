@@ -17,6 +17,11 @@ KINDS = {
         "expired",
         "not_yet_valid",
         "session_required",
+        "token_invalid",
+        "credential_expired",
+        "credential_not_yet_valid",
+        "credential_revoked",
+        "claim_invalid",
     },
     "rate_limit": {"rate_limited", "flood"},
     "replay": {"replayed", "retained"},
@@ -29,6 +34,7 @@ KINDS = {
         "metric_not_granted",
         "actuator_not_granted",
     },
+    "posture": {"broker_not_enforced", "tls_required"},
     "interlock": {"interlock", "output_fault"},
 }
 NAMED = {code: kind for kind, codes in KINDS.items() for code in codes}

@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import hashlib
 import hmac
 import json
@@ -18,7 +18,9 @@ from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.errors import Code, GatewayError
 from custom_components.grokmon.gateway.models import (
     Algorithm,
+    Auth,
     Credential,
+    CredentialState,
     Device,
     Greeting,
     Message,
@@ -124,8 +126,15 @@ class Sender:
     private_key: PrivateKey | None = field(default=None, repr=False)
 
     @classmethod
-    def new(cls, device_id: str = "tent-1", algorithm: Algorithm = Algorithm.HS256) -> Sender:
-        """Make a device with a new credential of an algorithm."""
+    def new(
+        cls,
+        device_id: str = "tent-1",
+        algorithm: Algorithm = Algorithm.HS256,
+        *,
+        state: CredentialState = CredentialState.ACTIVE,
+        now: float = NOW,
+    ) -> Sender:
+        """Make a device with a new key of an algorithm, in use already."""
         private: dict[Algorithm, PrivateKey | None] = {
             Algorithm.HS256: None,
             Algorithm.ES256: generate_private_key(SECP256R1()),
@@ -133,7 +142,7 @@ class Sender:
         }
         key = private[algorithm]
         pem = "" if key is None else public_pem(key)
-        credential = credentials.issue(algorithm, NOW, pem)
+        credential = replace(credentials.issue(algorithm, now, pem), state=state)
         return cls(device_id=device_id, algorithm=algorithm, credential=credential, private_key=key)
 
     @property
@@ -201,22 +210,27 @@ def device_of(
     *,
     ranges: Mapping[str, Range] | None = None,
     rate_limit: int = 100,
+    auth: Auth = Auth.SIGNED,
+    others: tuple[Credential, ...] = (),
 ) -> Device:
-    """Return the registry's record of a device."""
+    """Return the registry's record of a device: its key, where it signs, and its other credentials."""
     return Device(
         device_id=sender.device_id,
         name="Tent",
         metrics=metrics,
-        credential=sender.credential,
+        credentials=(sender.credential, *others) if auth is Auth.SIGNED else others,
+        auth=auth,
         ranges={} if ranges is None else ranges,
         rate_limit=rate_limit,
     )
 
 
-def gateway_with(*devices: Device, started_at: float = NOW, sessions: Sessions | None = None) -> Gateway:
+def gateway_with(
+    *devices: Device, started_at: float = NOW, sessions: Sessions | None = None, token_key: bytes = b""
+) -> Gateway:
     """Return a gateway that knows these devices and has site keys of both kinds."""
     site_keys = {algorithm: credentials.new_site_key(algorithm) for algorithm in (Algorithm.ES256, Algorithm.EDDSA)}
-    gateway = Gateway(PREFIX, started_at, site_keys, sessions)
+    gateway = Gateway(PREFIX, started_at, site_keys, sessions, token_key)
     for device in devices:
         gateway.admit(gateway.registry.enrol(device))
     return gateway

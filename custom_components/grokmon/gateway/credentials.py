@@ -1,9 +1,10 @@
 """Credentials of devices: issue, derive, load."""
 
 from dataclasses import replace
+from hashlib import sha256
 import hmac
-from secrets import token_bytes, token_hex
-from typing import Final
+from secrets import token_bytes, token_hex, token_urlsafe
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
@@ -18,9 +19,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from .errors import Code, RegistryError
-from .models import Algorithm, Credential, PrivateKey, PublicKey, SigningKey, VerifyingKey
+from .models import Algorithm, Credential, Kind, PrivateKey, PublicKey, SigningKey, VerifyingKey
 
 ROOT_KEY_BYTES: Final = 32
+PASSWORD_BYTES: Final = 24
+TOKEN_ID_BYTES: Final = 16
+# 128 bits: as many as a person may be asked to compare.
+_FINGERPRINT_DIGITS: Final = 32
+_DAY: Final = 86_400.0
+LIFETIMES: Final = {
+    Kind.KEY: 365 * _DAY,
+    Kind.PASSWORD: 180 * _DAY,
+    Kind.TOKEN: 90 * _DAY,
+    Kind.CERTIFICATE: 365 * _DAY,
+}
 _UP: Final = b"grokmon/v1/up"
 _DOWN: Final = b"grokmon/v1/down"
 
@@ -32,20 +44,47 @@ _SMALL_ORDER: Final = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _ORDER_8,
 
 
 def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
-    """Return a new credential: with a fresh root key for HS256, with the device's public key (PEM) otherwise.
+    """Return a new key: with a fresh root key for HS256, with the device's public key (PEM) otherwise.
 
     Raises RegistryError when the public key is not one of that algorithm.
     """
+    secret, pem = b"", ""
     if algorithm is Algorithm.HS256:
-        return Credential(key_id=token_hex(4), algorithm=algorithm, created=now, secret=token_bytes(ROOT_KEY_BYTES))
-    key = _load_public_key(algorithm, public_key)
-    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    return Credential(key_id=token_hex(4), algorithm=algorithm, created=now, public_key=pem)
+        secret = token_bytes(ROOT_KEY_BYTES)
+    else:
+        key = _load_public_key(algorithm, public_key)
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return _issued(Kind.KEY, now, token_hex(4), algorithm=algorithm, secret=secret, public_key=pem)
 
 
-def destroy(credential: Credential) -> Credential:
-    """Return a credential that nobody holds the secret of, in place of one that must never verify again."""
-    return replace(credential, secret=token_bytes(ROOT_KEY_BYTES)) if credential.secret else credential
+def issue_password(now: float) -> Credential:
+    """Return a new password for an account at the broker."""
+    return _issued(Kind.PASSWORD, now, token_hex(4), secret=token_urlsafe(PASSWORD_BYTES).encode())
+
+
+def issue_token(now: float) -> Credential:
+    """Return the record of a new access token; its `key_id` is the token's identifier."""
+    return _issued(Kind.TOKEN, now, token_hex(TOKEN_ID_BYTES))
+
+
+def account_name(device_id: str, password: Credential) -> str:
+    """Return the user name of a password's account: each password has an account of its own, so that two may hold."""
+    return f"{device_id}.{password.key_id}"
+
+
+def record_certificate(serial: str, pem: str, now: float, not_after: float) -> Credential:
+    """Return the record of a certificate that the authority signed."""
+    return replace(_issued(Kind.CERTIFICATE, now, serial, public_key=pem), not_after=not_after)
+
+
+def fingerprint(algorithm: Algorithm, public_key: str) -> str:
+    """Return what a person compares to know a public key again: SHA-256 of its DER, in groups of four.
+
+    Raises RegistryError when it is not a public key of that algorithm.
+    """
+    der = _load_public_key(algorithm, public_key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = sha256(der).hexdigest()[:_FINGERPRINT_DIGITS]
+    return " ".join(digest[at : at + 4] for at in range(0, _FINGERPRINT_DIGITS, 4))
 
 
 def verifying_key(credential: Credential, headers: frozenset[bytes]) -> VerifyingKey:
@@ -85,6 +124,12 @@ def load_site_key(pem: str) -> PrivateKey:
     """Return a private key that `private_pem` wrote."""
     key: PrivateKey = load_pem_private_key(pem.encode(), password=None)  # type: ignore[assignment] # made by new_site_key
     return key
+
+
+def _issued(kind: Kind, now: float, key_id: str, **material: Any) -> Credential:
+    return Credential(
+        key_id=key_id, kind=kind, created=now, not_before=now, not_after=now + LIFETIMES[kind], **material
+    )
 
 
 def _derive(credential: Credential, direction: bytes) -> bytes:

@@ -22,7 +22,7 @@ MAX_MESSAGE_BYTES: Final = 16_384
 MAX_DEPTH: Final = 4
 MAX_NUMBER: Final = 2**53
 
-_HS256_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
+HS256_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
 _HEADER_FIELDS: Final = frozenset({"alg", "typ", "kid"})
 # What standard base64 has and base64url has not must not slip through the translation.
 _TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
@@ -114,7 +114,7 @@ def seal(claims: Claims, key: SigningKey) -> bytes:
     """Return the claims as a compact JWS."""
     if not isinstance(key.key, bytes):
         return jwt.PyJWS().encode(orjson.dumps(claims), key.key, algorithm=key.algorithm.value).encode()
-    signing_input = b".".join((_HS256_HEADER, encode_base64url(orjson.dumps(claims))))
+    signing_input = b".".join((HS256_HEADER, encode_base64url(orjson.dumps(claims))))
     return b".".join((signing_input, encode_base64url(hmac.digest(key.key, signing_input, "sha256"))))
 
 

@@ -16,6 +16,14 @@ class Code(StrEnum):
     DEVICE_DISABLED = "device_disabled"
     DEVICE_REVOKED = "device_revoked"
     FLOOD = "flood"
+    BROKER_NOT_ENFORCED = "broker_not_enforced"
+    TLS_REQUIRED = "tls_required"
+    CONTENT_TYPE_INVALID = "content_type_invalid"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a name
+    CREDENTIAL_EXPIRED = "credential_expired"
+    CREDENTIAL_NOT_YET_VALID = "credential_not_yet_valid"
+    CREDENTIAL_REVOKED = "credential_revoked"
+    CLAIM_INVALID = "claim_invalid"
     # The envelope
     MALFORMED = "malformed"
     UNSIGNED = "unsigned"
@@ -54,6 +62,8 @@ class Code(StrEnum):
     DEVICE_ID_INVALID = "device_id_invalid"
     DEVICE_EXISTS = "device_exists"
     PUBLIC_KEY_INVALID = "public_key_invalid"
+    CREDENTIAL_UNKNOWN = "credential_unknown"
+    REQUEST_INVALID = "request_invalid"
     RANGE_INVALID = "range_invalid"
     RATE_LIMIT_INVALID = "rate_limit_invalid"
     ACTUATOR_INVALID = "actuator_invalid"
@@ -99,6 +109,8 @@ ANSWERED_CODES: Final = frozenset(
         Code.DEVICE_ID_INVALID,
         Code.DEVICE_EXISTS,
         Code.PUBLIC_KEY_INVALID,
+        Code.CREDENTIAL_UNKNOWN,
+        Code.REQUEST_INVALID,
         Code.RANGE_INVALID,
         Code.RATE_LIMIT_INVALID,
         Code.ACTUATOR_INVALID,
@@ -152,6 +164,14 @@ class GatewayError(Exception):
 
 class TransportError(GatewayError):
     """The message may not come in this way: channel, size, device or flood."""
+
+
+class PeerError(TransportError):
+    """An access token of the site that opens nothing any more; `device_id` is whose it is."""
+
+    def __init__(self, code: Code, detail: str, device_id: str) -> None:
+        super().__init__(code, detail)
+        self.device_id = device_id
 
 
 class EnvelopeError(GatewayError):

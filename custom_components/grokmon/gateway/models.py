@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -48,6 +49,32 @@ class DeviceStatus(StrEnum):
     REVOKED = "revoked"
 
 
+class Auth(StrEnum):
+    """What proves that a message is a device's own: its signature, the broker, or an access token."""
+
+    SIGNED = "signed"
+    BROKER = "broker"
+    TOKEN = "token"  # noqa: S105 - a name
+
+
+class Kind(StrEnum):
+    """What a credential is."""
+
+    KEY = "key"
+    PASSWORD = "password"  # noqa: S105 - a name
+    TOKEN = "token"  # noqa: S105 - a name
+    CERTIFICATE = "certificate"
+
+
+class CredentialState(StrEnum):
+    """Where a credential is in its life: issued, used, replaced, over."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    REVOKED = "revoked"
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """An interval of values, both ends included."""
@@ -58,16 +85,28 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What proves that a message is a device's own.
+    """What proves that a message, or a connection, is a device's own.
 
-    `secret` is the 32-byte root key of an HS256 device, `public_key` the PEM of any other; the one not used is empty.
+    `key_id` is the key's name, the token's `jti` or the certificate's serial number. `secret` is the 32-byte root key
+    of an HS256 device or the password of a broker account, `public_key` the PEM of any other key, or the certificate.
+    It is valid from `not_before` to `not_after`, in seconds since the epoch; when it was replaced, only until `ends`.
     """
 
     key_id: str
-    algorithm: Algorithm
     created: float
+    kind: Kind = Kind.KEY
+    algorithm: Algorithm = Algorithm.HS256
     secret: bytes = field(default=b"", repr=False)
     public_key: str = ""
+    state: CredentialState = CredentialState.PENDING
+    not_before: float = 0.0
+    not_after: float = inf
+    ends: float = inf
+
+    @property
+    def until(self) -> float:
+        """Return when it stops being accepted."""
+        return min(self.not_after, self.ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +137,28 @@ class Device:
     device_id: str
     name: str
     metrics: frozenset[str]
-    credential: Credential
+    credentials: tuple[Credential, ...]
+    auth: Auth = Auth.SIGNED
     actuators: tuple[Actuator, ...] = ()
     zone: str | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     rate_limit: int = 100
     status: DeviceStatus = DeviceStatus.ACTIVE
+
+    def of_kind(self, kind: Kind) -> tuple[Credential, ...]:
+        """Return the credentials of a kind, the one in use first, and those that are revoked last.
+
+        Where one was replaced without an overlap, the one that replaced it is in use before it was used.
+        """
+        found = [each for each in reversed(self.credentials) if each.kind is kind]
+        pending = min((each.not_before for each in found if each.state is CredentialState.PENDING), default=-inf)
+        return tuple(sorted(found, key=lambda each: _rank(each, pending)))
+
+    @property
+    def key(self) -> Credential | None:
+        """Return the key in use, or None for a device that signs nothing."""
+        keys = self.of_kind(Kind.KEY)
+        return keys[0] if keys else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +203,8 @@ class Reading:
     """Values that a device has proved to be its own, fresh and possible.
 
     `flags` names the metrics outside their plausible range, `late` says that `measured_at` is more than 300 s off the
-    clock, and `hello` is what the device said of itself when this reading is the first of a new session.
+    clock, `hello` is what the device said of itself when this reading is the first of a new session, and `first_use`
+    names the credential that this is the first use of.
     """
 
     device_id: str
@@ -159,16 +215,18 @@ class Reading:
     late: bool
     meta: Mapping[str, str]
     hello: Hello | None
+    first_use: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a device has proved to say of its outputs. `hello` is as in a reading."""
+    """What a device has proved to say of its outputs. `hello` and `first_use` are as in a reading."""
 
     device_id: str
     received_at: float
     states: Mapping[str, Observed]
     hello: Hello | None
+    first_use: str = ""
 
 
 class Result(StrEnum):
@@ -190,6 +248,7 @@ class Ack:
     reason: str
     states: Mapping[str, Observed]
     hello: Hello | None
+    first_use: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,3 +268,16 @@ class OfflineHint:
 
 
 type Claims = dict[str, Any]
+
+_RANKS = {
+    CredentialState.ACTIVE: 0,
+    CredentialState.RETIRING: 1,
+    CredentialState.PENDING: 2,
+    CredentialState.REVOKED: 4,
+}
+
+
+def _rank(credential: Credential, pending: float) -> int:
+    if credential.state is CredentialState.RETIRING and credential.ends <= pending:
+        return 3
+    return _RANKS[credential.state]

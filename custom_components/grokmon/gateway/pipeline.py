@@ -4,41 +4,37 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from . import climate, credentials, envelope, ranges, schema, topics
-from .catalog import CATALOG, VPD
-from .errors import Code, GatewayError, PolicyError, RateError, SchemaError, TransportError
+from . import access_tokens, climate, envelope, ranges, schema
+from .admission import ANSWERS, HELLOS, HTTP_REQUESTS, Admission, admission_of, check_dates, check_status
+from .catalog import VPD
+from .errors import Code, EnvelopeError, GatewayError, PeerError, PolicyError, RateError, SchemaError, TransportError
 from .models import (
     Ack,
     Algorithm,
+    Auth,
     Channel,
     Claims,
+    CredentialState,
     Device,
     DeviceStatus,
     Downlink,
     Greeting,
+    Kind,
     Message,
     OfflineHint,
     Outbound,
     PrivateKey,
     Reading,
     Report,
-    SigningKey,
     Value,
-    VerifyingKey,
 )
-from .ratelimit import TokenBucket
 from .registry import DeviceRegistry
 from .sessions import Sessions
 
 LATE_AFTER: Final = 300.0
-_PERIOD: Final = 60.0
-# What anybody can spend in a device's name before a signature is looked at: a bound on work, far above any device.
-_FLOOD_CAPACITY: Final = 60_000.0
-_HELLOS: Final = 12.0
-_REQUESTS: Final = 6.0
-# States and answers of a device; a renewal for each of its outputs every few seconds is answered, too.
-_ANSWERS: Final = 600.0
 _OFFLINE: Final = b"offline"
+MAX_BATCH: Final = 100
+JWT_CONTENT: Final = "application/jwt"
 # A leaf far below the dew point is as wet as one slightly below it; only a device's own figure can be impossible.
 _DEW: Final = -0.5
 
@@ -46,31 +42,13 @@ _DEW: Final = -0.5
 type Incoming = Reading | Report | Ack | Greeting | OfflineHint
 
 
-class _Budgets:
-    """The token buckets of one device."""
-
-    def __init__(self, rate_limit: int) -> None:
-        self.flood = TokenBucket(_FLOOD_CAPACITY, _PERIOD)
-        self.messages = TokenBucket(rate_limit, _PERIOD)
-        self.hellos = TokenBucket(_HELLOS, _PERIOD)
-        self.repeats = TokenBucket(_HELLOS, _PERIOD)
-        self.requests = TokenBucket(_REQUESTS, _PERIOD)
-        self.answers = TokenBucket(_ANSWERS, _PERIOD)
-
-
 @dataclass(frozen=True, slots=True)
-class _Admission:
-    """What the gateway keeps ready for one device."""
+class Peer:
+    """A device that a transport authenticated by a token; `first_use` names it where it had never been used before."""
 
-    device: Device
-    verifying_key: VerifyingKey
-    signing_key: SigningKey
-    topics: dict[str, str]
-    granted: dict[str, bool]
-    actuators: frozenset[str]
-    limits: dict[str, ranges.Limits]
-    derives_vpd: bool
-    budgets: _Budgets
+    device_id: str
+    token_id: str
+    first_use: str = ""
 
 
 class Gateway:
@@ -78,43 +56,35 @@ class Gateway:
 
     `accepted` counts readings by device, `refused` messages by device and code, with None for every device that the
     registry does not know, `flagged` implausible values by device and metric, and `late` readings by device.
+    `broker_enforced` says whether the broker was measured to keep devices apart.
     """
 
     def __init__(
-        self, prefix: str, started_at: float, site_keys: dict[Algorithm, PrivateKey], sessions: Sessions | None = None
+        self,
+        prefix: str,
+        started_at: float,
+        site_keys: dict[Algorithm, PrivateKey],
+        sessions: Sessions | None = None,
+        token_key: bytes = b"",
     ) -> None:
         self.prefix = prefix
+        self._token_key = token_key
         self.site_keys = site_keys
+        self.broker_enforced = False
         self.registry = DeviceRegistry()
         self.sessions = Sessions(started_at) if sessions is None else sessions
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[tuple[str | None, Code]] = Counter()
         self.flagged: Counter[tuple[str, str]] = Counter()
         self.late: Counter[str] = Counter()
-        self._admissions: dict[str, _Admission] = {}
+        self._admissions: dict[str, Admission] = {}
 
     def admit(self, device: Device) -> None:
         """Get ready for a device of the registry, or for what changed about it."""
-        known = self._admissions.get(device.device_id)
-        credential = device.credential
-        derives_vpd = climate.derives_vpd(device.metrics)
-        budgets = known.budgets if known is not None else _Budgets(device.rate_limit)
-        if budgets.messages.capacity != device.rate_limit:
-            budgets.messages = TokenBucket(device.rate_limit, _PERIOD)
-        self._admissions[device.device_id] = _Admission(
-            device=device,
-            verifying_key=credentials.verifying_key(
-                credential, envelope.headers_of(credential.algorithm, credential.key_id)
-            ),
-            signing_key=credentials.signing_key(credential, self.site_keys.get(credential.algorithm)),
-            topics=topics.all_topics(self.prefix, device.device_id),
-            actuators=frozenset(actuator.name for actuator in device.actuators),
-            granted={name: CATALOG[name].is_boolean for name in device.metrics},
-            limits=ranges.limits_of(device, device.metrics | {VPD} if derives_vpd else device.metrics),
-            derives_vpd=derives_vpd,
-            budgets=budgets,
-        )
-        if known is not None and known.device.credential.key_id != credential.key_id:
+        before = self._admissions.get(device.device_id)
+        admission = admission_of(device, self.prefix, self.site_keys, before)
+        self._admissions[device.device_id] = admission
+        if before is not None and not admission.continues(before):
             self.sessions.forget(device.device_id)
 
     def dismiss(self, device_id: str) -> None:
@@ -134,36 +104,89 @@ class Gateway:
         """Count what was refused in the name of a device."""
         self.refused[device_id if device_id in self._admissions else None, error.code] += 1
 
-    def hello_request(self, device_id: str, now: float, sid: str | None = None) -> Outbound | None:
-        """Return the request to say hello again, or None when the device was asked often enough or may not speak.
+    def authenticate(self, token: bytes, now: float) -> Peer:
+        """Return who an access token stands for. Raises GatewayError, for one of ours with the device that it names."""
+        try:
+            named = access_tokens.read(token, self._token_key, now)
+        except GatewayError as error:
+            self.refused[None, error.code] += 1
+            raise
+        try:
+            return self._peer(named.device_id, named.token_id, now)
+        except GatewayError as error:
+            self.count_refusal(named.device_id, error)
+            raise PeerError(error.code, error.detail, named.device_id) from error
 
-        `sid` is the unknown session that the device used; without it the request is for any session.
+    def ingest_http(self, peer: Peer, content_type: str, payload: bytes, now: float) -> list[Reading]:
+        """Return what an authenticated device reports over HTTP, all of it or nothing. Raises GatewayError."""
+        try:
+            # A body may be long on its way, and the device or its token over in the meantime.
+            peer = self._peer(peer.device_id, peer.token_id, now)
+            admission = self._admissions[peer.device_id]
+            if not admission.budgets.http.take(now):
+                raise RateError(Code.RATE_LIMITED, f"{HTTP_REQUESTS:.0f} requests per minute")
+            _check_size(payload)
+            if content_type == JWT_CONTENT:
+                readings = [self._telemetry(admission, payload, now)]
+            else:
+                readings = self._batch(admission, payload, now)
+        except GatewayError as error:
+            self.count_refusal(peer.device_id, error)
+            raise
+        readings[0].first_use = readings[0].first_use or peer.first_use
+        return readings
+
+    def hello_requests(self, device_id: str, now: float, sid: str | None = None) -> tuple[Outbound, ...]:
+        """Return the request to say hello again, under each key that the device may have.
+
+        There is none when the device was asked often enough or may not speak. `sid` is the unknown session that the
+        device used; without it the request is for any session.
         """
         admission = self._admissions[device_id]
-        if admission.device.status is not DeviceStatus.ACTIVE or not admission.budgets.requests.take(now):
-            return None
+        if not admission.is_active or not admission.budgets.requests.take(now):
+            return ()
         claims: Claims = {"hello": True, "time": int(now)}
         if sid is not None:
             claims["sid"] = sid
-        return _outbound(admission, Downlink.SESSION, claims)
+        return tuple(admission.outbound(door, Downlink.SESSION, claims) for door in admission.standing(now))
 
     def command(self, device_id: str, body: Claims) -> Outbound:
         """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to."""
         admission = self._admissions[device_id]
-        if admission.device.status is not DeviceStatus.ACTIVE:
+        if not admission.is_active:
             revoked = admission.device.status is DeviceStatus.REVOKED
             raise PolicyError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED, device_id)
-        counted = self.sessions.next_command(device_id)
+        counted = self.sessions.next_command(device_id) if admission.doors else None
         if counted is None:
             raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start")
         sid, seq = counted
-        return _outbound(admission, Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
+        return admission.outbound(admission.doors[0], Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
+
+    def _peer(self, device_id: str, token_id: str, now: float) -> Peer:
+        admission = self._admissions.get(device_id)
+        if admission is None:
+            raise TransportError(Code.UNKNOWN_DEVICE)
+        check_status(admission.device)
+        tokens = admission.device.of_kind(Kind.TOKEN)
+        known = next((each for each in tokens if each.key_id == token_id), None)
+        if known is None or known.state is CredentialState.REVOKED:
+            raise TransportError(Code.CREDENTIAL_REVOKED, Kind.TOKEN.value)
+        check_dates(known, tokens[0], now)
+        return Peer(device_id, token_id, token_id if known.state is CredentialState.PENDING else "")
 
     def _ingest(self, message: Message, now: float) -> Incoming:
         admission = self._entrance(message, now)
         match message.channel:
+            case Channel.TELEMETRY if admission.device.auth is Auth.BROKER:
+                if not self.broker_enforced:
+                    raise TransportError(Code.BROKER_NOT_ENFORCED, "the broker was not found to keep devices apart")
+                _spend(admission, now)
+                claims = envelope.parse(message.payload)
+                return self._accepted(admission, self._judge(admission, claims, now, signed=False))
             case Channel.TELEMETRY:
                 return self._telemetry(admission, message.payload, now)
+            case Channel.HELLO if admission.device.auth is not Auth.SIGNED:
+                raise TransportError(Code.CHANNEL_NOT_ALLOWED, "the device signs nothing")
             case Channel.HELLO:
                 return self._hello(admission, message.payload, now)
             case Channel.STATUS:
@@ -175,65 +198,92 @@ class Gateway:
             case _:
                 raise TransportError(Code.UNKNOWN_CHANNEL)
 
-    def _entrance(self, message: Message, now: float) -> _Admission:
+    def _entrance(self, message: Message, now: float) -> Admission:
         """Check all that can be known before a signature is looked at."""
         if message.retained:
             raise TransportError(Code.RETAINED)
-        if len(message.payload) > envelope.MAX_MESSAGE_BYTES:
-            raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
+        _check_size(message.payload)
         admission = self._admissions.get(message.device_id)
         if admission is None:
             raise TransportError(Code.UNKNOWN_DEVICE)
-        if admission.device.status is not DeviceStatus.ACTIVE:
-            revoked = admission.device.status is DeviceStatus.REVOKED
-            raise TransportError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED)
+        check_status(admission.device)
+        if admission.device.auth is Auth.TOKEN:
+            raise TransportError(Code.CHANNEL_NOT_ALLOWED, "the device sends over HTTP")
         if not admission.budgets.flood.take(now):
             raise TransportError(Code.FLOOD)
         return admission
 
-    def _telemetry(self, admission: _Admission, payload: bytes, now: float) -> Reading:
+    def _telemetry(self, admission: Admission, payload: bytes, now: float) -> Reading:
         device = admission.device
-        claims = _open(admission, Channel.TELEMETRY, payload, now)
+        claims, door = admission.open(Channel.TELEMETRY, payload, now)
         self.sessions.check(device.device_id, Channel.TELEMETRY, claims, payload, now, clock_allowed=True)
-        if not admission.budgets.messages.take(now):
-            raise RateError(Code.RATE_LIMITED, f"{device.rate_limit} messages per minute")
+        _spend(admission, now)
+        reading = self._accepted(admission, self._judge(admission, claims, now))
+        reading.hello = self.sessions.take_hello(device.device_id)
+        reading.first_use = door.first_use
+        return reading
+
+    def _batch(self, admission: Admission, payload: bytes, now: float) -> list[Reading]:
+        """Return the readings of a plain body, or of a list of them: one that is wrong refuses them all."""
+        if admission.device.auth is not Auth.TOKEN:
+            raise EnvelopeError(Code.UNSIGNED)
+        _spend(admission, now)
+        body = envelope.parse(payload)
+        bodies = [body]
+        if "readings" in body:
+            bodies = schema.batch(body, MAX_BATCH)
+        judged = [self._judge(admission, each, now, signed=False) for each in bodies]
+        return [self._accepted(admission, reading) for reading in judged]
+
+    def _judge(self, admission: Admission, claims: Claims, now: float, *, signed: bool = True) -> Reading:
+        """Return what a body says; it is not counted yet."""
+        device = admission.device
+        if not signed:
+            schema.check_plain(claims, device.device_id)
         body = schema.telemetry(claims, admission.granted)
         values: dict[str, Value] = dict(body.metrics)
         if admission.derives_vpd and (vpd := climate.vpd_of(values)) is not None:
             values[VPD] = max(vpd, _DEW)
         flags = ranges.apply(values, admission.limits)
-        self.accepted[device.device_id] += 1
-        for name in flags:
-            self.flagged[device.device_id, name] += 1
         measured_at = now if body.ts is None else body.ts
-        late = abs(measured_at - now) > LATE_AFTER
-        if late:
-            self.late[device.device_id] += 1
         return Reading(
             device_id=device.device_id,
             received_at=now,
             measured_at=measured_at,
             values=values,
             flags=flags,
-            late=late,
+            late=abs(measured_at - now) > LATE_AFTER,
             meta=body.meta,
-            hello=self.sessions.take_hello(device.device_id),
+            hello=None,
         )
 
-    def _answer(self, admission: _Admission, message: Message, now: float) -> Report | Ack:
+    def _accepted(self, admission: Admission, reading: Reading) -> Reading:
+        device_id = admission.device.device_id
+        self.accepted[device_id] += 1
+        for name in reading.flags:
+            self.flagged[device_id, name] += 1
+        if reading.late:
+            self.late[device_id] += 1
+        return reading
+
+    def _answer(self, admission: Admission, message: Message, now: float) -> Report | Ack:
         """Return what a device says of its outputs. Only a session makes that fresh: a clock can be set."""
         device_id = admission.device.device_id
         if not admission.actuators:
             raise TransportError(Code.CHANNEL_NOT_ALLOWED, "the device has no actuators")
         channel = Channel(message.channel)
-        claims = _open(admission, channel, message.payload, now)
+        claims, door = admission.open(channel, message.payload, now)
         self.sessions.check(device_id, channel, claims, message.payload, now, clock_allowed=False)
         if not admission.budgets.answers.take(now):
-            raise RateError(Code.RATE_LIMITED, f"{_ANSWERS:.0f} states and answers per minute")
+            raise RateError(Code.RATE_LIMITED, f"{ANSWERS:.0f} states and answers per minute")
         if channel is Channel.STATE:
             states = schema.state(claims, admission.actuators)
             return Report(
-                device_id=device_id, received_at=now, states=states, hello=self.sessions.take_hello(device_id)
+                device_id=device_id,
+                received_at=now,
+                states=states,
+                hello=self.sessions.take_hello(device_id),
+                first_use=door.first_use,
             )
         cid, result, reason, states = schema.ack(claims, admission.actuators)
         return Ack(
@@ -244,29 +294,30 @@ class Gateway:
             reason=reason,
             states=states,
             hello=self.sessions.take_hello(device_id),
+            first_use=door.first_use,
         )
 
-    def _hello(self, admission: _Admission, payload: bytes, now: float) -> Greeting:
+    def _hello(self, admission: Admission, payload: bytes, now: float) -> Greeting:
         device_id = admission.device.device_id
-        hello = schema.hello(_open(admission, Channel.HELLO, payload, now))
+        claims, door = admission.open(Channel.HELLO, payload, now)
+        hello = schema.hello(claims)
         sid = self.sessions.known(device_id, hello.boot)
         # A hello proves who made it, not when: repeats have a budget of their own, so that they cost neither readings
         # nor the start of the device.
         if not (admission.budgets.hellos if sid is None else admission.budgets.repeats).take(now):
-            raise RateError(Code.RATE_LIMITED, f"{_HELLOS:.0f} hellos per minute")
+            raise RateError(Code.RATE_LIMITED, f"{HELLOS:.0f} hellos per minute")
         if sid is None:
             sid = self.sessions.greet(device_id, hello)
-        answer = _outbound(admission, Downlink.SESSION, {"boot": hello.boot, "sid": sid, "time": int(now)})
+        # Under the key that the device showed: it may not have the other one any more, or not yet.
+        answer = admission.outbound(door, Downlink.SESSION, {"boot": hello.boot, "sid": sid, "time": int(now)})
         return Greeting(device_id=device_id, hello=hello, answer=answer)
 
 
-def _open(admission: _Admission, channel: Channel, payload: bytes, now: float) -> Claims:
-    return envelope.open_envelope(
-        payload, admission.verifying_key, admission.device.device_id, admission.topics[channel], now
-    )
+def _check_size(payload: bytes) -> None:
+    if len(payload) > envelope.MAX_MESSAGE_BYTES:
+        raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
 
 
-def _outbound(admission: _Admission, channel: Downlink, body: Claims) -> Outbound:
-    topic = admission.topics[channel]
-    claims: Claims = {"iss": "grokmon", "aud": topic} | body
-    return Outbound(topic=topic, payload=envelope.seal(claims, admission.signing_key))
+def _spend(admission: Admission, now: float) -> None:
+    if not admission.budgets.messages.take(now):
+        raise RateError(Code.RATE_LIMITED, f"{admission.device.rate_limit} messages per minute")

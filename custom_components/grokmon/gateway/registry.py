@@ -7,7 +7,7 @@ from typing import Any, Final
 from .actuators import MAX_ACTUATORS, Actuator, check as check_actuator
 from .catalog import CATALOG
 from .errors import Code, RegistryError
-from .models import Credential, Device, DeviceStatus, Range
+from .models import Auth, Credential, Device, DeviceStatus, Range
 from .topics import DEVICE_ID_PATTERN
 
 DEFAULT_RATE_LIMIT: Final = 100
@@ -69,10 +69,10 @@ class DeviceRegistry:
         self._devices[device_id] = changed
         return changed
 
-    def set_credential(self, device_id: str, credential: Credential) -> Device:
-        """Give a device a new credential in place of its old one; a revoked device gets none."""
+    def set_credentials(self, device_id: str, credentials: tuple[Credential, ...]) -> Device:
+        """Replace the credentials of a device; a revoked device gets none."""
         self._refuse_revoked(device_id)
-        return self._replace(device_id, credential=credential)
+        return self._replace(device_id, credentials=credentials)
 
     def set_status(self, device_id: str, status: DeviceStatus) -> Device:
         """Enable, disable or revoke a device. A revoked device stays so until it is enrolled anew."""
@@ -106,6 +106,8 @@ def check(device: Device) -> None:
         raise RegistryError(Code.METRIC_UNKNOWN, min(unknown))
     if not device.metrics and not device.actuators:
         raise RegistryError(Code.FIELD_MISSING, "metrics")
+    if device.actuators and device.auth is not Auth.SIGNED:
+        raise RegistryError(Code.ACTUATOR_INVALID, "only a device that signs may drive outputs")
     names = [actuator.name for actuator in device.actuators]
     if len(names) > MAX_ACTUATORS or len(set(names)) != len(names):
         raise RegistryError(Code.ACTUATOR_INVALID, f"at most {MAX_ACTUATORS}, each with a name of its own")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .actuators import MAX_PERCENT, Observed
 from .catalog import CATALOG
-from .errors import Code, SchemaError
+from .errors import Code, EnvelopeError, SchemaError
 from .models import Claims, Hello, Result, Telemetry, Value
 
 MAX_METRICS: Final = 64
@@ -19,6 +19,8 @@ MAX_TIME: Final = 253_402_300_799
 
 _ENVELOPE: Final = frozenset({"iss", "aud", "iat", "exp", "nbf", "sid", "seq", "device_id"})
 _TELEMETRY: Final = _ENVELOPE | {"metrics", "ts", "meta"}
+_PLAIN: Final = frozenset({"device_id", "metrics", "ts", "meta"})
+_BATCH: Final = frozenset({"readings"})
 _STATE: Final = _ENVELOPE | {"actuators"}
 _ACK: Final = _STATE | {"cid", "result", "reason"}
 _OUTPUT: Final = frozenset({"on", "percent", "lease_left_s", "reason", "cid"})
@@ -48,6 +50,22 @@ def telemetry(claims: Claims, granted: Mapping[str, bool]) -> Telemetry:
         if kind is not bool if boolean else kind is not float and kind is not int:
             raise SchemaError(Code.METRIC_TYPE, name)
     return Telemetry(metrics=metrics, ts=_optional_time(claims, "ts"), meta=_meta(claims))
+
+
+def check_plain(body: Claims, device_id: str) -> None:
+    """Refuse a plain body that claims what only a signature could prove, or another device."""
+    _only(body, _PLAIN)
+    if body.get("device_id", device_id) != device_id:
+        raise EnvelopeError(Code.ISSUER_MISMATCH)
+
+
+def batch(body: Claims, limit: int) -> list[Claims]:
+    """Return the plain bodies of a batch."""
+    _only(body, _BATCH)
+    readings = _required(body, "readings", list)
+    if not 1 <= len(readings) <= limit or not all(type(each) is dict for each in readings):
+        raise SchemaError(Code.FIELD_INVALID, f"readings: 1 to {limit}")
+    return list(readings)
 
 
 def hello(claims: Claims) -> Hello:

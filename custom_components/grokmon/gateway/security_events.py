@@ -39,6 +39,11 @@ _CATEGORIES: Final = {
         Code.EXPIRED,
         Code.NOT_YET_VALID,
         Code.SESSION_REQUIRED,
+        Code.TOKEN_INVALID,
+        Code.CREDENTIAL_EXPIRED,
+        Code.CREDENTIAL_NOT_YET_VALID,
+        Code.CREDENTIAL_REVOKED,
+        Code.CLAIM_INVALID,
     ),
     Category.RATE_LIMIT: (Code.RATE_LIMITED, Code.FLOOD),
     Category.REPLAY: (Code.REPLAYED, Code.RETAINED),
@@ -51,6 +56,7 @@ _CATEGORIES: Final = {
         Code.METRIC_NOT_GRANTED,
         Code.ACTUATOR_NOT_GRANTED,
     ),
+    Category.POSTURE: (Code.BROKER_NOT_ENFORCED, Code.TLS_REQUIRED),
     Category.INTERLOCK: (Code.INTERLOCK, Code.OUTPUT_FAULT),
 }
 _BY_CODE: Final = {code: category for category, codes in _CATEGORIES.items() for code in codes}

@@ -2,6 +2,15 @@
 
 from .amqtt import AmqttBroker
 from .base import HOME_ASSISTANT, Account, Broker
+from .dynamic import ADMIN, DynamicMosquittoBroker
 from .mosquitto import MosquittoBroker
 
-__all__ = ["HOME_ASSISTANT", "Account", "AmqttBroker", "Broker", "MosquittoBroker"]
+__all__ = [
+    "ADMIN",
+    "HOME_ASSISTANT",
+    "Account",
+    "AmqttBroker",
+    "Broker",
+    "DynamicMosquittoBroker",
+    "MosquittoBroker",
+]

@@ -1,0 +1,266 @@
+"""Accounts of devices at the broker, in step with the registry.
+
+What is wanted follows from the registry; what differs is looked up and repaired. A change, a start and the daily look
+all do the same, so that a lost answer or a restart at any moment leaves nothing that the next look would not mend.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from time import time
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_track_time_interval
+
+from custom_components.grokmon.audit_log import AuditLog
+from custom_components.grokmon.const import CONF_BROKER, DOMAIN
+from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, Role, role_of
+from custom_components.grokmon.gateway.credentials import account_name
+from custom_components.grokmon.gateway.models import Channel, CredentialState, Device, DeviceStatus, Downlink, Kind
+from custom_components.grokmon.gateway.registry import DeviceRegistry
+from custom_components.grokmon.store import SecurityStore
+
+from .address import Address, async_address
+from .connection import BrokerError, Login
+from .files import write_files
+from .probe import probe_topics
+from .work import Work, bring_in_step, confirm_revoked
+
+CONF_MODE: Final = "mode"
+CONF_ADMIN: Final = "admin_username"
+PROBE_IDS: Final = ("grokmon-probe-1", "grokmon-probe-2")
+ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
+ISSUE_REVOKING: Final = "revocation_pending"
+ISSUE_FILES: Final = "broker_files_changed"
+_RETRY: Final = timedelta(seconds=30)
+_DAY_S: Final = 86_400.0
+
+
+class AccountMode(StrEnum):
+    """How devices come by accounts at the broker."""
+
+    NONE = "none"
+    DYNAMIC_SECURITY = "dynamic_security"
+    FILES = "files"
+
+
+class BrokerAccounts:
+    """Keep the broker's accounts in step with the registry.
+
+    `settled` is called when the broker has what is wanted, with the devices whose revocation is complete.
+    """
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        prefix: str,
+        registry: DeviceRegistry,
+        store: SecurityStore,
+        *,
+        audit: AuditLog,
+        settled: Callable[[frozenset[str]], None],
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._chosen = entry.options.get(CONF_BROKER, {})
+        self._prefix = prefix
+        self._registry = registry
+        self._store = store
+        self._audit = audit
+        self._settled = settled
+        self._lock = asyncio.Lock()
+        self._old_logins: dict[str, tuple[Login, ...]] = {}
+        self._expected: set[str] = set()
+        self._started = False
+        self._looked_at = 0.0
+        self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
+        self.problem: str | None = None
+
+    @callback
+    def async_start(self) -> list[CALLBACK_TYPE]:
+        """Bring the broker in step, now and again; return how to end that."""
+        self._started = True
+        if self.mode is AccountMode.NONE:
+            return []
+        self._request()
+        return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
+
+    @property
+    def probe_logins(self) -> tuple[Login, Login]:
+        """Return the two accounts of the probe."""
+        first, second = (Login(name, self._store.state.broker.probe_password) for name in PROBE_IDS)
+        return first, second
+
+    @property
+    def revoking(self) -> list[str]:
+        """Return the devices that are revoked here, and perhaps not yet at the broker."""
+        return sorted(self._store.state.broker.revoking)
+
+    async def async_address(self) -> Address:
+        """Return where the broker is. Raises UnreachableError."""
+        return await async_address(self._hass, self._chosen)
+
+    @callback
+    def async_device_changed(self, before: Device | None, after: Device | None) -> None:
+        """Follow a change of a device. What it may no longer use is noted before anything waits."""
+        device = after or before
+        if self.mode is AccountMode.NONE or not self._started or device is None:
+            return
+        was, now = ([*_accounts(each)] if each is not None else [] for each in (before, after))
+        gone = after is None or after.status is DeviceStatus.REVOKED
+        if gone and before is not None and was:
+            self._store.state.broker.revoking[before.device_id] = [account.username for account in was]
+            self._old_logins[before.device_id] = tuple(Login(each.username, each.password) for each in was)
+        if was == now and before is not None and after is not None and before.actuators == after.actuators:
+            return
+        self._expected.add(device.device_id)
+        self._request()
+
+    async def async_bring_in_step(self) -> None:
+        """Make the broker have what the registry wants; what cannot be done now is retried."""
+        async with self._lock:
+            if self.mode is AccountMode.FILES:
+                await self._async_write_files()
+            elif self.mode is AccountMode.DYNAMIC_SECURITY:
+                await self._async_drive()
+
+    @callback
+    def _request(self) -> None:
+        self._entry.async_create_background_task(self._hass, self.async_bring_in_step(), "grokmon broker accounts")
+
+    @callback
+    def _again(self, moment: datetime) -> None:
+        due = moment.timestamp() - self._looked_at >= _DAY_S
+        if self.problem is not None or self.revoking or due:
+            self._request()
+
+    async def _async_drive(self) -> None:
+        expected, self._expected = self._expected, set()
+        revoking = {device_id: list(names) for device_id, names in self._store.state.broker.revoking.items()}
+        accounts, roles = self._wanted()
+        admin = Login(self._chosen.get(CONF_ADMIN, ""), self._store.state.broker.admin_password)
+        try:
+            address = await self.async_address()
+            work = await self._hass.async_add_executor_job(
+                bring_in_step, address.endpoint, admin, accounts, roles, revoking
+            )
+            done = [device_id for device_id in work.revoked if await self._async_confirm(address, device_id)]
+        except BrokerError as error:
+            self._expected |= expected
+            self._tell_problem(str(error))
+            return
+        self._looked_at = time()
+        self._record(work, expected)
+        await self._async_revoked(done)
+        self._tell_problem(work.problem)
+        if work.problem is None:
+            self._settled(frozenset(done))
+
+    async def _async_confirm(self, address: Address, device_id: str) -> bool:
+        """See that nobody gets in any more, and that nothing of the device is retained. Raises BrokerError."""
+        return await self._hass.async_add_executor_job(
+            confirm_revoked, address, self._prefix, device_id, self._old_logins.get(device_id, ())
+        )
+
+    async def _async_revoked(self, device_ids: Iterable[str]) -> None:
+        for device_id in device_ids:
+            self._store.state.broker.revoking.pop(device_id, None)
+            self._old_logins.pop(device_id, None)
+            self._audit.record("revocation_confirmed", device=device_id)
+            ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_REVOKING}_{device_id}")
+            await self._store.async_save()
+
+    async def _async_write_files(self) -> None:
+        accounts, roles = self._wanted()
+        hub = (await self.async_address()).hub
+        changed = await self._hass.async_add_executor_job(
+            write_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
+        )
+        self._store.state.broker.revoking.clear()
+        if changed:
+            self._audit.record("broker_files_written", accounts=len(accounts))
+            self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
+        self._settled(frozenset())
+
+    def _wanted(self) -> tuple[list[Account], list[Role]]:
+        devices = [device for device in self._registry if device.status is not DeviceStatus.REVOKED]
+        accounts = [account for device in devices for account in _accounts(device)]
+        named = {account.device_id for account in accounts}
+        roles = [_role(self._prefix, device) for device in devices if device.device_id in named]
+        for login, device_id in zip(self.probe_logins, PROBE_IDS, strict=True):
+            accounts.append(
+                Account(username=login.username, device_id=device_id, client_id=device_id, password=login.password)
+            )
+            topics = probe_topics(self._prefix, device_id)
+            acls = (*role_of(self._prefix, device_id, (), ()).acls, *(Acl(AclType.PUBLISH, topic) for topic in topics))
+            roles.append(Role(device_id, tuple(sorted(acls))))
+        return accounts, roles
+
+    def _record(self, work: Work, expected: set[str]) -> None:
+        for drift in work.repaired:
+            wanted = any(
+                drift.name in (name, f"grokmon-{name}") or drift.name.startswith(f"{name}.") for name in expected
+            )
+            self._audit.record(
+                "broker_changed" if wanted else "broker_drift",
+                outcome="done" if wanted else "found",
+                reason=drift.kind.value,
+                account=drift.name,
+                detail=drift.detail,
+            )
+
+    def _tell_problem(self, problem: str | None) -> None:
+        if problem is not None and problem != self.problem:
+            self._audit.record("broker_accounts_pending", outcome="failed", reason=problem[:64])
+        self.problem = problem
+        if problem is None:
+            ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREACHABLE)
+        else:
+            self._raise(ISSUE_UNREACHABLE, ISSUE_UNREACHABLE, problem=problem)
+        for device_id in self.revoking:
+            self._raise(f"{ISSUE_REVOKING}_{device_id}", ISSUE_REVOKING, name=device_id)
+
+    def _raise(self, issue_id: str, key: str, *, fixable: bool = False, **placeholders: str) -> None:
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            issue_id,
+            data={"issue": key} if fixable else None,
+            is_fixable=fixable,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=key,
+            translation_placeholders=placeholders,
+        )
+
+
+def _accounts(device: Device) -> Iterable[Account]:
+    """Yield the accounts that a device should have: one for each password, and one for all of its certificates."""
+    if device.status is DeviceStatus.REVOKED:
+        return
+    now = time()
+    enabled = device.status is DeviceStatus.ACTIVE
+    usable = [each for each in device.credentials if each.state is not CredentialState.REVOKED and now < each.until]
+    for each in usable:
+        if each.kind is Kind.PASSWORD:
+            yield Account(
+                username=account_name(device.device_id, each),
+                device_id=device.device_id,
+                client_id=device.device_id,
+                password=each.secret.decode(),
+                enabled=enabled,
+            )
+    if any(each.kind is Kind.CERTIFICATE for each in usable):
+        yield Account(
+            username=device.device_id, device_id=device.device_id, client_id=device.device_id, enabled=enabled
+        )
+
+
+def _role(prefix: str, device: Device) -> Role:
+    up = list(Channel) if device.actuators else [Channel.HELLO, Channel.TELEMETRY, Channel.STATUS]
+    down = list(Downlink) if device.actuators else [Downlink.SESSION]
+    return role_of(prefix, device.device_id, up, down)

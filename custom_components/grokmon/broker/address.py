@@ -1,0 +1,61 @@
+"""Where the broker is: as Home Assistant's MQTT integration reaches it, unless the options say where devices do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import ssl
+from typing import Any, Final
+
+from homeassistant.components import mqtt
+from homeassistant.components.mqtt.const import (
+    CONF_BROKER,
+    CONF_CERTIFICATE,
+    CONF_TRANSPORT,
+    DEFAULT_PORT,
+    DEFAULT_TRANSPORT,
+    PROTOCOL_5,
+)
+from homeassistant.const import CONF_HOST, CONF_PASSWORD, CONF_PORT, CONF_PROTOCOL, CONF_USERNAME
+from homeassistant.core import HomeAssistant
+
+from .connection import Endpoint, Login, Protocol, UnreachableError
+
+CONF_CA: Final = "ca_certificate"
+_AUTO: Final = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How devices reach the broker, and as whom Home Assistant does."""
+
+    endpoint: Endpoint
+    hub: Login | None
+
+
+async def async_address(hass: HomeAssistant, chosen: Mapping[str, Any]) -> Address:
+    """Return where the broker is. Raises UnreachableError where that cannot be told."""
+    entries = hass.config_entries.async_loaded_entries(mqtt.DOMAIN)
+    if not entries:
+        raise UnreachableError("the MQTT integration is not loaded")
+    data = entries[0].data
+    if CONF_HOST not in chosen and data.get(CONF_TRANSPORT, DEFAULT_TRANSPORT) != DEFAULT_TRANSPORT:
+        raise UnreachableError("the MQTT integration uses websockets")
+    certificate = chosen.get(CONF_CA) or data.get(CONF_CERTIFICATE)
+    try:
+        tls = await hass.async_add_executor_job(_context, certificate) if certificate else None
+    except ssl.SSLError as error:
+        raise UnreachableError("the certificate of the authority cannot be read") from error
+    endpoint = Endpoint(
+        chosen.get(CONF_HOST) or data[CONF_BROKER],
+        int(chosen.get(CONF_PORT) or data.get(CONF_PORT, DEFAULT_PORT)),
+        tls,
+        Protocol.V5 if data.get(CONF_PROTOCOL) == PROTOCOL_5 else Protocol.V311,
+    )
+    username = data.get(CONF_USERNAME)
+    return Address(endpoint, Login(username, data.get(CONF_PASSWORD)) if username else None)
+
+
+def _context(certificate: str) -> ssl.SSLContext:
+    """Return TLS settings that verify certificate and name, whatever the MQTT integration was told to overlook."""
+    if certificate == _AUTO:
+        return ssl.create_default_context()
+    return ssl.create_default_context(cadata=certificate)

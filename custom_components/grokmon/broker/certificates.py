@@ -1,0 +1,167 @@
+"""Certificates of devices: the authority, the list of those that are revoked, and the files that the broker reads."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import time
+from typing import Any, Final
+
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_track_time_interval
+
+from custom_components.grokmon.audit_log import AuditLog
+from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.credential_keeper import CredentialKeeper
+from custom_components.grokmon.disk import replace_file
+from custom_components.grokmon.gateway import authority
+from custom_components.grokmon.gateway.credentials import record_certificate
+from custom_components.grokmon.gateway.models import CredentialState, Device, DeviceStatus, Kind
+from custom_components.grokmon.store import SecurityStore
+
+ISSUE_LIST: Final = "revocation_list_expires"
+_HOUR: Final = timedelta(hours=1)
+_DAY_S: Final = 86_400.0
+# The broker locks everybody out when the list that it has read expires: told in time for someone to act.
+_WARN_S: Final = 14 * _DAY_S
+_KEPT_S: Final = (authority.CERTIFICATE_DAYS + 1) * _DAY_S
+
+
+class Certificates:
+    """Sign certificates of devices, and say which no longer hold."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        store: SecurityStore,
+        audit: AuditLog,
+        keeper: CredentialKeeper,
+        run: Callable[[Any, str], object],
+    ) -> None:
+        self._hass = hass
+        self._store = store
+        self._audit = audit
+        self._keeper = keeper
+        self._run = run
+
+    @property
+    def in_use(self) -> bool:
+        """Tell whether there is an authority."""
+        return bool(self._store.state.authority.authorities)
+
+    @callback
+    def async_start(self) -> list[CALLBACK_TYPE]:
+        """Keep the list of revoked certificates fresh; return how to end that."""
+        if self.in_use:
+            self._run(self._async_keep_fresh(), "grokmon revocation list")
+        return [async_track_time_interval(self._hass, self._hourly, _HOUR, cancel_on_shutdown=True)]
+
+    async def async_sign(self, device_id: str, request_pem: str | None, days: int, actor: str) -> dict[str, str]:
+        """Return a certificate for a device, and what it needs beside; without a request with a new key, shown once.
+
+        Raises RegistryError.
+        """
+        issuer = await self._async_authority()
+        key = ""
+        if request_pem is None:
+            issued, key = await self._hass.async_add_executor_job(authority.issue_for, issuer, device_id, time(), days)
+        else:
+            issued = await self._hass.async_add_executor_job(
+                authority.sign_request, issuer, request_pem, device_id, time(), days
+            )
+        record = record_certificate(issued.serial, issued.certificate, time(), issued.not_after)
+        await self._keeper.async_add(device_id, record, actor)
+        signed = {"certificate": issued.certificate, "ca_certificate": self.bundle()}
+        return signed | ({"private_key": key} if key else {})
+
+    async def async_rotate(self, actor: str) -> None:
+        """Begin with a new authority; the certificates of the one before it hold until they expire."""
+        state = self._store.state.authority
+        fresh = await self._hass.async_add_executor_job(authority.new_authority, time())
+        before, state.authorities = state.authorities, [fresh, *state.authorities[:1]]
+        try:
+            await self._store.async_save()
+        except BaseException:
+            state.authorities = before
+            raise
+        self._audit.record("authority_rotated", actor=actor)
+        await self._async_reissue()
+
+    @callback
+    def async_device_changed(self, before: Device | None, after: Device | None) -> None:
+        """Put certificates on the list that a change has ended."""
+        held = _serials(after)
+        ended = _serials(before) - held
+        if not ended:
+            return
+        self._store.state.authority.revoked |= dict.fromkeys(ended, time())
+        self._run(self._async_reissue(), "grokmon revocation list")
+
+    def bundle(self) -> str:
+        """Return the certificates that vouch for devices now: two while the authority is rotated."""
+        return authority.trust_bundle(*self._store.state.authority.authorities)
+
+    async def _async_authority(self) -> authority.Authority:
+        if not self.in_use:
+            await self.async_rotate("system")
+        return self._store.state.authority.authorities[0]
+
+    @callback
+    def _hourly(self, _moment: datetime) -> None:
+        if self.in_use:
+            self._run(self._async_keep_fresh(), "grokmon revocation list")
+
+    async def _async_keep_fresh(self) -> None:
+        now = time()
+        lists = self._store.state.authority.revocation_list
+        if not lists or authority.crl_due(lists, now):
+            await self._async_reissue()
+        self._tell(now)
+
+    async def _async_reissue(self) -> None:
+        """Sign the list anew, and write what the broker reads."""
+        state = self._store.state.authority
+        state.number += 1
+        # A certificate that has expired needs no list to be refused.
+        state.revoked = {serial: at for serial, at in state.revoked.items() if time() - at < _KEPT_S}
+        number, revoked = state.number, dict(state.revoked)
+        authorities = list(state.authorities)
+
+        def sign() -> str:
+            return "".join(authority.revocation_list(each, revoked, number, time()) for each in authorities)
+
+        state.revocation_list = await self._hass.async_add_executor_job(sign)
+        await self._store.async_save()
+        self._audit.record("revocation_list", number=number, revoked=len(revoked))
+        await self._hass.async_add_executor_job(
+            _write, Path(self._hass.config.path(DOMAIN, "broker")), self.bundle(), state.revocation_list
+        )
+        self._tell(time())
+
+    @callback
+    def _tell(self, now: float) -> None:
+        ends = authority.crl_expires(self._store.state.authority.revocation_list)
+        if ends - now > _WARN_S:
+            ir.async_delete_issue(self._hass, DOMAIN, ISSUE_LIST)
+            return
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_LIST,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_LIST,
+            translation_placeholders={"days": str(max(0, int((ends - now) // _DAY_S)))},
+        )
+
+
+def _serials(device: Device | None) -> set[str]:
+    if device is None or device.status is DeviceStatus.REVOKED:
+        return set()
+    return {each.key_id for each in device.of_kind(Kind.CERTIFICATE) if each.state is not CredentialState.REVOKED}
+
+
+def _write(folder: Path, bundle: str, lists: str) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(folder / "ca.crt", bundle.encode())
+    replace_file(folder / "crl.pem", lists.encode())

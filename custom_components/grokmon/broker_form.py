@@ -1,0 +1,70 @@
+"""The form of the broker: how devices come by accounts there, and where it is."""
+
+from collections.abc import Mapping
+import ssl
+from typing import Any, Final
+
+from homeassistant.const import CONF_HOST, CONF_PORT
+from homeassistant.helpers.selector import (
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectSelector,
+    SelectSelectorConfig,
+    TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
+)
+import probatio
+
+from .broker.accounts import CONF_ADMIN, CONF_MODE, AccountMode
+from .broker.address import CONF_CA
+from .posture import CONF_PLAINTEXT_PORT, DEFAULT_PLAINTEXT_PORT
+
+CONF_ADMIN_PASSWORD: Final = "admin_password"  # noqa: S105 - a name
+CONF_PROBE_PASSWORD: Final = "probe_password"  # noqa: S105 - a name
+_SECRETS: Final = (CONF_ADMIN_PASSWORD, CONF_PROBE_PASSWORD)
+
+
+def _password() -> TextSelector:
+    return TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD))
+
+
+def _port() -> Any:
+    selector = NumberSelector(NumberSelectorConfig(min=1, max=65_535, step=1, mode=NumberSelectorMode.BOX))
+    return probatio.All(selector, probatio.Coerce(int))
+
+
+BROKER_OPTIONS: Final = probatio.Schema(
+    {
+        probatio.Required(CONF_MODE, default=AccountMode.NONE.value): SelectSelector(
+            SelectSelectorConfig(options=[mode.value for mode in AccountMode], translation_key="account_mode")
+        ),
+        probatio.Optional(CONF_ADMIN): TextSelector(),
+        probatio.Optional(CONF_ADMIN_PASSWORD): _password(),
+        probatio.Optional(CONF_PROBE_PASSWORD): _password(),
+        probatio.Optional(CONF_HOST): TextSelector(),
+        probatio.Optional(CONF_PORT): _port(),
+        probatio.Optional(CONF_CA): TextSelector(TextSelectorConfig(multiline=True)),
+        probatio.Required(CONF_PLAINTEXT_PORT, default=DEFAULT_PLAINTEXT_PORT): _port(),
+    }
+)
+
+
+def problems_of(answers: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with the answers, by field."""
+    problems: dict[str, str] = {}
+    if answers.get(CONF_MODE) == AccountMode.DYNAMIC_SECURITY and not answers.get(CONF_ADMIN):
+        problems[CONF_ADMIN] = "admin_missing"
+    if certificate := answers.get(CONF_CA):
+        try:
+            ssl.create_default_context(cadata=certificate)
+        except ssl.SSLError, ValueError:
+            problems[CONF_CA] = "certificate_invalid"
+    return problems
+
+
+def split_secrets(answers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what may be stored with the config entry, and the passwords, which may not."""
+    chosen = {name: value for name, value in answers.items() if name not in _SECRETS}
+    return chosen, {name: answers[name] for name in _SECRETS if answers.get(name)}

@@ -1,0 +1,112 @@
+"""Claiming: new devices fetch their credentials with a claim code, or ask for them with a key of their own."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from time import time
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import discovery_flow
+
+from .audit_log import AuditLog
+from .choices import METHODS, Choices
+from .const import CONF_DEVICE_ID, CONF_FINGERPRINT, DOMAIN
+from .enrolment import Enrolment
+from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests
+from .gateway.errors import Code, GatewayError, RegistryError, TransportError
+from .gateway.lifecycle import current
+from .gateway.models import Auth, CredentialState, Device, DeviceStatus
+from .gateway.registry import DeviceRegistry
+
+
+class Claiming:
+    """Hand credentials over to the devices themselves."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        registry: DeviceRegistry,
+        enrolment: Enrolment,
+        audit: AuditLog,
+        settings_of: Callable[[Device], dict[str, Any]],
+    ) -> None:
+        self._hass = hass
+        self._registry = registry
+        self._enrolment = enrolment
+        self._audit = audit
+        self._settings_of = settings_of
+        self._codes = ClaimCodes()
+        self._requests = EnrolmentRequests()
+        self._approved: dict[str, EnrolmentRequest] = {}
+
+    @callback
+    def async_issue(self, device_id: str, actor: str) -> str:
+        """Return a claim code for an enrolled device, to be shown once."""
+        self._audit.record("claim_issued", device=device_id, actor=actor)
+        return self._codes.issue(device_id, time())
+
+    async def async_claim(self, device_id: str, code: str, address: str, now: float) -> dict[str, Any]:
+        """Return the settings of a device for its claim code, secrets included. Raises TransportError."""
+        try:
+            self._codes.redeem(device_id, code, now)
+            device = self._registry.get(device_id)
+            # What was used already is not handed over a second time.
+            if device is None or device.status is not DeviceStatus.ACTIVE or not _is_unused(device):
+                raise TransportError(Code.CLAIM_INVALID)
+        except GatewayError as error:
+            known = device_id if device_id in self._registry else None
+            self._audit.record(
+                "claim_refused", outcome="refused", reason=error.code.value, device=known, address=address
+            )
+            raise
+        self._audit.record("claimed", device=device_id, address=address)
+        await self._audit.async_flush(mark=False)
+        return self._settings_of(device)
+
+    @callback
+    def async_ask(self, device_id: str, auth: str, public_key: str, now: float) -> dict[str, Any]:
+        """Return what a device that brings its own key has to know, or that it has to wait. Raises GatewayError."""
+        approved = self._approved.get(device_id)
+        device = self._registry.get(device_id)
+        if approved is not None and device is not None and now < approved.ends:
+            method = METHODS.get(auth)
+            if method is None or method.algorithm is not approved.algorithm or public_key != approved.public_key:
+                raise RegistryError(Code.DEVICE_EXISTS)
+            return self._settings_of(device)
+        if device is not None:
+            raise RegistryError(Code.DEVICE_EXISTS)
+        method = METHODS.get(auth)
+        if method is None or method.auth is not Auth.SIGNED:
+            raise RegistryError(Code.PUBLIC_KEY_INVALID)
+        request = self._requests.add(device_id, method.algorithm, public_key, now)
+        self._discover(request)
+        return {"status": "pending", "fingerprint": request.fingerprint}
+
+    async def async_approve(self, choices: Choices, fingerprint: str, actor: str) -> Device:
+        """Enrol a device that asked, whose fingerprint an administrator found to be right. Raises GatewayError."""
+        request = self._requests.take(choices.device_id, time())
+        if request.fingerprint != fingerprint:
+            raise TransportError(Code.CLAIM_INVALID)
+        method = METHODS[request.algorithm.name.lower()]
+        device = await self._enrolment.async_enrol(choices, method, request.public_key, actor)
+        self._approved[choices.device_id] = request
+        return device
+
+    @callback
+    def _discover(self, request: EnrolmentRequest) -> None:
+        discovery_flow.async_create_flow(
+            self._hass,
+            DOMAIN,
+            context={"source": SOURCE_INTEGRATION_DISCOVERY},
+            data={CONF_DEVICE_ID: request.device_id, CONF_FINGERPRINT: request.fingerprint},
+        )
+
+
+def _is_unused(device: Device) -> bool:
+    return all(each.state is CredentialState.PENDING for each in current(device.credentials))
+
+
+def request_id(device_id: str, fingerprint: str) -> str:
+    """Return what a discovered device is known by: another key is another device."""
+    return f"{device_id}_{sha256(fingerprint.encode()).hexdigest()[:16]}"

@@ -1,0 +1,170 @@
+"""The credential keeper: rotate, restore, and tell in time what expires."""
+
+from collections.abc import Iterable
+from time import time
+from typing import Final
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.util import dt as dt_util
+
+from .const import DOMAIN
+from .enrolment import Enrolment
+from .gateway import credentials, lifecycle
+from .gateway.errors import Code, RegistryError
+from .gateway.models import Algorithm, Credential, Device, DeviceStatus, Kind
+from .gateway.registry import DeviceRegistry
+
+ISSUE_EXPIRES: Final = "credential_expires"
+ISSUE_SILENT: Final = "silent_after_rotation"
+_EVERY_S: Final = 3600.0
+
+
+class CredentialKeeper:
+    """Keep the credentials of all devices fit for use."""
+
+    def __init__(self, hass: HomeAssistant, registry: DeviceRegistry, enrolment: Enrolment) -> None:
+        self._hass = hass
+        self._registry = registry
+        self._enrolment = enrolment
+        self._looked_at = 0.0
+
+    async def async_rotate(
+        self,
+        device_id: str,
+        actor: str,
+        *,
+        kinds: Iterable[Kind] | None = None,
+        public_key: str = "",
+        overlap: float = lifecycle.OVERLAP,
+    ) -> Device:
+        """Give a device new credentials of some kinds, or of all that it has; the old ones end after the overlap.
+
+        Certificates are not among them: they are signed on request. Raises RegistryError.
+        """
+
+        def rotated(device: Device) -> tuple[Credential, ...]:
+            has = {each.kind for each in lifecycle.current(device.credentials)} - {Kind.CERTIFICATE}
+            wanted = has if kinds is None else has.intersection(kinds)
+            if not wanted:
+                raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
+            changed = device.credentials
+            for kind in sorted(wanted):
+                changed = lifecycle.rotate(changed, self._fresh(device, kind, public_key), time(), overlap)
+            return changed
+
+        return await self._enrolment.async_change_credentials(
+            device_id, rotated, "rotated", actor, overlap_s=round(overlap)
+        )
+
+    async def async_add(self, device_id: str, credential: Credential, actor: str) -> Device:
+        """Give a device a credential of a kind; one of the same kind ends after the overlap. Raises RegistryError."""
+        return await self._enrolment.async_change_credentials(
+            device_id,
+            lambda device: lifecycle.rotate(device.credentials, credential, time()),
+            "issued",
+            actor,
+            kind=credential.kind.value,
+        )
+
+    async def async_restore(self, device_id: str, actor: str) -> Device:
+        """Put in use again what was replaced last. Raises RegistryError when there is nothing of that kind left."""
+
+        def restored(device: Device) -> tuple[Credential, ...]:
+            changed = device.credentials
+            for kind in Kind:
+                changed = lifecycle.restore(changed, kind, time())
+            if changed == device.credentials:
+                raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
+            return changed
+
+        device = await self._enrolment.async_change_credentials(device_id, restored, "credential_restored", actor)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
+        return device
+
+    def can_restore(self, device: Device) -> bool:
+        """Tell whether there is something to restore."""
+        return any(lifecycle.restorable(device.credentials, kind, time()) is not None for kind in Kind)
+
+    def due(self, now: float) -> list[Device]:
+        """Return the devices that have something to replace soon."""
+        return [device for device in self._registry if lifecycle.due(device.credentials, now)]
+
+    @callback
+    def async_first_used(self, device_id: str, key_id: str) -> None:
+        """Take note that a device took up a credential: what it replaced is over from here on."""
+        changed = lifecycle.first_used(self._registry[device_id].credentials, key_id, time())
+        self._enrolment.async_take_credentials(device_id, changed, "first_used", key_id)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
+
+    @callback
+    def async_silent(self, device_id: str) -> None:
+        """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
+        device = self._registry[device_id]
+        if not self.can_restore(device):
+            return
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            f"{ISSUE_SILENT}_{device_id}",
+            data={"issue": ISSUE_SILENT, "device_id": device_id},
+            is_fixable=True,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=ISSUE_SILENT,
+            translation_placeholders={"name": device.name},
+        )
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether an hour has passed since the last look."""
+        return now - self._looked_at >= _EVERY_S
+
+    async def async_look(self, now: float) -> None:
+        """Do to the credentials what time does to them, and tell what expires."""
+        self._looked_at = now
+        for device in list(self._registry):
+            if device.status is DeviceStatus.REVOKED:
+                continue
+            if lifecycle.settle(device.credentials, now) != device.credentials:
+                await self._enrolment.async_change_credentials(
+                    device.device_id, lambda known: lifecycle.settle(known.credentials, now), "settled", "system"
+                )
+        self.async_tell(now)
+
+    @callback
+    def async_tell(self, now: float) -> None:
+        """Raise an issue for every device whose credentials expire soon, and none for the others."""
+        for device in self._registry:
+            issue_id = f"{ISSUE_EXPIRES}_{device.device_id}"
+            due = lifecycle.due(device.credentials, now)
+            if not due or device.status is DeviceStatus.REVOKED:
+                ir.async_delete_issue(self._hass, DOMAIN, issue_id)
+                continue
+            first = min(due, key=lambda each: each.not_after)
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                issue_id,
+                is_fixable=False,
+                severity=ir.IssueSeverity.WARNING,
+                translation_key=f"{ISSUE_EXPIRES}_{first.kind.value}",
+                translation_placeholders={
+                    "name": device.name,
+                    "date": dt_util.as_local(dt_util.utc_from_timestamp(first.not_after)).date().isoformat(),
+                },
+            )
+
+    @callback
+    def async_forget(self, device_id: str) -> None:
+        """Drop the issues of a device that is no more."""
+        for issue in (ISSUE_EXPIRES, ISSUE_SILENT):
+            ir.async_delete_issue(self._hass, DOMAIN, f"{issue}_{device_id}")
+
+    def _fresh(self, device: Device, kind: Kind, public_key: str) -> Credential:
+        match kind:
+            case Kind.PASSWORD:
+                return credentials.issue_password(time())
+            case Kind.TOKEN:
+                return credentials.issue_token(time())
+            case _:
+                key = device.key
+                return self._enrolment.async_issue_key(Algorithm.HS256 if key is None else key.algorithm, public_key)

@@ -1,0 +1,116 @@
+"""Claims: how a device without credentials comes by them, once.
+
+A claim code stands for credentials that are ready to be fetched; a request asks for a device with a public key of its
+own, and waits for an administrator who compares the fingerprint. Neither outlives a restart.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+import hmac
+from secrets import token_bytes
+from typing import Final
+
+from .credentials import fingerprint
+from .envelope import encode_base64url
+from .errors import Code, RegistryError, TransportError
+from .models import Algorithm
+from .topics import DEVICE_ID_PATTERN
+
+CODE_BYTES: Final = 16
+VALID_S: Final = 900.0
+TRIES: Final = 5
+MAX_REQUESTS: Final = 8
+
+
+@dataclass(slots=True)
+class _Claim:
+    digest: bytes
+    ends: float
+    tries: int = TRIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRequest:
+    """A device that wants to be enrolled under its own public key."""
+
+    device_id: str
+    algorithm: Algorithm
+    public_key: str = field(repr=False)
+    fingerprint: str
+    ends: float
+
+
+class ClaimCodes:
+    """The codes that may be used now; only their hashes are kept."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, _Claim] = {}
+
+    def issue(self, device_id: str, now: float) -> str:
+        """Return a code for a device; an earlier one is void."""
+        code = encode_base64url(token_bytes(CODE_BYTES)).decode()
+        self._claims[device_id] = _Claim(_digest(code), now + VALID_S)
+        return code
+
+    def redeem(self, device_id: str, code: str, now: float) -> None:
+        """Use up the code of a device. Raises TransportError, which says no more than that it was not to be."""
+        claim = self._claims.get(device_id)
+        if claim is None or now >= claim.ends:
+            self._claims.pop(device_id, None)
+            raise TransportError(Code.CLAIM_INVALID)
+        claim.tries -= 1
+        right = hmac.compare_digest(claim.digest, _digest(code))
+        if right or claim.tries == 0:
+            del self._claims[device_id]
+        if not right:
+            raise TransportError(Code.CLAIM_INVALID)
+
+    def withdraw(self, device_id: str) -> None:
+        """Make the code of a device void."""
+        self._claims.pop(device_id, None)
+
+
+class EnrolmentRequests:
+    """The devices that wait for an administrator."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, EnrolmentRequest] = {}
+
+    def add(self, device_id: str, algorithm: Algorithm, public_key: str, now: float) -> EnrolmentRequest:
+        """Return the request of a device, a new one or the one that it has made before.
+
+        Raises RegistryError for what cannot be enrolled, and for another key under the name of one that waits: whoever
+        asks first is shown, and nobody can change what an administrator is looking at.
+        """
+        if DEVICE_ID_PATTERN.fullmatch(device_id) is None:
+            raise RegistryError(Code.DEVICE_ID_INVALID)
+        if algorithm is Algorithm.HS256:
+            raise RegistryError(Code.PUBLIC_KEY_INVALID, "a shared key is not brought, but fetched with a claim code")
+        print_ = fingerprint(algorithm, public_key)
+        self._requests = {name: each for name, each in self._requests.items() if now < each.ends}
+        known = self._requests.get(device_id)
+        if known is not None and known.fingerprint != print_:
+            raise RegistryError(Code.DEVICE_EXISTS)
+        if known is None:
+            if len(self._requests) >= MAX_REQUESTS:
+                raise TransportError(Code.RATE_LIMITED, f"{MAX_REQUESTS} requests wait for an administrator")
+            known = EnrolmentRequest(
+                device_id=device_id,
+                algorithm=algorithm,
+                public_key=public_key,
+                fingerprint=print_,
+                ends=now + VALID_S,
+            )
+            self._requests[device_id] = known
+        return known
+
+    def take(self, device_id: str, now: float) -> EnrolmentRequest:
+        """Return the request of a device, which waits no longer. Raises TransportError when there is none."""
+        request = self._requests.pop(device_id, None)
+        if request is None or now >= request.ends:
+            raise TransportError(Code.CLAIM_INVALID)
+        return request
+
+
+def _digest(code: str) -> bytes:
+    return sha256(code.encode()).digest()

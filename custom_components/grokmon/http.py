@@ -1,0 +1,210 @@
+"""What devices reach over HTTP: telemetry with an access token, and how a new device comes by its credentials.
+
+Everything is off until it is switched on. A refusal is returned and never raised: Home Assistant would count a raised
+one towards a ban of the address, and behind one address may be a whole room.
+"""
+
+import asyncio
+from collections import OrderedDict
+from http import HTTPStatus
+from ipaddress import ip_address
+from time import time
+from typing import Any, Final, override
+
+from aiohttp import hdrs, web
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.http import KEY_HASS, HomeAssistantView
+import orjson
+
+from .access import running_hub
+from .const import CONF_HTTP_ENROLMENT, CONF_HTTP_INGEST
+from .gateway import envelope
+from .gateway.errors import Code, GatewayError, RegistryError, TransportError
+from .gateway.models import Claims
+from .gateway.pipeline import JWT_CONTENT
+from .gateway.ratelimit import TokenBucket
+from .hub import GrokmonHub
+from .onboarding import CLAIM_PATH, TELEMETRY_PATH
+
+REQUEST_PATH: Final = "/api/grokmon/v1/enrolment_request"
+BODY_SECONDS: Final = 10.0
+_JSON: Final = "application/json"
+_CHUNK: Final = 4096
+# What an address may have refused in a minute; afterwards it is told to wait, and nothing more is written down.
+_REFUSALS: Final = 30.0
+_PERIOD: Final = 60.0
+_ADDRESSES: Final = 1024
+_HEADERS: Final = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STATUS: Final = {
+    Code.TOKEN_INVALID: HTTPStatus.UNAUTHORIZED,
+    Code.CREDENTIAL_EXPIRED: HTTPStatus.UNAUTHORIZED,
+    Code.CREDENTIAL_NOT_YET_VALID: HTTPStatus.UNAUTHORIZED,
+    Code.CREDENTIAL_REVOKED: HTTPStatus.UNAUTHORIZED,
+    Code.UNKNOWN_DEVICE: HTTPStatus.UNAUTHORIZED,
+    Code.DEVICE_DISABLED: HTTPStatus.UNAUTHORIZED,
+    Code.DEVICE_REVOKED: HTTPStatus.UNAUTHORIZED,
+    Code.CLAIM_INVALID: HTTPStatus.UNAUTHORIZED,
+    Code.OVERSIZED: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.CONTENT_TYPE_INVALID: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Code.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+}
+
+
+@callback
+def async_setup_views(hass: HomeAssistant) -> None:
+    """Register the views."""
+    refusals = AddressLimit()
+    for view in (TelemetryView, ClaimView, RequestView):
+        hass.http.register_view(view(refusals))
+
+
+class AddressLimit:
+    """How many refusals an address gets to hear in a minute."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, address: str, now: float) -> bool:
+        """Spend one refusal of an address; False when there is none left."""
+        bucket = self._buckets.setdefault(address, TokenBucket(_REFUSALS, _PERIOD))
+        self._buckets.move_to_end(address)
+        if len(self._buckets) > _ADDRESSES:
+            self._buckets.popitem(last=False)
+        return bucket.take(now)
+
+
+class _DeviceView(HomeAssistantView):
+    """A view for devices: what all of them refuse before they look at anything else."""
+
+    requires_auth = False
+    option: str
+    content_types: tuple[str, ...] = (_JSON,)
+
+    def __init__(self, refusals: AddressLimit) -> None:
+        self._refusals = refusals
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Answer a device."""
+        hub = running_hub(request.app[KEY_HASS])
+        if hub is None or not hub.offers(self.option):
+            return web.Response(status=HTTPStatus.NOT_FOUND, headers=_HEADERS)
+        now = time()
+        try:
+            self._check(request)
+            answer, status = await self._async_answer(hub, request, now)
+        except GatewayError as error:
+            response = self._refuse(request, error, now)
+        else:
+            response = web.json_response(answer, status=status, headers=_HEADERS, dumps=_dumps)
+        return response
+
+    def _check(self, request: web.Request) -> None:
+        if not is_private(request):
+            raise TransportError(Code.TLS_REQUIRED)
+        # Unpacked, a small body may be a large one.
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise TransportError(Code.CONTENT_TYPE_INVALID, "no content encoding")
+        if request.content_type not in self.content_types:
+            raise TransportError(Code.CONTENT_TYPE_INVALID, " or ".join(self.content_types))
+        if (request.content_length or 0) > envelope.MAX_MESSAGE_BYTES:
+            raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
+
+    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+        raise NotImplementedError
+
+    def _refuse(self, request: web.Request, error: GatewayError, now: float) -> web.Response:
+        status = _STATUS.get(error.code, HTTPStatus.BAD_REQUEST)
+        headers = dict(_HEADERS)
+        if status is HTTPStatus.UNAUTHORIZED and not self._refusals.take(request.remote or "", now):
+            status, error = HTTPStatus.TOO_MANY_REQUESTS, TransportError(Code.RATE_LIMITED)
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+        if status is HTTPStatus.TOO_MANY_REQUESTS:
+            headers[hdrs.RETRY_AFTER] = str(int(_PERIOD))
+        body = {"error": error.code.value, "detail": error.detail}
+        response = web.json_response(body, status=status, headers=headers, dumps=_dumps)
+        # What was not read is not waited for.
+        response.force_close()
+        return response
+
+
+class TelemetryView(_DeviceView):
+    """Take readings of a device that has an access token."""
+
+    url = TELEMETRY_PATH
+    name = "api:grokmon:telemetry"
+    option = CONF_HTTP_INGEST
+    content_types = (_JSON, JWT_CONTENT)
+
+    @override
+    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise TransportError(Code.TOKEN_INVALID)
+        peer = hub.async_authenticate(token.encode(errors="surrogateescape"), now)
+        accepted = hub.async_receive_http(peer, request.content_type, await _async_body(request), now)
+        return {"accepted": accepted}, HTTPStatus.ACCEPTED
+
+
+class ClaimView(_DeviceView):
+    """Give a new device its credentials, once, for its claim code."""
+
+    url = CLAIM_PATH
+    name = "api:grokmon:claim"
+    option = CONF_HTTP_ENROLMENT
+
+    @override
+    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+        body = _texts(await _async_body(request), "device_id", "code")
+        settings = await hub.trust.claiming.async_claim(body["device_id"], body["code"], request.remote or "", now)
+        return settings, HTTPStatus.OK
+
+
+class RequestView(_DeviceView):
+    """Let a device ask to be enrolled under its own public key, and fetch its settings once it is."""
+
+    url = REQUEST_PATH
+    name = "api:grokmon:enrolment_request"
+    option = CONF_HTTP_ENROLMENT
+
+    @override
+    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+        if not self._refusals.take(request.remote or "", now):
+            raise TransportError(Code.RATE_LIMITED)
+        body = _texts(await _async_body(request), "device_id", "auth", "public_key")
+        settings = hub.trust.claiming.async_ask(body["device_id"], body["auth"], body["public_key"], now)
+        return settings, HTTPStatus.OK if "prefix" in settings else HTTPStatus.ACCEPTED
+
+
+def is_private(request: web.Request) -> bool:
+    """Tell whether nobody can read along: TLS, here or in a trusted proxy, or a connection within this machine."""
+    return request.secure or ip_address(request.remote or "::").is_loopback
+
+
+async def _async_body(request: web.Request) -> bytes:
+    """Return the body, as long as it is neither too large nor too slow."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while chunk := await request.content.read(_CHUNK):
+                body += chunk
+                if len(body) > envelope.MAX_MESSAGE_BYTES:
+                    raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
+    except TimeoutError:
+        raise TransportError(Code.MALFORMED, f"the body took longer than {BODY_SECONDS:.0f} s") from None
+    return bytes(body)
+
+
+def _texts(payload: bytes, *names: str) -> dict[str, str]:
+    body: Claims = envelope.parse(payload)
+    if body.keys() != set(names) or not all(type(value) is str for value in body.values()):
+        raise RegistryError(Code.FIELD_INVALID, " and ".join(names))
+    return body
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,198 @@
+"""The posture keeper: probe the broker, measure the checklist, and tell about whatever is not in order."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from time import time
+from typing import Any, Final
+
+from homeassistant.components import mqtt
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.util import dt as dt_util
+
+from .audit_log import AuditLog
+from .broker.accounts import PROBE_IDS, BrokerAccounts
+from .broker.connection import BrokerError
+from .broker.probe import Target, probe
+from .checklist import Checklist
+from .const import CONF_BROKER, DOMAIN
+from .gateway.checklist import Item, score, to_raise
+from .gateway.posture import Check, Finding, Posture, Report
+from .gateway.security_events import Category, Severity
+from .security import SecurityMonitor
+from .store import SecurityStore
+
+CONF_PLAINTEXT_PORT: Final = "plaintext_port"
+DEFAULT_PLAINTEXT_PORT: Final = 1883
+ISSUE_POSTURE: Final = "posture"
+_DAY: Final = timedelta(days=1)
+_WORSE: Final = frozenset({Posture.OPEN, Posture.PARTIAL})
+
+
+class PostureKeeper:
+    """Know whether the broker keeps devices apart, and what else is in order.
+
+    `changed` is called whenever something new is known; until the first probe of a start nothing is.
+    """
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        prefix: str,
+        store: SecurityStore,
+        *,
+        audit: AuditLog,
+        monitor: SecurityMonitor,
+        accounts: BrokerAccounts,
+        checklist: Checklist,
+        changed: Callable[[], None],
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._prefix = prefix
+        self._store = store
+        self._audit = audit
+        self._monitor = monitor
+        self._accounts = accounts
+        self._checklist = checklist
+        self._changed = changed
+        self._lock = asyncio.Lock()
+        self._items: Mapping[Item, Finding] = {}
+        self.report: Report | None = None
+
+    @callback
+    def async_start(self) -> list[CALLBACK_TYPE]:
+        """Measure now, daily, and whenever the broker is there again; return how to end that."""
+        self.async_request()
+        return [
+            async_track_time_interval(self._hass, self._daily, _DAY, cancel_on_shutdown=True),
+            mqtt.async_subscribe_connection_status(self._hass, self._connected),
+        ]
+
+    @property
+    def posture(self) -> Posture:
+        """Return what is known of the broker since this start."""
+        return Posture.UNKNOWN if self.report is None else self.report.posture
+
+    @property
+    def findings(self) -> dict[Check | Item, Finding]:
+        """Return everything that is measured."""
+        checks: dict[Check | Item, Finding] = {
+            check: Finding.UNKNOWN if self.report is None else self.report.finding(check) for check in Check
+        }
+        return {**checks, **{item: self._items.get(item, Finding.UNKNOWN) for item in Item}}
+
+    @property
+    def score(self) -> int:
+        """Return how much is in order, in per cent."""
+        return score(self.findings, self._store.state.acknowledged)
+
+    @property
+    def acknowledged(self) -> Mapping[str, str]:
+        """Return what is known not to be in order, and why."""
+        return self._store.state.acknowledged
+
+    def as_shown(self) -> dict[str, Any]:
+        """Return the verdict, and what it is made of, for the entity."""
+        report = self.report
+        return {
+            "posture": self.posture.value,
+            **{item.value: finding.value for item, finding in self.findings.items()},
+            "acknowledged": sorted(self.acknowledged),
+            "revocations_pending": self._accounts.revoking,
+            "certificate_expires": None
+            if report is None or report.certificate_expires is None
+            else dt_util.utc_from_timestamp(report.certificate_expires).isoformat(),
+            "probed_at": None if report is None else dt_util.utc_from_timestamp(report.at).isoformat(),
+        }
+
+    def is_failed(self, item: str) -> bool:
+        """Tell whether something was found not to be in order."""
+        return item in to_raise(self.findings, ())
+
+    @callback
+    def async_request(self) -> None:
+        """Measure soon."""
+        self._entry.async_create_background_task(self._hass, self.async_measure(), "grokmon posture")
+
+    async def async_measure(self) -> None:
+        """Measure everything, and tell about it."""
+        async with self._lock:
+            before = self.posture
+            report = await self._async_probe()
+            self._items = await self._checklist.async_measure()
+            self.report = report
+            self._tell(before)
+            self._changed()
+
+    async def async_acknowledge(self, item: str, reason: str, actor: str) -> None:
+        """Take note that an administrator knows of something, and why it stays. Raises HomeAssistantError."""
+        self._store.state.acknowledged[item] = reason
+        await self._store.async_save()
+        self._audit.record("posture_acknowledged", actor=actor, item=item, why=reason)
+        self._raise_issues()
+        self._changed()
+
+    async def _async_probe(self) -> Report:
+        now = time()
+        try:
+            address = await self._accounts.async_address()
+        except BrokerError:
+            return Report(results=(), at=now)
+        first, second = self._accounts.probe_logins
+        target = Target(
+            endpoint=address.endpoint,
+            prefix=self._prefix,
+            probe=first,
+            device_id=PROBE_IDS[0],
+            client_id=PROBE_IDS[0],
+            other=second,
+            other_id=PROBE_IDS[1],
+            other_client_id=PROBE_IDS[1],
+            observer=address.hub,
+            plaintext_port=int(
+                self._entry.options.get(CONF_BROKER, {}).get(CONF_PLAINTEXT_PORT, DEFAULT_PLAINTEXT_PORT)
+            ),
+        )
+        return await self._hass.async_add_executor_job(probe, target, now)
+
+    def _tell(self, before: Posture) -> None:
+        report = self.report
+        if report is None:
+            return
+        failed = sorted(check.value for check in Check if report.finding(check) is Finding.FAILED)
+        self._audit.record("probed", outcome="found", reason=report.posture.value, failed=failed, score=self.score)
+        if report.posture in _WORSE and report.posture is not before:
+            severity = Severity.CRITICAL if report.posture is Posture.OPEN else Severity.WARNING
+            self._monitor.async_tell(Category.POSTURE, report.posture.value, None, ", ".join(failed), severity)
+        self._raise_issues()
+
+    def _raise_issues(self) -> None:
+        wanted = to_raise(self.findings, self.acknowledged)
+        for each in (*Check, *Item):
+            issue_id = f"{ISSUE_POSTURE}_{each.value}"
+            if each.value not in wanted:
+                ir.async_delete_issue(self._hass, DOMAIN, issue_id)
+                continue
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                issue_id,
+                data={"issue": ISSUE_POSTURE, "item": each.value},
+                is_fixable=True,
+                severity=ir.IssueSeverity.WARNING,
+                translation_key=issue_id,
+            )
+
+    @callback
+    def _daily(self, _moment: datetime) -> None:
+        self.async_request()
+
+    @callback
+    def _connected(self, connected: bool) -> None:
+        if connected:
+            self.async_request()

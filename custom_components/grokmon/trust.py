@@ -1,0 +1,117 @@
+"""Trust: who the devices are, and whether the broker keeps them apart."""
+
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+
+from .audit_keeper import AuditKeeper
+from .audit_log import AuditLog
+from .broker.accounts import AccountMode, BrokerAccounts
+from .broker.certificates import Certificates
+from .checklist import Checklist
+from .claiming import Claiming
+from .coordinator import POSTURE, SCORE, HubCoordinator
+from .credential_keeper import CredentialKeeper
+from .enrolment import Enrolment
+from .gateway.models import Device
+from .gateway.pipeline import Gateway
+from .gateway.posture import Posture
+from .onboarding import Site, settings_of
+from .posture import PostureKeeper
+from .security import SecurityMonitor
+from .store import SecurityStore
+
+
+class Trust:
+    """Credentials of devices, their accounts at the broker and certificates, how they are claimed, and the posture."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry[Any],
+        gateway: Gateway,
+        enrolment: Enrolment,
+        store: SecurityStore,
+        *,
+        audit: AuditLog,
+        keeper: AuditKeeper,
+        monitor: SecurityMonitor,
+        coordinator: HubCoordinator,
+    ) -> None:
+        self._hass = hass
+        self._entry = entry
+        self._gateway = gateway
+        self._store = store
+        self._coordinator = coordinator
+        self.site = Site(gateway.prefix, store.state.site_keys, store.state.token_key)
+        self.credentials = CredentialKeeper(hass, gateway.registry, enrolment)
+        self.accounts = BrokerAccounts(
+            hass, entry, gateway.prefix, gateway.registry, store, audit=audit, settled=self._accounts_settled
+        )
+        self.certificates = Certificates(hass, store, audit, self.credentials, self._run)
+        self.claiming = Claiming(
+            hass, gateway.registry, enrolment, audit, lambda device: settings_of(device, self.site)
+        )
+        checklist = Checklist(hass, gateway.registry, store, self.credentials, keeper)
+        self.posture = PostureKeeper(
+            hass,
+            entry,
+            gateway.prefix,
+            store,
+            audit=audit,
+            monitor=monitor,
+            accounts=self.accounts,
+            checklist=checklist,
+            changed=self._measured,
+        )
+
+    @property
+    def has_accounts(self) -> bool:
+        """Tell whether devices get accounts at the broker."""
+        return self.accounts.mode is not AccountMode.NONE
+
+    @callback
+    def async_start(self) -> list[CALLBACK_TYPE]:
+        """Begin to look after it all; return how to end that."""
+        return [*self.accounts.async_start(), *self.certificates.async_start(), *self.posture.async_start()]
+
+    async def async_keep_passwords(self, passwords: Mapping[str, str]) -> None:
+        """Keep passwords of the broker that a person typed in; what is left out stays. Raises HomeAssistantError."""
+        broker = self._store.state.broker
+        before = (broker.admin_password, broker.probe_password)
+        broker.admin_password = passwords.get("admin_password", before[0])
+        broker.probe_password = passwords.get("probe_password", before[1])
+        try:
+            await self._store.async_save()
+        except BaseException:
+            broker.admin_password, broker.probe_password = before
+            raise
+
+    @callback
+    def async_device_changed(self, before: Device | None, after: Device | None) -> None:
+        """Follow a change of a device: to the broker first, then to the list of revoked certificates."""
+        self.accounts.async_device_changed(before, after)
+        self.certificates.async_device_changed(before, after)
+
+    @callback
+    def async_tick(self, now: float) -> None:
+        """Do what is due."""
+        if self.credentials.is_due(now):
+            self._run(self.credentials.async_look(now), "grokmon credentials")
+
+    @callback
+    def _accounts_settled(self, _revoked: frozenset[str]) -> None:
+        """See whether the broker goes by what it was told."""
+        self.posture.async_request()
+
+    @callback
+    def _measured(self) -> None:
+        self._gateway.broker_enforced = self.posture.posture is Posture.ENFORCED
+        self._coordinator.async_set(POSTURE, self.posture.as_shown())
+        self._coordinator.async_set(SCORE, self.posture.score)
+
+    @callback
+    def _run(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        self._entry.async_create_background_task(self._hass, job, name)

@@ -1,0 +1,229 @@
+"""Brokers to be probed: one that is as it should be, and others that each lack something."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+import contextlib
+from datetime import UTC, datetime, timedelta
+import json
+from pathlib import Path
+import ssl
+from typing import Any, Final, Self, override
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from custom_components.grokmon.broker.connection import Endpoint, Login, Protocol
+from custom_components.grokmon.broker.probe import Target, probe_topics
+from tests.stack.brokers import HOME_ASSISTANT, AmqttBroker, Broker, MosquittoBroker
+from tests.stack.brokers.dynamic import DynamicMosquittoBroker
+from tests.stack.certificates import Certificates
+from tests.stack.ports import LOOPBACK, free_port
+
+PREFIX: Final = "grokmon"
+FIRST, SECOND = "probe-1", "probe-2"
+_LIMIT: Final = ("max_queued_messages 0\n", "")
+CONTROL: Final = "$CONTROL/dynamic-security/v1/#"
+
+
+def topics(device_id: str) -> dict[str, list[str]]:
+    """Return what a device of the probe may publish and subscribe."""
+    own = list(probe_topics(PREFIX, device_id))
+    return {"send": own, "subscribe": own}
+
+
+class ProbedBroker(DynamicMosquittoBroker):
+    """Run a Mosquitto with dynamic security in which everything is right, but for what is asked for.
+
+    `bound` ties client ids to accounts, `more` lets the devices send and receive these topics as well, `observed` is
+    what Home Assistant may do, `replaced` is put in the place of settings. 2.0.11 hangs up on whoever publishes what
+    is denied when its queues are unlimited; `hangs_up` lets it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        certificates: Certificates | None,
+        *,
+        bound: bool = True,
+        more: Iterable[str] = (),
+        observed: Sequence[str] = ("#",),
+        hangs_up: bool = False,
+        replaced: Iterable[tuple[str, str]] = (),
+        settings: Sequence[str] = (),
+    ) -> None:
+        """Take the certificates for TLS, or ``None`` for a broker without TLS."""
+        self._bound = bound
+        self._more = list(more)
+        self._observed = observed
+        self._replaced = [*replaced, *([] if hangs_up else [_LIMIT])]
+        super().__init__(folder, certificates, accounts=(FIRST, SECOND), settings=settings)
+
+    @override
+    def _write_files(self) -> None:
+        super()._write_files()
+        text = self._settings.read_text(encoding="utf-8")
+        for old, new in self._replaced:
+            assert old in text
+            text = text.replace(old, new)
+        self._settings.write_text(text, encoding="utf-8")
+
+    @override
+    def _initial(self) -> dict[str, Any]:
+        initial = super()._initial()
+        initial["roles"] += [
+            _role("observer", self._observed, self._observed),
+            *(
+                _role(name, [*topics(name)["send"], *self._more], [*topics(name)["subscribe"], *self._more])
+                for name in (FIRST, SECOND)
+            ),
+        ]
+        for client in initial["clients"]:
+            name = client["username"]
+            if name == HOME_ASSISTANT:
+                client["roles"] = [{"rolename": "observer"}]
+            elif name in (FIRST, SECOND):
+                client["roles"] = [{"rolename": name}]
+                if self._bound:
+                    client["clientid"] = name
+        return initial
+
+
+def _role(name: str, send: Iterable[str], subscribe: Iterable[str]) -> dict[str, Any]:
+    acls = _acls(("publishClientSend",), send) + _acls(("subscribePattern", "publishClientReceive"), subscribe)
+    return {"rolename": name, "acls": acls}
+
+
+def _acls(kinds: Iterable[str], names: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind in kinds for topic in names]
+
+
+class FileBroker(MosquittoBroker):
+    """Run a Mosquitto with a password file and a file of access rules; it cannot bind client ids to accounts."""
+
+    def __init__(
+        self, folder: Path, certificates: Certificates, *, rules: bool = True, settings: Sequence[str] = ()
+    ) -> None:
+        """Leave the rules away to let everybody do everything."""
+        self._rules = rules
+        self._more_settings = tuple(settings)
+        super().__init__(folder, certificates, accounts=(FIRST, SECOND))
+
+    @override
+    def _write_files(self) -> None:
+        super()._write_files()
+        rules = [f"user {HOME_ASSISTANT}", "topic readwrite #"]
+        for name in (FIRST, SECOND):
+            rules.append(f"user {name}")
+            rules += [f"topic write {topic}" for topic in topics(name)["send"]]
+            rules += [f"topic read {topic}" for topic in topics(name)["subscribe"]]
+        path = self.folder / "rules"
+        path.write_text("\n".join(rules) + "\n", encoding="utf-8")
+        # What is global stands before the listener.
+        lines = [*self._more_settings, *([f"acl_file {path}"] if self._rules else [])]
+        text = self._settings.read_text(encoding="utf-8").replace(*_LIMIT)
+        if "allow_anonymous true" in lines:
+            text = text.replace("allow_anonymous false\n", "")
+        self._settings.write_text("\n".join(lines) + "\n" + text, encoding="utf-8")
+
+
+class RuledAmqttBroker(AmqttBroker):
+    """Run an aMQTT with rules for topics; it says nothing about what it drops."""
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        """Take the certificates for TLS."""
+        super().__init__(folder, certificates, accounts=(FIRST, SECOND))
+
+    @override
+    def _write_files(self) -> None:
+        super()._write_files()
+        settings = json.loads(self._settings.read_text(encoding="utf-8"))
+        send = {name: topics(name)["send"] for name in (FIRST, SECOND)}
+        subscribe = {name: topics(name)["subscribe"] for name in (FIRST, SECOND)}
+        everything = {HOME_ASSISTANT: ["#"]}
+        settings["plugins"]["amqtt.plugins.topic_checking.TopicAccessControlListPlugin"] = {
+            "publish_acl": send | everything,
+            "acl": subscribe | everything,
+        }
+        self._settings.write_text(json.dumps(settings), encoding="utf-8")
+
+
+def login(broker: Broker, name: str) -> Login:
+    """Return how an account of a broker logs in."""
+    return Login(name, broker.accounts[name].password)
+
+
+def target(broker: Broker, *, protocol: Protocol = Protocol.V5, **changes: Any) -> Target:
+    """Return a broker as the probe wants it; where nothing listens without TLS, but for what is changed."""
+    tls = broker.client_context() if broker.tls else None
+    settings: dict[str, Any] = {
+        "endpoint": Endpoint(broker.host, broker.port, tls, protocol),
+        "prefix": PREFIX,
+        "probe": login(broker, FIRST),
+        "device_id": FIRST,
+        "client_id": FIRST,
+        "other": login(broker, SECOND),
+        "other_id": SECOND,
+        "other_client_id": SECOND,
+        "observer": login(broker, HOME_ASSISTANT),
+        "plaintext_port": free_port(),
+        "quiet": 0.5,
+        "timeout": 2.0,
+    }
+    return Target(**(settings | changes))
+
+
+def reissued(certificates: Certificates, folder: Path, days_left: float) -> Certificates:
+    """Return certificates of the same authority and for the same server, which ends in some days or has ended."""
+    old = x509.load_pem_x509_certificate(certificates.certificate.read_bytes())
+    authority = serialization.load_pem_private_key(certificates.ca.with_suffix(".key").read_bytes(), password=None)
+    assert isinstance(authority, ec.EllipticCurvePrivateKey)
+    ends = datetime.now(UTC) + timedelta(days=days_left)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(ends - timedelta(days=90))
+        .not_valid_after(ends)
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    path = folder / "server.crt"
+    path.write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return Certificates(ca=certificates.ca, certificate=path, key=certificates.key)
+
+
+class Listener:
+    """Accept whoever comes, say the same to everybody, and keep what they say: no broker, but it looks like one."""
+
+    def __init__(self, answer: bytes, certificates: Certificates | None = None) -> None:
+        self.port = free_port()
+        self.received: list[bytes] = []
+        self._answer = answer
+        self._context: ssl.SSLContext | None = None
+        if certificates is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(certificates.certificate, certificates.key)
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port, ssl=self._context)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+            self._server.close_clients()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(4096):
+                self.received.append(data)
+                writer.write(self._answer)
+                await writer.drain()
+        writer.close()

@@ -8,6 +8,7 @@ from tests.stack.brokers import Broker
 from .checks.audit import check_file, check_service
 from .checks.commands import check_commands
 from .checks.frontend import check_example, check_frontend
+from .checks.posture import check_posture
 from .checks.processes import check_ended, check_log
 from .checks.readings import check_nothing_lost, check_registered, check_states
 from .checks.refusals import check_attacks, check_counts, check_events, check_flood
@@ -48,6 +49,7 @@ async def _check_running(room: GrowRoom, artifacts: Path, report: Report, say: S
     await check_states(room, report)
     await check_registered(room, report)
     await check_service(room, report)
+    await check_posture(room, report)
     say("looking at the frontend")
     await check_frontend(room, artifacts, report)
     say("commanding lamp, fan and pump")

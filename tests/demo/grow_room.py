@@ -60,10 +60,12 @@ async def grow_room(
         accounts = [*(node.device_id for node in nodes), ACCOUNT]
         installation = await stack.enter_async_context(Installation(folder, broker, accounts))
         intruder = await stack.enter_async_context(Intruder(installation.address(ACCOUNT), VICTIM))
-        events = await stack.enter_async_context(installation.hass.websocket.events("grokmon_security_event"))
-        await intruder.plant()
         await installation.add_gateway(ZONES)
         await installation.let_it_be_day()
+        await installation.add_accounts()
+        events = await stack.enter_async_context(installation.hass.websocket.events("grokmon_security_event"))
+        async with installation.gateway_off():
+            await intruder.plant()
         # This also shows that the gateway listens: no device says hello in vain.
         await _until_refused(installation, intruder)
         await intruder.clear()
@@ -71,7 +73,7 @@ async def grow_room(
         say(f"enrolling {len(nodes)} devices")
         enrolled = {node.device_id: await installation.enrol(node) for node in NODES}
         enrolled[STOLEN.device_id] = await installation.enrol(STOLEN, rate_limit=_STOLEN_RATE)
-        devices = {name: device_of(device, installation.address(name)) for name, device in enrolled.items()}
+        devices = {name: device_of(device, installation.address_of(device)) for name, device in enrolled.items()}
         stolen = await stack.enter_async_context(devices[STOLEN.device_id])
         members = [(node, devices[node.device_id]) for node in NODES]
         tents = grow_tents()

@@ -1,7 +1,7 @@
 """The servers of the demo: a broker with TLS, and a Home Assistant with the gateway set up."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,11 @@ from typing import Any, Self
 from tests.device_simulator.actuators import ActuatorSpec, specs_from
 from tests.device_simulator.connection import BrokerAddress
 from tests.device_simulator.credentials import DeviceIdentity, generate_key_pair, public_pem
-from tests.stack.brokers import Broker
+from tests.stack.brokers import Account, Broker, DynamicMosquittoBroker
+from tests.stack.brokers.dynamic import ADMIN
 from tests.stack.certificates import ensure_certificates
 from tests.stack.home_assistant import HomeAssistant
+from tests.stack.ports import free_port
 
 from .plan import Node, Zone
 
@@ -31,6 +33,8 @@ class Enrolled:
     identity: DeviceIdentity = field(repr=False)
     public_pem: str = ""
     actuators: Mapping[str, ActuatorSpec] = field(default_factory=dict)
+    account: Account | None = None
+    """At the broker, where it gives devices accounts of their own."""
 
 
 class Installation:
@@ -75,8 +79,10 @@ class Installation:
         return [(process.name, process.pid) for process in (self.broker.process, self.hass.process)]
 
     def address(self, account: str) -> BrokerAddress:
-        """Return how to reach the broker with an account."""
-        login = self.broker.accounts[account]
+        """Return how to reach the broker with an account of its own."""
+        return self._address(self.broker.accounts[account])
+
+    def _address(self, login: Account) -> BrokerAddress:
         authority = self.broker.certificates.ca if self.broker.certificates else None
         return BrokerAddress(self.broker.host, self.broker.port, authority, login.username, login.password)
 
@@ -86,6 +92,25 @@ class Installation:
         self.entry_id = entry["result"]["entry_id"]
         for zone in zones:
             await self.hass.subentry_flows.walk([self.entry_id, "zone"], {"name": zone.name, "stage": zone.stage})
+
+    async def add_accounts(self) -> None:
+        """Let devices have accounts of their own at the broker, where it has the plugin for that."""
+        if not isinstance(self.broker, DynamicMosquittoBroker):
+            return
+        menu = await self.hass.options_flows.start(self.entry_id)
+        await self.hass.options_flows.submit(menu["flow_id"], {"next_step_id": "broker"})
+        admin = self.broker.accounts[ADMIN]
+        answers = {"mode": "dynamic_security", "admin_username": admin.username, "admin_password": admin.password}
+        # The port without TLS is one where nobody listens: on a machine with other brokers there may be one of them.
+        await self.hass.options_flows.submit(menu["flow_id"], {**answers, "plaintext_port": free_port()})
+
+    @contextlib.asynccontextmanager
+    async def gateway_off(self) -> AsyncGenerator[None]:
+        """Have the integration disabled while the context lasts."""
+        call = self.hass.websocket.call
+        await call("config_entries/disable", entry_id=self.entry_id, disabled_by="user")
+        yield
+        await call("config_entries/disable", entry_id=self.entry_id, disabled_by=None)
 
     async def let_it_be_day(self) -> None:
         """Let the light day of every zone have begun an hour ago."""
@@ -115,7 +140,12 @@ class Installation:
             request["public_key"] = public
         response = await self._service("enroll_device", request)
         actuators = specs_from(response.get("actuators", {}))
-        return Enrolled(node, DeviceIdentity.from_enrolment(response, private_key), public, actuators)
+        account = Account(response["username"], response["password"]) if "username" in response else None
+        return Enrolled(node, DeviceIdentity.from_enrolment(response, private_key), public, actuators, account)
+
+    def address_of(self, enrolled: Enrolled) -> BrokerAddress:
+        """Return how a device reaches the broker: with the account that it got, or else with one of its name."""
+        return self._address(enrolled.account or self.broker.accounts[enrolled.node.device_id])
 
     async def listed(self) -> dict[str, dict[str, Any]]:
         """Return what the gateway says of its devices."""

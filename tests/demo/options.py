@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stack.brokers import AmqttBroker, Broker, MosquittoBroker
+from tests.stack.brokers import AmqttBroker, Broker, DynamicMosquittoBroker, MosquittoBroker
 from tests.stack.components import ComponentMissingError
 
 _BROKERS: dict[str, type[Broker]] = {"mosquitto": MosquittoBroker, "amqtt": AmqttBroker}
@@ -71,6 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 def _broker(name: str | None) -> type[Broker]:
     if name is not None and _BROKERS[name] is MosquittoBroker and MosquittoBroker.find() is None:
         raise ComponentMissingError("mosquitto is not installed; --broker amqtt needs nothing")
-    if name is not None:
-        return _BROKERS[name]
-    return MosquittoBroker if MosquittoBroker.find() is not None else AmqttBroker
+    if name == AmqttBroker.name or MosquittoBroker.find() is None:
+        return AmqttBroker
+    # With its plugin the broker itself keeps devices apart.
+    return MosquittoBroker if DynamicMosquittoBroker.find_plugin() is None else DynamicMosquittoBroker

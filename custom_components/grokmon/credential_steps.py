@@ -104,7 +104,7 @@ class CredentialSteps(OutputSteps):
             else:
                 self._show(choices.device(self._record))
                 return self._shown(_CREDENTIALS[method.auth])
-        schema = _AUTH.extend(_HANDOVER.schema) if self._hub.offers(CONF_HTTP_ENROLMENT) else _AUTH
+        schema = _AUTH.extend(_HANDOVER.schema) if self._hub.trust.offers(CONF_HTTP_ENROLMENT) else _AUTH
         return self._form("auth", schema, user_input, errors)
 
     async def async_step_credentials(self, _user_input: dict[str, Any] | None = None) -> SubentryFlowResult:

@@ -90,7 +90,7 @@ class _DeviceView(HomeAssistantView):
     async def post(self, request: web.Request) -> web.Response:
         """Answer a device."""
         hub = running_hub(request.app[KEY_HASS])
-        if hub is None or not hub.offers(self.option):
+        if hub is None or not hub.trust.offers(self.option):
             return web.Response(status=HTTPStatus.NOT_FOUND, headers=_HEADERS)
         now = time()
         try:

@@ -92,10 +92,12 @@ class GrokmonHub:
         self.trust = Trust(
             hass,
             entry,
-            self.gateway,
+            self.prefix,
             self.enrolment,
             store,
             audit=audit,
+            registry=self.gateway.registry,
+            enforced=self._broker_enforced,
             keeper=self.keeper,
             monitor=self.monitor,
             coordinator=self.coordinator,
@@ -273,10 +275,6 @@ class GrokmonHub:
         except GatewayError as error:
             self._refused(device_id, error, payload, now)
 
-    def offers(self, option: str) -> bool:
-        """Tell whether something that is off by default was switched on."""
-        return bool(self._entry.options.get(option, False))
-
     @callback
     def async_authenticate(self, token: bytes, now: float) -> Peer:
         """Return who an access token stands for. Raises GatewayError."""
@@ -373,6 +371,10 @@ class GrokmonHub:
         self.zones.async_refresh()
         self.trust.async_tick(now)
         self.coordinator.async_tick(self.gateway.accepted.total(), rejected.total(), self.keeper.state())
+
+    @callback
+    def _broker_enforced(self, enforced: bool) -> None:
+        self.gateway.broker_enforced = enforced
 
     @callback
     def _async_device_changed(self, before: Device | None, after: Device | None) -> None:

@@ -1,6 +1,6 @@
 """Trust: who the devices are, and whether the broker keeps them apart."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntry
@@ -16,8 +16,8 @@ from .coordinator import POSTURE, SCORE, HubCoordinator
 from .credential_keeper import CredentialKeeper
 from .enrolment import Enrolment
 from .gateway.models import Device
-from .gateway.pipeline import Gateway
 from .gateway.posture import Posture
+from .gateway.registry import DeviceRegistry
 from .onboarding import Site, settings_of
 from .posture import PostureKeeper
 from .security import SecurityMonitor
@@ -25,40 +25,43 @@ from .store import SecurityStore
 
 
 class Trust:
-    """Credentials of devices, their accounts at the broker and certificates, how they are claimed, and the posture."""
+    """Credentials of devices, their accounts at the broker and certificates, how they are claimed, and the posture.
+
+    `enforced` is told whether the broker was measured to keep devices apart, whenever that is measured.
+    """
 
     def __init__(
         self,
         hass: HomeAssistant,
         entry: ConfigEntry[Any],
-        gateway: Gateway,
+        prefix: str,
         enrolment: Enrolment,
         store: SecurityStore,
         *,
         audit: AuditLog,
         keeper: AuditKeeper,
         monitor: SecurityMonitor,
+        registry: DeviceRegistry,
         coordinator: HubCoordinator,
+        enforced: Callable[[bool], None],
     ) -> None:
         self._hass = hass
         self._entry = entry
-        self._gateway = gateway
+        self._enforced = enforced
         self._store = store
         self._coordinator = coordinator
-        self.site = Site(gateway.prefix, store.state.site_keys, store.state.token_key)
-        self.credentials = CredentialKeeper(hass, gateway.registry, enrolment)
+        self.site = Site(prefix, store.state.site_keys, store.state.token_key)
+        self.credentials = CredentialKeeper(hass, registry, enrolment)
         self.accounts = BrokerAccounts(
-            hass, entry, gateway.prefix, gateway.registry, store, audit=audit, settled=self._accounts_settled
+            hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled
         )
         self.certificates = Certificates(hass, store, audit, self.credentials, self._run)
-        self.claiming = Claiming(
-            hass, gateway.registry, enrolment, audit, lambda device: settings_of(device, self.site)
-        )
-        checklist = Checklist(hass, gateway.registry, store, self.credentials, keeper)
+        self.claiming = Claiming(hass, registry, enrolment, audit, lambda device: settings_of(device, self.site))
+        checklist = Checklist(hass, registry, store, self.credentials, keeper)
         self.posture = PostureKeeper(
             hass,
             entry,
-            gateway.prefix,
+            prefix,
             store,
             audit=audit,
             monitor=monitor,
@@ -71,6 +74,10 @@ class Trust:
     def has_accounts(self) -> bool:
         """Tell whether devices get accounts at the broker."""
         return self.accounts.mode is not AccountMode.NONE
+
+    def offers(self, option: str) -> bool:
+        """Tell whether something that is off by default was switched on."""
+        return bool(self._entry.options.get(option, False))
 
     @callback
     def async_start(self) -> list[CALLBACK_TYPE]:
@@ -108,7 +115,7 @@ class Trust:
 
     @callback
     def _measured(self) -> None:
-        self._gateway.broker_enforced = self.posture.posture is Posture.ENFORCED
+        self._enforced(self.posture.posture is Posture.ENFORCED)
         self._coordinator.async_set(POSTURE, self.posture.as_shown())
         self._coordinator.async_set(SCORE, self.posture.score)
 

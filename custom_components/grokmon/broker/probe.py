@@ -71,7 +71,7 @@ def probe_topics(prefix: str, device_id: str) -> tuple[str, ...]:
 
 
 def probe(target: Target, now: float) -> Report:
-    """Try everything and report it; whatever the broker does, nothing is raised."""
+    """Try everything and report it; whatever the broker does, nothing is raised. Two at a time disturb each other."""
     return _Probe(target, now).run()
 
 

@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .errors import Code, RegistryError
 from .models import PublicKey
 from .topics import DEVICE_ID_PATTERN
+from .weak_keys import anybody_can_sign
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 365
@@ -32,12 +33,6 @@ _DAY_S: Final = 86_400
 # The clock of who verifies may be a little behind.
 _BACKDATED_S: Final = 3600
 _SERIAL_BITS: Final = 128
-
-# The points of small order on edwards25519, by their y coordinate as it may be encoded. OpenSSL takes them for public
-# keys; under most of them anybody can sign any message.
-_FIELD: Final = 2**255 - 19
-_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
-_SMALL_ORDER: Final = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _ORDER_8, _FIELD - _ORDER_8})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +156,7 @@ def _requested_key(request_pem: str) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise RegistryError(Code.REQUEST_INVALID, "not a certificate request in PEM") from error
     if isinstance(key, Ed25519PublicKey):
-        if int.from_bytes(key.public_bytes_raw(), "little") % 2**255 in _SMALL_ORDER:
+        if anybody_can_sign(key):
             raise RegistryError(Code.REQUEST_INVALID, "a key that anybody can sign for")
     elif not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
         raise RegistryError(Code.REQUEST_INVALID, "a key that is neither P-256 nor Ed25519")

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .errors import Code, RegistryError
 from .models import Algorithm, Credential, Kind, PrivateKey, PublicKey, SigningKey, VerifyingKey
+from .weak_keys import anybody_can_sign
 
 ROOT_KEY_BYTES: Final = 32
 PASSWORD_BYTES: Final = 24
@@ -35,12 +36,6 @@ LIFETIMES: Final = {
 }
 _UP: Final = b"grokmon/v1/up"
 _DOWN: Final = b"grokmon/v1/down"
-
-# The points of small order on edwards25519, by their y coordinate as it may be encoded. OpenSSL takes them for public
-# keys; under most of them anybody can sign any message.
-_FIELD: Final = 2**255 - 19
-_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
-_SMALL_ORDER: Final = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _ORDER_8, _FIELD - _ORDER_8})
 
 
 def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
@@ -147,7 +142,7 @@ def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
     if algorithm is Algorithm.ES256 and isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key
     if algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey):
-        if int.from_bytes(key.public_bytes_raw(), "little") % 2**255 in _SMALL_ORDER:
+        if anybody_can_sign(key):
             raise RegistryError(Code.PUBLIC_KEY_INVALID, "a key that anybody can sign for")
         return key
     raise RegistryError(Code.PUBLIC_KEY_INVALID, f"not a key for {algorithm}")

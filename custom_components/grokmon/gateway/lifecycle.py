@@ -26,8 +26,8 @@ _UNSEEN: Final = frozenset({Kind.PASSWORD, Kind.CERTIFICATE})
 def rotate(credentials: Credentials, fresh: Credential, now: float, overlap: float = OVERLAP) -> Credentials:
     """Return the credentials with a fresh one; those of its kind in use end after the overlap, in seconds.
 
-    One that is still pending was never used, and is revoked, but where nobody tells of a first use. Raises RegistryError
-    for a public key that the device has or had: whoever has its private half would keep it.
+    One that is still pending was never used, and is revoked, but where nobody tells of a first use. Raises
+    RegistryError for a public key that the device has or had: whoever has its private half would keep it.
     """
     if fresh.public_key and any(each.public_key == fresh.public_key for each in credentials):
         raise RegistryError(Code.PUBLIC_KEY_INVALID, "the device had this key before")

@@ -14,10 +14,12 @@ from .choices import METHODS, Choices
 from .const import CONF_DEVICE_ID, CONF_FINGERPRINT, DOMAIN
 from .enrolment import Enrolment
 from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests
+from .gateway.credentials import fingerprint as fingerprint_of
 from .gateway.errors import Code, GatewayError, RegistryError, TransportError
 from .gateway.lifecycle import current
-from .gateway.models import Auth, CredentialState, Device, DeviceStatus
+from .gateway.models import Auth, CredentialState, Device, DeviceStatus, Kind
 from .gateway.registry import DeviceRegistry
+from .security import SecurityMonitor
 
 
 class Claiming:
@@ -30,11 +32,14 @@ class Claiming:
         enrolment: Enrolment,
         audit: AuditLog,
         settings_of: Callable[[Device], dict[str, Any]],
+        *,
+        monitor: SecurityMonitor,
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
         self._audit = audit
+        self._monitor = monitor
         self._settings_of = settings_of
         self._codes = ClaimCodes()
         self._requests = EnrolmentRequests()
@@ -48,50 +53,64 @@ class Claiming:
 
     async def async_claim(self, device_id: str, code: str, address: str, now: float) -> dict[str, Any]:
         """Return the settings of a device for its claim code, secrets included. Raises TransportError."""
+        waits = self._codes.waits(device_id, now)
         try:
             self._codes.redeem(device_id, code, now)
             device = self._registry.get(device_id)
-            # What was used already is not handed over a second time.
-            if device is None or device.status is not DeviceStatus.ACTIVE or not _is_unused(device):
+            if device is None or not _may_fetch(device):
                 raise TransportError(Code.CLAIM_INVALID)
         except GatewayError as error:
             known = device_id if device_id in self._registry else None
-            self._audit.record(
-                "claim_refused", outcome="refused", reason=error.code.value, device=known, address=address
-            )
+            # A code has its tries, and each of them is on record. Where there is nothing to guess there is no end to
+            # guessing: that is only counted.
+            if waits:
+                self._audit.record(
+                    "claim_refused", outcome="refused", reason=error.code.value, device=known, address=address
+                )
+            self._monitor.async_refused(known, TransportError(error.code, address), b"", now)
             raise
         self._audit.record("claimed", device=device_id, address=address)
         await self._audit.async_flush(mark=False)
         return self._settings_of(device)
 
     @callback
-    def async_ask(self, device_id: str, auth: str, public_key: str, now: float) -> dict[str, Any]:
+    def async_ask(self, device_id: str, auth: str, public_key: str, now: float, address: str) -> dict[str, Any]:
         """Return what a device that brings its own key has to know, or that it has to wait. Raises GatewayError."""
         approved = self._approved.get(device_id)
         device = self._registry.get(device_id)
-        if approved is not None and device is not None and now < approved.ends:
+        if approved is not None and device is not None and now < approved.ends and _is_under(device, approved):
             method = METHODS.get(auth)
             if method is None or method.algorithm is not approved.algorithm or public_key != approved.public_key:
                 raise RegistryError(Code.DEVICE_EXISTS)
+            self._audit.record("claimed", device=device_id, address=address)
             return self._settings_of(device)
         if device is not None:
             raise RegistryError(Code.DEVICE_EXISTS)
         method = METHODS.get(auth)
         if method is None or method.auth is not Auth.SIGNED:
             raise RegistryError(Code.PUBLIC_KEY_INVALID)
+        waits = self._requests.waits(device_id, now)
         request = self._requests.add(device_id, method.algorithm, public_key, now)
+        if not waits:
+            self._audit.record("enrolment_asked", device_id=device_id, fingerprint=request.fingerprint, address=address)
         self._discover(request)
         return {"status": "pending", "fingerprint": request.fingerprint}
 
     async def async_approve(self, choices: Choices, fingerprint: str, actor: str) -> Device:
         """Enrol a device that asked, whose fingerprint an administrator found to be right. Raises GatewayError."""
-        request = self._requests.take(choices.device_id, time())
-        if request.fingerprint != fingerprint:
-            raise TransportError(Code.CLAIM_INVALID)
+        request = self._requests.find(choices.device_id, fingerprint, time())
         method = METHODS[request.algorithm.name.lower()]
         device = await self._enrolment.async_enrol(choices, method, request.public_key, actor)
+        # Not before: where the disk fails, the administrator tries again.
+        self._requests.withdraw(choices.device_id)
         self._approved[choices.device_id] = request
         return device
+
+    @callback
+    def async_forget(self, device_id: str) -> None:
+        """Hand nothing over any more to a device that is revoked or gone: one of its name may be another."""
+        self._codes.withdraw(device_id)
+        self._approved.pop(device_id, None)
 
     @callback
     def _discover(self, request: EnrolmentRequest) -> None:
@@ -103,8 +122,17 @@ class Claiming:
         )
 
 
-def _is_unused(device: Device) -> bool:
-    return all(each.state is CredentialState.PENDING for each in current(device.credentials))
+def _may_fetch(device: Device) -> bool:
+    # What was used already is not handed over a second time.
+    unused = all(each.state is CredentialState.PENDING for each in current(device.credentials))
+    return unused and device.status is DeviceStatus.ACTIVE
+
+
+def _is_under(device: Device, request: EnrolmentRequest) -> bool:
+    """Tell whether a device still has the key that it asked with, and may fetch its settings."""
+    key = next((each for each in current(device.credentials) if each.kind is Kind.KEY), None)
+    asked_with = key is not None and fingerprint_of(key.algorithm, key.public_key) == request.fingerprint
+    return asked_with and _may_fetch(device)
 
 
 def request_id(device_id: str, fingerprint: str) -> str:

@@ -41,7 +41,7 @@ from .zone_flow import ZoneFlow
 _APPROVE: Final = probatio.Schema(
     {
         probatio.Required(CONF_NAME): TextSelector(),
-        probatio.Required(CONF_METRICS): metric_selector(list(CATALOG), multiple=True),
+        probatio.Required(CONF_METRICS, default=[]): metric_selector(list(CATALOG), multiple=True),
     }
 )
 _HUB: Final = probatio.Schema({probatio.Required(CONF_TOPIC_PREFIX, default=DEFAULT_TOPIC_PREFIX): TextSelector()})
@@ -91,6 +91,8 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
         self._device_id = discovery_info[CONF_DEVICE_ID]
         self._fingerprint = discovery_info[CONF_FINGERPRINT]
         await self.async_set_unique_id(request_id(self._device_id, self._fingerprint))
+        # Somebody chose to ignore it.
+        self._abort_if_unique_id_configured()
         self.context["title_placeholders"] = {"name": self._device_id}
         return await self.async_step_approve()
 

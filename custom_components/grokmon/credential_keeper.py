@@ -1,23 +1,29 @@
 """The credential keeper: rotate, restore, and tell in time what expires."""
 
 from collections.abc import Iterable
+import logging
 from time import time
 from typing import Final
 
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.util import dt as dt_util
 
 from .const import DOMAIN
 from .enrolment import Enrolment
 from .gateway import credentials, lifecycle
-from .gateway.errors import Code, RegistryError
-from .gateway.models import Algorithm, Credential, Device, DeviceStatus, Kind
+from .gateway.errors import Code, GatewayError, RegistryError
+from .gateway.models import Algorithm, Credential, CredentialState, Device, DeviceStatus, Kind
 from .gateway.registry import DeviceRegistry
+
+_LOGGER = logging.getLogger(__name__)
 
 ISSUE_EXPIRES: Final = "credential_expires"
 ISSUE_SILENT: Final = "silent_after_rotation"
 _EVERY_S: Final = 3600.0
+# Of the others nobody tells when they are first used.
+_TELLING: Final = frozenset({Kind.KEY, Kind.TOKEN})
 
 
 class CredentialKeeper:
@@ -53,19 +59,23 @@ class CredentialKeeper:
                 changed = lifecycle.rotate(changed, self._fresh(device, kind, public_key), time(), overlap)
             return changed
 
-        return await self._enrolment.async_change_credentials(
+        device = await self._enrolment.async_change_credentials(
             device_id, rotated, "rotated", actor, overlap_s=round(overlap)
         )
+        self._tell(device, time())
+        return device
 
     async def async_add(self, device_id: str, credential: Credential, actor: str) -> Device:
         """Give a device a credential of a kind; one of the same kind ends after the overlap. Raises RegistryError."""
-        return await self._enrolment.async_change_credentials(
+        device = await self._enrolment.async_change_credentials(
             device_id,
             lambda device: lifecycle.rotate(device.credentials, credential, time()),
             "issued",
             actor,
             kind=credential.kind.value,
         )
+        self._tell(device, time())
+        return device
 
     async def async_restore(self, device_id: str, actor: str) -> Device:
         """Put in use again what was replaced last. Raises RegistryError when there is nothing of that kind left."""
@@ -80,6 +90,7 @@ class CredentialKeeper:
 
         device = await self._enrolment.async_change_credentials(device_id, restored, "credential_restored", actor)
         ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
+        self._tell(device, time())
         return device
 
     def can_restore(self, device: Device) -> bool:
@@ -101,7 +112,7 @@ class CredentialKeeper:
     def async_silent(self, device_id: str) -> None:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
-        if not self.can_restore(device):
+        if not _may_miss_new_credentials(device, time()):
             return
         ir.async_create_issue(
             self._hass,
@@ -124,40 +135,52 @@ class CredentialKeeper:
         for device in list(self._registry):
             if device.status is DeviceStatus.REVOKED:
                 continue
-            if lifecycle.settle(device.credentials, now) != device.credentials:
+            if lifecycle.settle(device.credentials, now) == device.credentials:
+                continue
+            try:
                 await self._enrolment.async_change_credentials(
                     device.device_id, lambda known: lifecycle.settle(known.credentials, now), "settled", "system"
                 )
+            except GatewayError:
+                # It was revoked or removed while the disk was waited for.
+                continue
+            except HomeAssistantError:
+                _LOGGER.exception("What time did to the credentials of %s was not kept", device.name)
+                break
         self.async_tell(now)
 
     @callback
     def async_tell(self, now: float) -> None:
         """Raise an issue for every device whose credentials expire soon, and none for the others."""
         for device in self._registry:
-            issue_id = f"{ISSUE_EXPIRES}_{device.device_id}"
-            due = lifecycle.due(device.credentials, now)
-            if not due or device.status is DeviceStatus.REVOKED:
-                ir.async_delete_issue(self._hass, DOMAIN, issue_id)
-                continue
-            first = min(due, key=lambda each: each.not_after)
-            ir.async_create_issue(
-                self._hass,
-                DOMAIN,
-                issue_id,
-                is_fixable=False,
-                severity=ir.IssueSeverity.WARNING,
-                translation_key=f"{ISSUE_EXPIRES}_{first.kind.value}",
-                translation_placeholders={
-                    "name": device.name,
-                    "date": dt_util.as_local(dt_util.utc_from_timestamp(first.not_after)).date().isoformat(),
-                },
-            )
+            self._tell(device, now)
 
     @callback
     def async_forget(self, device_id: str) -> None:
         """Drop the issues of a device that is no more."""
         for issue in (ISSUE_EXPIRES, ISSUE_SILENT):
             ir.async_delete_issue(self._hass, DOMAIN, f"{issue}_{device_id}")
+
+    @callback
+    def _tell(self, device: Device, now: float) -> None:
+        issue_id = f"{ISSUE_EXPIRES}_{device.device_id}"
+        due = lifecycle.due(device.credentials, now)
+        if not due or device.status is DeviceStatus.REVOKED:
+            ir.async_delete_issue(self._hass, DOMAIN, issue_id)
+            return
+        first = min(due, key=lambda each: each.not_after)
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            issue_id,
+            is_fixable=False,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=f"{ISSUE_EXPIRES}_{first.kind.value}",
+            translation_placeholders={
+                "name": device.name,
+                "date": dt_util.as_local(dt_util.utc_from_timestamp(first.not_after)).date().isoformat(),
+            },
+        )
 
     def _fresh(self, device: Device, kind: Kind, public_key: str) -> Credential:
         match kind:
@@ -168,3 +191,11 @@ class CredentialKeeper:
             case _:
                 key = device.key
                 return self._enrolment.async_issue_key(Algorithm.HS256 if key is None else key.algorithm, public_key)
+
+
+def _may_miss_new_credentials(device: Device, now: float) -> bool:
+    """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again."""
+    newest = {each.kind: each for each in lifecycle.current(device.credentials)}
+    replaced = [kind for kind in Kind if lifecycle.restorable(device.credentials, kind, now) is not None]
+    telling = [newest[kind] for kind in replaced if kind in _TELLING]
+    return bool(replaced) and (not telling or any(each.state is CredentialState.PENDING for each in telling))

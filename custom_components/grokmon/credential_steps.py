@@ -127,10 +127,10 @@ class CredentialSteps(OutputSteps):
         """Enrol a device that fetches its credentials itself, and show its claim code. Raises RegistryError."""
         await self._hub.enrolment.async_enrol(choices, method, public_key, ACTOR)
         code = self._hub.trust.claiming.async_issue(choices.device_id, ACTOR)
-        claim = json.dumps({"device_id": choices.device_id, "code": code, "path": CLAIM_PATH})
-        config = QrCodeSelectorConfig(data=claim, scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM)
+        claim = {"device_id": choices.device_id, "code": code, "path": CLAIM_PATH}
+        config = QrCodeSelectorConfig(data=json.dumps(claim), scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM)
         schema = probatio.Schema({probatio.Optional("qr"): QrCodeSelector(config)})
-        return self._form("claim", schema, None, {}, {"name": choices.name, "claim": claim})
+        return self._form("claim", schema, None, {}, {"name": choices.name, "claim": json.dumps(claim, indent=2)})
 
     async def _taken(self, step_id: str) -> SubentryFlowResult:
         if self._record is None:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+import logging
 from time import time
 from types import MappingProxyType
 from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 
 from .audit_log import AuditLog
@@ -25,10 +27,13 @@ from .const import (
 from .coordinator import ENTITY_SUFFIXES, DeviceCoordinator
 from .gateway import credentials, lifecycle
 from .gateway.errors import Code, RegistryError
-from .gateway.models import Algorithm, Auth, Credential, Device, DeviceStatus
+from .gateway.models import Algorithm, Auth, Credential, CredentialState, Device, DeviceStatus
 from .gateway.pipeline import Gateway
 from .gateway.registry import check
+from .gateway.topics import RESERVED_IDS
 from .store import SecurityRecord, SecurityStore
+
+_LOGGER = logging.getLogger(__name__)
 
 _STATUS_EVENTS: Final = {
     DeviceStatus.ACTIVE: "enabled",
@@ -101,6 +106,8 @@ class Enrolment:
     def prepare(self, choices: Choices, method: Method, public_key: str = "") -> SecurityRecord:
         """Return the security record for a new device, not yet kept. Raises RegistryError."""
         self._refuse_known(choices.device_id)
+        if choices.device_id in RESERVED_IDS:
+            raise RegistryError(Code.DEVICE_ID_INVALID, f"{choices.device_id} is kept for the probe of the broker")
         fresh: list[Credential] = []
         if method.auth is Auth.SIGNED:
             fresh.append(self.async_issue_key(method.algorithm, public_key))
@@ -160,16 +167,15 @@ class Enrolment:
             key_ids = [each.key_id for each in changed if each not in before.credentials]
             self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
             await self._audit.async_flush(mark=False)
-            return self._take(before, changed)
+            return self._take(before, self._used_since(before.device_id, changed))
 
     @callback
     def async_take_credentials(self, device_id: str, changed: tuple[Credential, ...], action: str, key_id: str) -> None:
         """Go by other credentials of a device at once, and keep them as soon as can be."""
         self._take(self._gateway.registry[device_id], changed)
         self._audit.record(action, device=device_id, key_id=key_id)
-        self._entry.async_create_background_task(
-            self._hass, self._async_keep_changed(device_id), "grokmon keep credentials"
-        )
+        # A task that a reload waits for: what was forgotten would be accepted again.
+        self._entry.async_create_task(self._hass, self._async_keep_changed(device_id), "grokmon keep credentials")
 
     @callback
     def async_issue_key(self, algorithm: Algorithm, public_key: str) -> Credential:
@@ -252,10 +258,12 @@ class Enrolment:
         try:
             await self._store.async_save()
         except BaseException:
-            if before is None:
-                del self._store.state.devices[device_id]
-            else:
-                self._store.state.devices[device_id] = before
+            # Unless the device was removed meanwhile.
+            if self._store.state.devices.get(device_id) is record:
+                if before is None:
+                    del self._store.state.devices[device_id]
+                else:
+                    self._store.state.devices[device_id] = before
             raise
 
     def _sync_device(self, subentry: ConfigSubentry) -> None:
@@ -342,10 +350,23 @@ class Enrolment:
         self._changed(before, after)
         return after
 
+    def _used_since(self, device_id: str, changed: tuple[Credential, ...]) -> tuple[Credential, ...]:
+        """Return changed credentials with the first uses that came while the disk was waited for."""
+        for each in self._gateway.registry[device_id].credentials:
+            if each.state is CredentialState.ACTIVE:
+                changed = lifecycle.first_used(changed, each.key_id, time())
+        return changed
+
     async def _async_keep_changed(self, device_id: str) -> None:
         async with self._changing:
-            if (device := self._gateway.registry.get(device_id)) is not None:
-                await self._async_keep(device_id, _record_of(device))
+            if (device := self._gateway.registry.get(device_id)) is None:
+                return
+            # Not taken back when the disk fails: it is so all the same, and a later write keeps it.
+            self._store.state.devices[device_id] = _record_of(device)
+            try:
+                await self._store.async_save()
+            except HomeAssistantError:
+                _LOGGER.exception("The first use of new credentials of %s was not kept", device.name)
 
 
 def _record_of(device: Device) -> SecurityRecord:

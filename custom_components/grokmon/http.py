@@ -1,19 +1,19 @@
 """What devices reach over HTTP: telemetry with an access token, and how a new device comes by its credentials.
 
-Everything is off until it is switched on. A refusal is returned and never raised: Home Assistant would count a raised
-one towards a ban of the address, and behind one address may be a whole room.
+What is off is as if it were not there. A refusal is returned and never raised: Home Assistant would count a raised one
+towards a ban of the address, and behind one address may be a whole room.
 """
 
 import asyncio
 from collections import OrderedDict
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from time import time
 from typing import Any, Final, override
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from homeassistant.core import HomeAssistant, callback
-from homeassistant.helpers.http import KEY_HASS, HomeAssistantView
+from homeassistant.helpers.http import KEY_HASS, HomeAssistantView, request_handler_factory
 import orjson
 
 from .access import running_hub
@@ -30,6 +30,7 @@ REQUEST_PATH: Final = "/api/grokmon/v1/enrolment_request"
 BODY_SECONDS: Final = 10.0
 _JSON: Final = "application/json"
 _CHUNK: Final = 4096
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What an address may have refused in a minute; afterwards it is told to wait, and nothing more is written down.
 _REFUSALS: Final = 30.0
 _PERIOD: Final = 60.0
@@ -70,8 +71,9 @@ class AddressLimit:
 
     def take(self, address: str, now: float) -> bool:
         """Spend one refusal of an address; False when there is none left."""
-        bucket = self._buckets.setdefault(address, TokenBucket(_REFUSALS, _PERIOD))
-        self._buckets.move_to_end(address)
+        host = _host(address)
+        bucket = self._buckets.setdefault(host, TokenBucket(_REFUSALS, _PERIOD))
+        self._buckets.move_to_end(host)
         if len(self._buckets) > _ADDRESSES:
             self._buckets.popitem(last=False)
         return bucket.take(now)
@@ -80,6 +82,7 @@ class AddressLimit:
 class _DeviceView(HomeAssistantView):
     """A view for devices: what all of them refuse before they look at anything else."""
 
+    url: str
     requires_auth = False
     option: str
     content_types: tuple[str, ...] = (_JSON,)
@@ -87,20 +90,37 @@ class _DeviceView(HomeAssistantView):
     def __init__(self, refusals: AddressLimit) -> None:
         self._refusals = refusals
 
-    async def post(self, request: web.Request) -> web.Response:
-        """Answer a device."""
-        hub = running_hub(request.app[KEY_HASS])
-        if hub is None or not hub.trust.offers(self.option):
-            return web.Response(status=HTTPStatus.NOT_FOUND, headers=_HEADERS)
-        now = time()
+    @override
+    def register(self, hass: HomeAssistant, app: web.Application, router: web.UrlDispatcher) -> None:
+        """Register one route for every method: Home Assistant would let the origins of its settings for CORS in."""
+        handler = request_handler_factory(hass, self, self.handle)
+        router.add_route(hdrs.METH_ANY, self.url, handler, expect_handler=_promise_nothing)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer a device, or whoever it is."""
+        hub = self._hub(request)
+        if request.method != hdrs.METH_POST:
+            headers = {**_HEADERS, hdrs.ALLOW: hdrs.METH_POST}
+            return web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers)
         try:
             self._check(request)
-            answer, status = await self._async_answer(hub, request, now)
+        except TransportError as error:
+            # Who it is is not known yet; what came in the clear may have been read along, and has to be told.
+            hub.gateway.count_refusal("", error)
+            hub.monitor.async_refused(None, error, b"", time())
+            return self._refuse(request, error)
+        try:
+            answer, status = await self._async_answer(request)
         except GatewayError as error:
-            response = self._refuse(request, error, now)
-        else:
-            response = web.json_response(answer, status=status, headers=_HEADERS, dumps=_dumps)
-        return response
+            return self._refuse(request, error)
+        return web.json_response(answer, status=status, headers=_HEADERS, dumps=_dumps)
+
+    def _hub(self, request: web.Request) -> GrokmonHub:
+        """Return the hub as it is now: while a body is on its way, it may go, or be set up anew."""
+        hub = running_hub(request.app[KEY_HASS])
+        if hub is None or not hub.trust.offers(self.option):
+            raise web.HTTPNotFound
+        return hub
 
     def _check(self, request: web.Request) -> None:
         if not is_private(request):
@@ -113,13 +133,13 @@ class _DeviceView(HomeAssistantView):
         if (request.content_length or 0) > envelope.MAX_MESSAGE_BYTES:
             raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
 
-    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+    async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
         raise NotImplementedError
 
-    def _refuse(self, request: web.Request, error: GatewayError, now: float) -> web.Response:
+    def _refuse(self, request: web.Request, error: GatewayError) -> web.Response:
         status = _STATUS.get(error.code, HTTPStatus.BAD_REQUEST)
         headers = dict(_HEADERS)
-        if status is HTTPStatus.UNAUTHORIZED and not self._refusals.take(request.remote or "", now):
+        if status is HTTPStatus.UNAUTHORIZED and not self._refusals.take(request.remote or "", time()):
             status, error = HTTPStatus.TOO_MANY_REQUESTS, TransportError(Code.RATE_LIMITED)
         if status is HTTPStatus.UNAUTHORIZED:
             headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
@@ -127,7 +147,7 @@ class _DeviceView(HomeAssistantView):
             headers[hdrs.RETRY_AFTER] = str(int(_PERIOD))
         body = {"error": error.code.value, "detail": error.detail}
         response = web.json_response(body, status=status, headers=headers, dumps=_dumps)
-        # What was not read is not waited for.
+        # What may be left of the body must not be taken for the next request.
         response.force_close()
         return response
 
@@ -141,12 +161,11 @@ class TelemetryView(_DeviceView):
     content_types = (_JSON, JWT_CONTENT)
 
     @override
-    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise TransportError(Code.TOKEN_INVALID)
-        peer = hub.async_authenticate(token.encode(errors="surrogateescape"), now)
-        accepted = hub.async_receive_http(peer, request.content_type, await _async_body(request), now)
+    async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
+        peer = self._hub(request).async_authenticate(_bearer(request), time())
+        payload = await _async_body(request)
+        # The time from now: with the time from before, a slow body would set the device's budget back.
+        accepted = self._hub(request).async_receive_http(peer, request.content_type, payload, time())
         return {"accepted": accepted}, HTTPStatus.ACCEPTED
 
 
@@ -158,9 +177,10 @@ class ClaimView(_DeviceView):
     option = CONF_HTTP_ENROLMENT
 
     @override
-    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
+    async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
         body = _texts(await _async_body(request), "device_id", "code")
-        settings = await hub.trust.claiming.async_claim(body["device_id"], body["code"], request.remote or "", now)
+        claiming = self._hub(request).trust.claiming
+        settings = await claiming.async_claim(body["device_id"], body["code"], request.remote or "", time())
         return settings, HTTPStatus.OK
 
 
@@ -172,11 +192,13 @@ class RequestView(_DeviceView):
     option = CONF_HTTP_ENROLMENT
 
     @override
-    async def _async_answer(self, hub: GrokmonHub, request: web.Request, now: float) -> tuple[Any, HTTPStatus]:
-        if not self._refusals.take(request.remote or "", now):
+    async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
+        address = request.remote or ""
+        if not self._refusals.take(address, time()):
             raise TransportError(Code.RATE_LIMITED)
         body = _texts(await _async_body(request), "device_id", "auth", "public_key")
-        settings = hub.trust.claiming.async_ask(body["device_id"], body["auth"], body["public_key"], now)
+        claiming = self._hub(request).trust.claiming
+        settings = claiming.async_ask(body["device_id"], body["auth"], body["public_key"], time(), address)
         return settings, HTTPStatus.OK if "prefix" in settings else HTTPStatus.ACCEPTED
 
 
@@ -185,9 +207,28 @@ def is_private(request: web.Request) -> bool:
     return request.secure or ip_address(request.remote or "::").is_loopback
 
 
+def _host(address: str) -> str:
+    """Return what stands for a host: with IPv6, everybody has a whole network of addresses."""
+    known = ip_address(address or "::")
+    return str(int(known) >> 64) if isinstance(known, IPv6Address) else address
+
+
+def _bearer(request: web.Request) -> bytes:
+    """Return the access token that a request shows, or nothing; of two, neither counts."""
+    shown = request.headers.getall(hdrs.AUTHORIZATION, [])
+    scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+    return token.encode(errors="surrogateescape") if scheme.lower() == "bearer" else b""
+
+
+async def _promise_nothing(_request: web.Request) -> None:
+    """Let a client wait that asks first (`Expect: 100-continue`), until its body is wanted."""
+
+
 async def _async_body(request: web.Request) -> bytes:
     """Return the body, as long as it is neither too large nor too slow."""
     body = bytearray()
+    if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(_CONTINUE)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while chunk := await request.content.read(_CHUNK):

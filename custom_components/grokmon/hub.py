@@ -157,6 +157,7 @@ class GrokmonHub:
                 cleanup()
             self._cleanups = []
             await self.dispatcher.async_stop()
+            await self.trust.async_stop()
             now = time()
             await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
             self.monitor.async_tick(now, self.gateway.accepted, closing=True)

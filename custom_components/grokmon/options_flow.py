@@ -167,7 +167,8 @@ class GrokmonOptionsFlow(OptionsFlow):
                 errors["base"] = "store_not_written"
             else:
                 return self.async_create_entry(data={**self.config_entry.options, CONF_BROKER: chosen})
-        current = user_input or self.config_entry.options.get(CONF_BROKER, {})
+        # A password does not come back in a form.
+        current = split_secrets(user_input)[0] if user_input else self.config_entry.options.get(CONF_BROKER, {})
         schema = self.add_suggested_values_to_schema(BROKER_OPTIONS, current)
         return self.async_show_form(step_id="broker", data_schema=schema, errors=errors)
 

@@ -1,6 +1,5 @@
 """The posture keeper: probe the broker, measure the checklist, and tell about whatever is not in order."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from time import time
@@ -24,6 +23,7 @@ from .gateway.posture import Check, Finding, Posture, Report
 from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
 from .store import SecurityStore
+from .turns import Turns
 
 CONF_PLAINTEXT_PORT: Final = "plaintext_port"
 DEFAULT_PLAINTEXT_PORT: Final = 1883
@@ -60,7 +60,7 @@ class PostureKeeper:
         self._accounts = accounts
         self._checklist = checklist
         self._changed = changed
-        self._lock = asyncio.Lock()
+        self._turns = Turns(self._async_measure)
         self._items: Mapping[Item, Finding] = {}
         self.report: Report | None = None
 
@@ -120,22 +120,35 @@ class PostureKeeper:
         self._entry.async_create_background_task(self._hass, self.async_measure(), "grokmon posture")
 
     async def async_measure(self) -> None:
-        """Measure everything, and tell about it."""
-        async with self._lock:
-            before = self.posture
-            report = await self._async_probe()
-            self._items = await self._checklist.async_measure()
-            self.report = report
-            self._tell(before)
-            self._changed()
+        """Measure everything, and tell about it; whoever asks meanwhile shares one more measurement."""
+        await self._turns.async_run()
+
+    async def async_stop(self) -> None:
+        """Measure no more, and wait for what is being measured."""
+        await self._turns.async_end()
 
     async def async_acknowledge(self, item: str, reason: str, actor: str) -> None:
         """Take note that an administrator knows of something, and why it stays. Raises HomeAssistantError."""
+        before = dict(self._store.state.acknowledged)
         self._store.state.acknowledged[item] = reason
-        await self._store.async_save()
+        try:
+            await self._store.async_save()
+        except BaseException:
+            self._store.state.acknowledged = before
+            raise
         self._audit.record("posture_acknowledged", actor=actor, item=item, why=reason)
         self._raise_issues()
         self._changed()
+
+    async def _async_measure(self) -> None:
+        before = self.posture
+        self.report = await self._async_probe()
+        try:
+            self._items = await self._checklist.async_measure()
+        finally:
+            # What was found out about the broker counts, whatever becomes of the rest.
+            self._tell(before)
+            self._changed()
 
     async def _async_probe(self) -> Report:
         now = time()

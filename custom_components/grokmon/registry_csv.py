@@ -14,6 +14,7 @@ from .onboarding import settings_of
 COLUMNS: Final = ("device_id", "name", "zone", "auth", "metrics", "actuators", "rate_limit", "public_key", "status")
 MAX_ROWS: Final = 1000
 _LIST: Final = " "
+_DIGITS: Final = 9
 # What a spreadsheet would take for a formula.
 _FORMULA: Final = frozenset("=+-@\t\r")
 
@@ -67,9 +68,13 @@ def _row(hub: GrokmonHub, device: Device) -> list[str]:
 
 
 def _rows(text: str) -> list[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
+    # Spreadsheets write a byte order mark, and semicolons where the comma is for decimals.
+    text = text.removeprefix("\ufeff")
+    delimiter = ";" if ";" in text.partition("\n")[0] else ","
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
     try:
-        if reader.fieldnames is None or not {"device_id", "name", "auth"} <= set(reader.fieldnames) <= set(COLUMNS):
+        named = reader.fieldnames or ()
+        if not {"device_id", "name", "auth"} <= set(named) <= set(COLUMNS) or len(set(named)) != len(named):
             raise RegistryError(Code.FIELD_INVALID, f"columns: {', '.join(COLUMNS)}")
         rows = [(number, row) for number, row in enumerate(reader, start=2)]
     except csv.Error as error:
@@ -79,7 +84,7 @@ def _rows(text: str) -> list[tuple[int, dict[str, str]]]:
     for number, row in rows:
         if None in row or None in row.values():
             raise RegistryError(Code.FIELD_INVALID, f"row {number}: as many cells as columns")
-    return rows
+    return [(number, {name: _unsafe(cell) for name, cell in row.items()}) for number, row in rows]
 
 
 def _choices(hub: GrokmonHub, row: dict[str, str]) -> tuple[Choices, str, str]:
@@ -90,13 +95,13 @@ def _choices(hub: GrokmonHub, row: dict[str, str]) -> tuple[Choices, str, str]:
     if method not in METHODS:
         raise RegistryError(Code.FIELD_INVALID, "auth")
     limit = row.get("rate_limit") or "100"
-    if not (limit.isascii() and limit.isdecimal()):
+    if not (limit.isascii() and limit.isdecimal() and len(limit) <= _DIGITS):
         raise RegistryError(Code.RATE_LIMIT_INVALID)
     if not row["name"].strip():
         raise RegistryError(Code.FIELD_MISSING, "name")
     choices = Choices(
         device_id=row["device_id"],
-        name=_unsafe(row["name"]).strip(),
+        name=row["name"].strip(),
         zone=zone,
         metrics=frozenset(row.get("metrics", "").split()),
         ranges={},
@@ -115,8 +120,13 @@ def _actuator(text: str) -> Actuator:
 
 
 def _safe(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in _FORMULA else cell
+    return f"'{cell}" if _is_formula(cell) else cell
 
 
 def _unsafe(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA else cell
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    # With the apostrophes before it: one more is put there, and exactly one is taken away.
+    return cell.lstrip("'")[:1] in _FORMULA

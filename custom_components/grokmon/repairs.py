@@ -161,6 +161,8 @@ class SilentFlow(_ConfirmFlow):
             await hub.trust.credentials.async_restore(self._fact("device_id"), ACTOR)
         except GatewayError as error:
             return error.code.value
+        except HomeAssistantError:
+            return "store_not_written"
         return None
 
 

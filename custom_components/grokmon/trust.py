@@ -15,7 +15,7 @@ from .claiming import Claiming
 from .coordinator import POSTURE, SCORE, HubCoordinator
 from .credential_keeper import CredentialKeeper
 from .enrolment import Enrolment
-from .gateway.models import Device
+from .gateway.models import Device, DeviceStatus
 from .gateway.posture import Posture
 from .gateway.registry import DeviceRegistry
 from .onboarding import Site, settings_of
@@ -56,7 +56,9 @@ class Trust:
             hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled
         )
         self.certificates = Certificates(hass, store, audit, self.credentials, self._run)
-        self.claiming = Claiming(hass, registry, enrolment, audit, lambda device: settings_of(device, self.site))
+        self.claiming = Claiming(
+            hass, registry, enrolment, audit, lambda device: settings_of(device, self.site), monitor=monitor
+        )
         checklist = Checklist(hass, registry, store, self.credentials, keeper)
         self.posture = PostureKeeper(
             hass,
@@ -87,20 +89,31 @@ class Trust:
     async def async_keep_passwords(self, passwords: Mapping[str, str]) -> None:
         """Keep passwords of the broker that a person typed in; what is left out stays. Raises HomeAssistantError."""
         broker = self._store.state.broker
-        before = (broker.admin_password, broker.probe_password)
+        before = (broker.admin_password, broker.probe_password, dict(broker.revoking))
         broker.admin_password = passwords.get("admin_password", before[0])
         broker.probe_password = passwords.get("probe_password", before[1])
+        if broker.probe_password != before[1]:
+            self.accounts.async_renew_probe()
         try:
             await self._store.async_save()
         except BaseException:
-            broker.admin_password, broker.probe_password = before
+            broker.admin_password, broker.probe_password, broker.revoking = before
             raise
+        self.accounts.async_request()
+
+    async def async_stop(self) -> None:
+        """Begin nothing more at the broker, and wait for what is under way."""
+        await self.accounts.async_stop()
+        await self.certificates.async_stop()
+        await self.posture.async_stop()
 
     @callback
     def async_device_changed(self, before: Device | None, after: Device | None) -> None:
         """Follow a change of a device: to the broker first, then to the list of revoked certificates."""
         self.accounts.async_device_changed(before, after)
         self.certificates.async_device_changed(before, after)
+        if before is not None and (after is None or after.status is DeviceStatus.REVOKED):
+            self.claiming.async_forget(before.device_id)
 
     @callback
     def async_tick(self, now: float) -> None:

@@ -8,6 +8,7 @@ from homeassistant.helpers import config_validation as cv
 import probatio
 
 from .access import async_administrator, hub_of
+from .broker.certificates import MAX_DAYS
 from .const import CONF_DEVICE_ID, DOMAIN
 from .errors import translate_errors
 from .gateway import credentials
@@ -23,7 +24,9 @@ _SIGN: Final = probatio.Schema(
     {
         **_DEVICE,
         probatio.Optional(CONF_REQUEST): cv.string,
-        probatio.Optional(CONF_DAYS, default=365): probatio.All(probatio.Coerce(int), probatio.Range(min=1, max=730)),
+        probatio.Optional(CONF_DAYS, default=365): probatio.All(
+            probatio.Coerce(int), probatio.Range(min=1, max=MAX_DAYS)
+        ),
     }
 )
 

@@ -4,7 +4,6 @@ What is wanted follows from the registry; what differs is looked up and repaired
 all do the same, so that a lost answer or a restart at any moment leaves nothing that the next look would not mend.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,11 +17,13 @@ from homeassistant.helpers.event import async_track_time_interval
 
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
-from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, Role, role_of
+from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, DriftKind, Role, role_of
 from custom_components.grokmon.gateway.credentials import account_name
 from custom_components.grokmon.gateway.models import Channel, CredentialState, Device, DeviceStatus, Downlink, Kind
 from custom_components.grokmon.gateway.registry import DeviceRegistry
+from custom_components.grokmon.gateway.topics import RESERVED_IDS
 from custom_components.grokmon.store import SecurityStore
+from custom_components.grokmon.turns import Turns
 
 from .address import Address, async_address
 from .connection import BrokerError, Login
@@ -32,12 +33,22 @@ from .work import Work, bring_in_step, confirm_revoked
 
 CONF_MODE: Final = "mode"
 CONF_ADMIN: Final = "admin_username"
-PROBE_IDS: Final = ("grokmon-probe-1", "grokmon-probe-2")
+PROBE_IDS: Final = RESERVED_IDS
 ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
 ISSUE_REVOKING: Final = "revocation_pending"
 ISSUE_FILES: Final = "broker_files_changed"
 _RETRY: Final = timedelta(seconds=30)
 _DAY_S: Final = 86_400.0
+# What no change of ours brings about.
+_FOREIGN: Final = frozenset(
+    {
+        DriftKind.FOREIGN_GROUP,
+        DriftKind.FOREIGN_ROLE,
+        DriftKind.NAME_TAKEN,
+        DriftKind.OTHER_CLIENT_ID,
+        DriftKind.ROLE_IN_GROUP,
+    }
+)
 
 
 class AccountMode(StrEnum):
@@ -73,9 +84,11 @@ class BrokerAccounts:
         self._store = store
         self._audit = audit
         self._settled = settled
-        self._lock = asyncio.Lock()
+        self._turns = Turns(self._async_bring_in_step)
         self._old_logins: dict[str, tuple[Login, ...]] = {}
         self._expected: set[str] = set()
+        self._told: set[tuple[str, ...]] = set()
+        self._made: frozenset[tuple[str, str]] = frozenset()
         self._started = False
         self._looked_at = 0.0
         self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
@@ -87,7 +100,7 @@ class BrokerAccounts:
         self._started = True
         if self.mode is AccountMode.NONE:
             return []
-        self._request()
+        self.async_request()
         return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
 
     @property
@@ -99,7 +112,7 @@ class BrokerAccounts:
     @property
     def revoking(self) -> list[str]:
         """Return the devices that are revoked here, and perhaps not yet at the broker."""
-        return sorted(self._store.state.broker.revoking)
+        return sorted(self._store.state.broker.revoking.keys() - set(PROBE_IDS))
 
     async def async_address(self) -> Address:
         """Return where the broker is. Raises UnreachableError."""
@@ -119,25 +132,44 @@ class BrokerAccounts:
         if was == now and before is not None and after is not None and before.actuators == after.actuators:
             return
         self._expected.add(device.device_id)
-        self._request()
+        self.async_request()
 
     async def async_bring_in_step(self) -> None:
         """Make the broker have what the registry wants; what cannot be done now is retried."""
-        async with self._lock:
-            if self.mode is AccountMode.FILES:
-                await self._async_write_files()
-            elif self.mode is AccountMode.DYNAMIC_SECURITY:
-                await self._async_drive()
+        await self._turns.async_run()
+
+    async def async_stop(self) -> None:
+        """Change nothing more, and wait for what is under way: it would undo what the next start does."""
+        await self._turns.async_end()
 
     @callback
-    def _request(self) -> None:
+    def async_renew_probe(self) -> None:
+        """Have the accounts of the probe made anew: a password that differs cannot be seen."""
+        if self.mode is AccountMode.DYNAMIC_SECURITY:
+            self._store.state.broker.revoking |= {name: [name] for name in PROBE_IDS}
+
+    @callback
+    def async_request(self) -> None:
+        """Look soon."""
         self._entry.async_create_background_task(self._hass, self.async_bring_in_step(), "grokmon broker accounts")
 
     @callback
     def _again(self, moment: datetime) -> None:
         due = moment.timestamp() - self._looked_at >= _DAY_S
-        if self.problem is not None or self.revoking or due:
-            self._request()
+        # What time has ended since then has to go, and is no drift.
+        ended = {device_id for device_id, _ in self._made - self._names()}
+        self._expected |= ended
+        if self.problem is not None or self._store.state.broker.revoking or ended or due:
+            self.async_request()
+
+    def _names(self) -> frozenset[tuple[str, str]]:
+        return frozenset((each.device_id, each.username) for device in self._registry for each in _accounts(device))
+
+    async def _async_bring_in_step(self) -> None:
+        if self.mode is AccountMode.FILES:
+            await self._async_write_files()
+        elif self.mode is AccountMode.DYNAMIC_SECURITY:
+            await self._async_drive()
 
     async def _async_drive(self) -> None:
         expected, self._expected = self._expected, set()
@@ -149,17 +181,26 @@ class BrokerAccounts:
             work = await self._hass.async_add_executor_job(
                 bring_in_step, address.endpoint, admin, accounts, roles, revoking
             )
-            done = [device_id for device_id in work.revoked if await self._async_confirm(address, device_id)]
         except BrokerError as error:
             self._expected |= expected
             self._tell_problem(str(error))
             return
-        self._looked_at = time()
         self._record(work, expected)
+        problem, done = work.problem, []
+        try:
+            for device_id in work.revoked:
+                if await self._async_confirm(address, device_id):
+                    done.append(device_id)  # noqa: PERF401 - what was confirmed before an error counts
+        except BrokerError as error:
+            problem = problem or str(error)
         await self._async_revoked(done)
-        self._tell_problem(work.problem)
-        if work.problem is None:
-            self._settled(frozenset(done))
+        self._tell_problem(problem)
+        if problem is not None:
+            self._expected |= expected
+            return
+        self._looked_at = time()
+        self._made = frozenset((account.device_id, account.username) for account in accounts)
+        self._settled(frozenset(done))
 
     async def _async_confirm(self, address: Address, device_id: str) -> bool:
         """See that nobody gets in any more, and that nothing of the device is retained. Raises BrokerError."""
@@ -177,11 +218,18 @@ class BrokerAccounts:
 
     async def _async_write_files(self) -> None:
         accounts, roles = self._wanted()
-        hub = (await self.async_address()).hub
-        changed = await self._hass.async_add_executor_job(
-            write_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
-        )
+        try:
+            hub = (await self.async_address()).hub
+            changed = await self._hass.async_add_executor_job(
+                write_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
+            )
+        except (BrokerError, OSError) as error:
+            self._tell_problem(str(error))
+            return
+        self._looked_at = time()
+        self._made = frozenset((account.device_id, account.username) for account in accounts)
         self._store.state.broker.revoking.clear()
+        self._tell_problem(None)
         if changed:
             self._audit.record("broker_files_written", accounts=len(accounts))
             self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
@@ -202,8 +250,15 @@ class BrokerAccounts:
         return accounts, roles
 
     def _record(self, work: Work, expected: set[str]) -> None:
+        told, self._told = self._told, set()
         for drift in work.repaired:
-            wanted = any(
+            key = (drift.kind.value, drift.name, drift.detail)
+            if work.problem is not None:
+                # What is left is found again every time.
+                self._told.add(key)
+            if key in told:
+                continue
+            wanted = drift.kind not in _FOREIGN and any(
                 drift.name in (name, f"grokmon-{name}") or drift.name.startswith(f"{name}.") for name in expected
             )
             self._audit.record(

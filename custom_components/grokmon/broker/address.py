@@ -37,12 +37,12 @@ async def async_address(hass: HomeAssistant, chosen: Mapping[str, Any]) -> Addre
     if not entries:
         raise UnreachableError("the MQTT integration is not loaded")
     data = entries[0].data
-    if CONF_HOST not in chosen and data.get(CONF_TRANSPORT, DEFAULT_TRANSPORT) != DEFAULT_TRANSPORT:
+    if not chosen.get(CONF_HOST) and data.get(CONF_TRANSPORT, DEFAULT_TRANSPORT) != DEFAULT_TRANSPORT:
         raise UnreachableError("the MQTT integration uses websockets")
     certificate = chosen.get(CONF_CA) or data.get(CONF_CERTIFICATE)
     try:
         tls = await hass.async_add_executor_job(_context, certificate) if certificate else None
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:
         raise UnreachableError("the certificate of the authority cannot be read") from error
     endpoint = Endpoint(
         chosen.get(CONF_HOST) or data[CONF_BROKER],

@@ -1,5 +1,6 @@
 """Certificates of devices: the authority, the list of those that are revoked, and the files that the broker reads."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,13 +19,16 @@ from custom_components.grokmon.gateway import authority
 from custom_components.grokmon.gateway.credentials import record_certificate
 from custom_components.grokmon.gateway.models import CredentialState, Device, DeviceStatus, Kind
 from custom_components.grokmon.store import SecurityStore
+from custom_components.grokmon.turns import Turns
 
 ISSUE_LIST: Final = "revocation_list_expires"
 _HOUR: Final = timedelta(hours=1)
 _DAY_S: Final = 86_400.0
 # The broker locks everybody out when the list that it has read expires: told in time for someone to act.
 _WARN_S: Final = 14 * _DAY_S
-_KEPT_S: Final = (authority.CERTIFICATE_DAYS + 1) * _DAY_S
+MAX_DAYS: Final = 730
+"""The longest that a certificate may hold."""
+_KEPT_S: Final = (MAX_DAYS + 1) * _DAY_S
 
 
 class Certificates:
@@ -43,6 +47,10 @@ class Certificates:
         self._audit = audit
         self._keeper = keeper
         self._run = run
+        self._turns = Turns(self._async_sign_list)
+        self._making = asyncio.Lock()
+        # Whether what the broker reads may lag behind what was revoked: at a start nobody knows.
+        self._behind = True
 
     @property
     def in_use(self) -> bool:
@@ -76,6 +84,14 @@ class Certificates:
 
     async def async_rotate(self, actor: str) -> None:
         """Begin with a new authority; the certificates of the one before it hold until they expire."""
+        async with self._making:
+            await self._async_rotate(actor)
+
+    async def async_stop(self) -> None:
+        """Sign no other list, and wait for the one that is under way."""
+        await self._turns.async_end()
+
+    async def _async_rotate(self, actor: str) -> None:
         state = self._store.state.authority
         fresh = await self._hass.async_add_executor_job(authority.new_authority, time())
         before, state.authorities = state.authorities, [fresh, *state.authorities[:1]]
@@ -94,6 +110,7 @@ class Certificates:
         ended = _serials(before) - held
         if not ended:
             return
+        self._behind = True
         self._store.state.authority.revoked |= dict.fromkeys(ended, time())
         self._run(self._async_reissue(), "grokmon revocation list")
 
@@ -102,8 +119,9 @@ class Certificates:
         return authority.trust_bundle(*self._store.state.authority.authorities)
 
     async def _async_authority(self) -> authority.Authority:
-        if not self.in_use:
-            await self.async_rotate("system")
+        async with self._making:
+            if not self.in_use:
+                await self._async_rotate("system")
         return self._store.state.authority.authorities[0]
 
     @callback
@@ -114,13 +132,18 @@ class Certificates:
     async def _async_keep_fresh(self) -> None:
         now = time()
         lists = self._store.state.authority.revocation_list
-        if not lists or authority.crl_due(lists, now):
+        if self._behind or authority.crl_due(lists, now):
             await self._async_reissue()
-        self._tell(now)
+        else:
+            self._tell(now)
 
     async def _async_reissue(self) -> None:
         """Sign the list anew, and write what the broker reads."""
+        await self._turns.async_run()
+
+    async def _async_sign_list(self) -> None:
         state = self._store.state.authority
+        self._behind = False
         state.number += 1
         # A certificate that has expired needs no list to be refused.
         state.revoked = {serial: at for serial, at in state.revoked.items() if time() - at < _KEPT_S}
@@ -130,12 +153,16 @@ class Certificates:
         def sign() -> str:
             return "".join(authority.revocation_list(each, revoked, number, time()) for each in authorities)
 
-        state.revocation_list = await self._hass.async_add_executor_job(sign)
-        await self._store.async_save()
+        try:
+            signed = await self._hass.async_add_executor_job(sign)
+            folder = Path(self._hass.config.path(DOMAIN, "broker"))
+            await self._hass.async_add_executor_job(_write, folder, authority.trust_bundle(*authorities), signed)
+            state.revocation_list = signed
+            await self._store.async_save()
+        except BaseException:
+            self._behind = True
+            raise
         self._audit.record("revocation_list", number=number, revoked=len(revoked))
-        await self._hass.async_add_executor_job(
-            _write, Path(self._hass.config.path(DOMAIN, "broker")), self.bundle(), state.revocation_list
-        )
         self._tell(time())
 
     @callback

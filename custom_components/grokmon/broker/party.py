@@ -19,7 +19,6 @@ class Party:
         self._run = run.encode()
         self._granted: list[str] = []
         self._heard: list[bytes] = []
-        self.comes_back = True
         self.open = True
         self.connection = stack.enter_context(self._new())
 
@@ -52,8 +51,6 @@ class Party:
             try:
                 return attempt()
             except ClosedError:
-                if not self.comes_back:
-                    raise
                 self._come_back()
         return HUNG_UP
 

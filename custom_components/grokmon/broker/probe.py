@@ -204,8 +204,6 @@ class _Probe:
                 attempt.watched = observer.subscribe(attempt.topic) < REFUSED
             observer.subscribe(f"{_CONTROL}/response")
             observer.subscribe(down)
-            # From here on a gap in what is heard would look like silence.
-            observer.comes_back = False
         device = Party(stack, partial(self._connection, target.client_id, target.probe), self.run_id)
         hears = device.subscribe(own) < REFUSED
         for topic_filter in (f"{_CONTROL}/response", down.removesuffix("probe") + "#", "#"):

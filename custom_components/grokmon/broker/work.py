@@ -9,7 +9,7 @@ from custom_components.grokmon.gateway.broker_accounts import Account, Drift, Dr
 from custom_components.grokmon.gateway.topics import VERSION
 
 from .address import Address
-from .connection import Connection, Endpoint, Login, RefusedError
+from .connection import BrokerError, Connection, Endpoint, Login, RefusedError
 from .dynamic_security import DynamicSecurity, clear_retained, overall
 
 _QUIET_S: Final = 0.3
@@ -39,10 +39,14 @@ def bring_in_step(
         if overall(driver.revoke(device_id, names, [device_id])) is Outcome.DONE
     )
     repaired = difference(accounts, roles, driver.fetch())
-    for drift in repaired:
-        driver.execute(drift.commands)
-    # An answer may have been lost: what the broker has now is what counts.
-    left = difference(accounts, roles, driver.fetch()) if repaired else ()
+    try:
+        for drift in repaired:
+            driver.execute(drift.commands)
+        # An answer may have been lost: what the broker has now is what counts.
+        left = difference(accounts, roles, driver.fetch()) if repaired else ()
+    except BrokerError as error:
+        # What was found is told, though not all of it is repaired.
+        return Work(revoked, repaired, str(error))
     problem = None
     if len(revoked) < len(revoking):
         problem = "not every account could be removed"
@@ -55,9 +59,12 @@ def bring_in_step(
 def confirm_revoked(address: Address, prefix: str, device_id: str, logins: Iterable[Login]) -> bool:
     """Clear what is retained of a device, and see that its old accounts do not get in. Raises BrokerError."""
     if address.hub is not None:
-        retained = retained_topics(address.endpoint, address.hub, f"{prefix}/{VERSION}/{device_id}/#")
-        if retained:
+        topic_filter = f"{prefix}/{VERSION}/{device_id}/#"
+        if retained := retained_topics(address.endpoint, address.hub, topic_filter):
             clear_retained(address.endpoint, address.hub, retained)
+            # Under MQTT 3.1.1 a denial looks like success: what the broker keeps now is what counts.
+            if retained_topics(address.endpoint, address.hub, topic_filter):
+                return False
     return not any(_gets_in(address.endpoint, device_id, login) for login in logins)
 
 

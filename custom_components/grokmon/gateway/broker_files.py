@@ -14,6 +14,7 @@ _ROUNDS: Final = 101
 _SALT_BYTES: Final = 12
 # No colon, which ends the name in the password file, no space and no control character, which ends it in the other.
 _USERNAME_PATTERN: Final = re.compile(r"[!-9;-~]{1,128}")
+_LINE_PATTERN: Final = re.compile(rf"[^:]+:\$7\${_ROUNDS}\$([A-Za-z0-9+/]{{16}})\$[A-Za-z0-9+/]{{86}}==\n")
 _TOPIC_PATTERN: Final = re.compile(r"[ -~]{1,1024}")
 
 
@@ -62,11 +63,20 @@ def password_file(accounts: Iterable[FileAccount]) -> str:
     )
 
 
-def password_line(username: str, password: str) -> str:
-    """Return one line of a password file. Raises ValueError for a name that would end it early."""
-    salt = secrets.token_bytes(_SALT_BYTES)
+def password_line(username: str, password: str, salt: bytes | None = None) -> str:
+    """Return one line of a password file, with a new salt unless one is given.
+
+    Raises ValueError for a name that would end it early.
+    """
+    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS)
     return f"{_checked(username)}:$7${_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+
+
+def salt_of(line: str) -> bytes | None:
+    """Return the salt of a line that `password_line` wrote, or None where it is not one."""
+    match = _LINE_PATTERN.fullmatch(line)
+    return base64.b64decode(match[1]) if match else None
 
 
 def acl_file(

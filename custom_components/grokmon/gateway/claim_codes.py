@@ -14,7 +14,7 @@ from .credentials import fingerprint
 from .envelope import encode_base64url
 from .errors import Code, RegistryError, TransportError
 from .models import Algorithm
-from .topics import DEVICE_ID_PATTERN
+from .topics import DEVICE_ID_PATTERN, RESERVED_IDS
 
 CODE_BYTES: Final = 16
 VALID_S: Final = 900.0
@@ -65,6 +65,11 @@ class ClaimCodes:
         if not right:
             raise TransportError(Code.CLAIM_INVALID)
 
+    def waits(self, device_id: str, now: float) -> bool:
+        """Tell whether a device has a code that can be used."""
+        claim = self._claims.get(device_id)
+        return claim is not None and now < claim.ends
+
     def withdraw(self, device_id: str) -> None:
         """Make the code of a device void."""
         self._claims.pop(device_id, None)
@@ -82,7 +87,7 @@ class EnrolmentRequests:
         Raises RegistryError for what cannot be enrolled, and for another key under the name of one that waits: whoever
         asks first is shown, and nobody can change what an administrator is looking at.
         """
-        if DEVICE_ID_PATTERN.fullmatch(device_id) is None:
+        if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
             raise RegistryError(Code.DEVICE_ID_INVALID)
         if algorithm is Algorithm.HS256:
             raise RegistryError(Code.PUBLIC_KEY_INVALID, "a shared key is not brought, but fetched with a claim code")
@@ -104,12 +109,21 @@ class EnrolmentRequests:
             self._requests[device_id] = known
         return known
 
-    def take(self, device_id: str, now: float) -> EnrolmentRequest:
-        """Return the request of a device, which waits no longer. Raises TransportError when there is none."""
-        request = self._requests.pop(device_id, None)
-        if request is None or now >= request.ends:
+    def waits(self, device_id: str, now: float) -> bool:
+        """Tell whether a device has asked already."""
+        request = self._requests.get(device_id)
+        return request is not None and now < request.ends
+
+    def find(self, device_id: str, fingerprint_: str, now: float) -> EnrolmentRequest:
+        """Return the request of a device with this key, which waits on. Raises TransportError when there is none."""
+        request = self._requests.get(device_id)
+        if request is None or request.fingerprint != fingerprint_ or now >= request.ends:
             raise TransportError(Code.CLAIM_INVALID)
         return request
+
+    def withdraw(self, device_id: str) -> None:
+        """Let a device wait no longer."""
+        self._requests.pop(device_id, None)
 
 
 def _digest(code: str) -> bytes:

@@ -49,8 +49,8 @@ def _key_on_disk(room: Room) -> Kek:
     return load_kek(_folder(room), {})
 
 
-def _issue(room: Room) -> ir.IssueEntry | None:
-    return ir.async_get(room.hass).async_get_issue(DOMAIN, "kek_generated")
+def _issues(room: Room) -> set[str]:
+    return {issue_id for domain, issue_id in ir.async_get(room.hass).issues if domain == DOMAIN}
 
 
 async def _unload(room: Room) -> None:
@@ -71,23 +71,16 @@ async def _is_heard(device: RoomDevice, value: float) -> bool:
 # Where it comes from
 
 
-async def test_generated_key_raises_an_issue(room: Room) -> None:
-    """A key that lies beside what it seals protects little, and an administrator is told so."""
+async def test_key_is_generated(room: Room) -> None:
+    """Where nobody names a key, there is one all the same."""
     assert _key_on_disk(room) == room.hub.store.kek
-    issue = _issue(room)
-    assert issue is not None
-    assert (issue.severity, issue.is_fixable, issue.translation_key) == (
-        ir.IssueSeverity.WARNING,
-        False,
-        "kek_generated",
-    )
+    assert room.hub.store.kek.source is KekSource.GENERATED
 
 
-async def test_key_from_outside_raises_none(quiet_room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key from outside needs no issue, and leaves no key on the disk."""
+async def test_key_from_outside(quiet_room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key from outside leaves no key on the disk."""
     monkeypatch.setenv("GROKMON_KEK", KEY.hex())
     assert await quiet_room.set_up()
-    assert _issue(quiet_room) is None
     assert quiet_room.hub.store.kek == Kek(KEY, KekSource.ENVIRONMENT)
     assert "kek" not in _names(quiet_room)
 
@@ -99,7 +92,6 @@ async def test_generated_key_gives_way_to_one_from_outside(tent: RoomDevice, mon
     monkeypatch.setenv("GROKMON_KEK", KEY.hex())
     monkeypatch.setenv("GROKMON_KEK_PREVIOUS", _key_on_disk(room).key.hex())
     assert await room.set_up()
-    assert _issue(room) is None
     assert await _is_heard(tent, 21.5)
     monkeypatch.delenv("GROKMON_KEK_PREVIOUS")
     await room.reload()
@@ -279,17 +271,18 @@ async def test_key_from_elsewhere_is_rotated_there(
 
 @pytest.mark.parametrize("left", [False, True], ids=["clean", "after a crash"])
 async def test_removal_forgets(tent: RoomDevice, *, left: bool) -> None:
-    """With the integration go the key, what is staged and the issue; the audit trail stays."""
+    """With the integration go the key, what is staged and the issues; the audit trail stays."""
     room = tent.room
     await tent.report({"temp_c": 21.5})
     await room.let_pass(10)
     assert {"audit", "kek", "staging"} <= _names(room)
     if left:
         _write(room, "kek.previous", OTHER.hex())
+    assert _issues(room)
     await room.hass.config_entries.async_remove(room.entry.entry_id)
     await room.settle()
     assert _names(room) == {"audit"}
-    assert _issue(room) is None
+    assert not _issues(room)
     assert not list(room.storage.glob("grokmon.*"))
 
 

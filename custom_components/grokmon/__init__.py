@@ -84,6 +84,9 @@ async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> 
 
 
 async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) -> None:
-    """Delete the credentials, and what nobody can decrypt without them. The audit trail stays."""
+    """Delete the credentials, what nobody can decrypt without them, and all issues. The audit trail stays."""
+    for domain, issue_id in list(ir.async_get(hass).issues):
+        if domain == DOMAIN:
+            ir.async_delete_issue(hass, domain, issue_id)
     await async_remove_stores(hass)
     await async_forget(hass)

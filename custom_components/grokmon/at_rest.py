@@ -3,18 +3,14 @@
 import os
 from pathlib import Path
 from shutil import rmtree
-from typing import Final
 
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import ConfigEntryError, HomeAssistantError, ServiceValidationError
-from homeassistant.helpers import issue_registry as ir
 
 from .const import DOMAIN
 from .gateway.vault import VaultError
-from .kek import FILE_NAME, Kek, KekError, KekSource, forget_previous, load_kek, replace_generated
+from .kek import FILE_NAME, KekError, KekSource, forget_previous, load_kek, replace_generated
 from .store import SecurityStore
-
-ISSUE_KEK_GENERATED: Final = "kek_generated"
 
 
 def folder_of(hass: HomeAssistant) -> Path:
@@ -35,7 +31,6 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
         ) from error
     if kek.source is KekSource.GENERATED:
         await hass.async_add_executor_job(forget_previous, folder)
-    _tell(hass, kek)
     return store
 
 
@@ -62,7 +57,6 @@ async def async_rotate_kek(hass: HomeAssistant, store: SecurityStore) -> None:
 async def async_forget(hass: HomeAssistant) -> None:
     """Delete the generated key-encryption key, and what is staged: no key opens it any more."""
     folder = folder_of(hass)
-    ir.async_delete_issue(hass, DOMAIN, ISSUE_KEK_GENERATED)
 
     def delete() -> None:
         forget_previous(folder)
@@ -70,18 +64,3 @@ async def async_forget(hass: HomeAssistant) -> None:
         rmtree(folder / "staging", ignore_errors=True)
 
     await hass.async_add_executor_job(delete)
-
-
-@callback
-def _tell(hass: HomeAssistant, kek: Kek) -> None:
-    if kek.source is not KekSource.GENERATED:
-        ir.async_delete_issue(hass, DOMAIN, ISSUE_KEK_GENERATED)
-        return
-    ir.async_create_issue(
-        hass,
-        DOMAIN,
-        ISSUE_KEK_GENERATED,
-        is_fixable=False,
-        severity=ir.IssueSeverity.WARNING,
-        translation_key=ISSUE_KEK_GENERATED,
-    )

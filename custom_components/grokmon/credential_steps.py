@@ -128,7 +128,9 @@ class CredentialSteps(OutputSteps):
         await self._hub.enrolment.async_enrol(choices, method, public_key, ACTOR)
         code = self._hub.trust.claiming.async_issue(choices.device_id, ACTOR)
         claim = {"device_id": choices.device_id, "code": code, "path": CLAIM_PATH}
-        config = QrCodeSelectorConfig(data=json.dumps(claim), scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM)
+        config = QrCodeSelectorConfig(
+            data=json.dumps(claim), scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM
+        )
         schema = probatio.Schema({probatio.Optional("qr"): QrCodeSelector(config)})
         return self._form("claim", schema, None, {}, {"name": choices.name, "claim": json.dumps(claim, indent=2)})
 
@@ -139,7 +141,7 @@ class CredentialSteps(OutputSteps):
         record, self._record = self._record, None
         choices = self._enrolled_choices()
         try:
-            await self._hub.enrolment.async_admit(choices, record, ACTOR)
+            await self._hub.enrolment.async_admit({choices.device_id: record}, ACTOR)
         except RegistryError:
             self._forget()
             return self.async_abort(reason="already_configured")

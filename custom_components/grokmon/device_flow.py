@@ -31,7 +31,7 @@ from .credential_steps import CredentialSteps
 from .gateway.actuators import Role
 from .gateway.catalog import CATALOG, Metric
 from .gateway.errors import RegistryError
-from .gateway.models import DeviceStatus, Range
+from .gateway.models import Auth, DeviceStatus, Range
 from .gateway.registry import DEFAULT_RATE_LIMIT, MAX_RATE_LIMIT
 from .gateway.topics import DEVICE_ID_PATTERN, RESERVED_IDS
 from .output_steps import actuator_selector
@@ -146,13 +146,17 @@ class DeviceFlow(CredentialSteps):
             return self.async_abort(reason="not_loaded")
         if self._device_id not in self._hub.gateway.registry:
             return self.async_abort(reason="credential_missing")
-        status = self._hub.gateway.registry[self._device_id].status
-        options = ["settings", "ranges", "outputs"]
+        device = self._hub.gateway.registry[self._device_id]
+        status = device.status
+        options = ["settings", "ranges"]
+        # Nobody else can be sent a command.
+        if device.auth is Auth.SIGNED:
+            options.append("outputs")
         if self._subentry_choices().actuators:
             options.append("output")
         if status is not DeviceStatus.REVOKED:
             options.append("rotate")
-            if self._hub.trust.credentials.can_restore(self._hub.gateway.registry[self._device_id]):
+            if self._hub.trust.credentials.can_restore(device):
                 options.append("restore")
             options += ["disable" if status is DeviceStatus.ACTIVE else "enable", "revoke"]
         return self.async_show_menu(

@@ -1,7 +1,7 @@
 """Enrolment: the device registry in step with the subentries and the security store."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 import logging
 from time import time
@@ -119,33 +119,38 @@ class Enrolment:
         check(choices.device(record))
         return record
 
-    async def async_admit(self, choices: Choices, record: SecurityRecord, actor: str) -> None:
-        """Keep the record of a new device; its subentry follows. Raises RegistryError when somebody was faster."""
-        self._refuse_known(choices.device_id)
-        await self._async_keep(choices.device_id, record)
-        self._audit.record(
-            "enrolled",
-            device=choices.device_id,
-            auth=record.auth.value,
-            key_ids=[each.key_id for each in record.credentials],
-            actor=actor,
-        )
+    async def async_admit(self, fresh: Mapping[str, SecurityRecord], actor: str) -> None:
+        """Keep the records of new devices, all or none; their subentries follow.
+
+        Raises RegistryError when somebody was faster.
+        """
+        for device_id in fresh:
+            self._refuse_known(device_id)
+        await self._async_keep(fresh)
+        for device_id, record in fresh.items():
+            key_ids = [each.key_id for each in record.credentials]
+            self._audit.record("enrolled", device=device_id, auth=record.auth.value, key_ids=key_ids, actor=actor)
         # A credential is on record before it opens anything.
         await self._audit.async_flush(mark=False)
 
     async def async_enrol(self, choices: Choices, method: Method, public_key: str, actor: str) -> Device:
         """Enrol a device, with its subentry."""
-        record = self.prepare(choices, method, public_key)
-        await self.async_admit(choices, record, actor)
-        subentry = ConfigSubentry(
-            data=MappingProxyType(choices.as_data()),
-            subentry_type=SUBENTRY_DEVICE,
-            title=choices.name,
-            unique_id=choices.device_id,
-        )
-        self._hass.config_entries.async_add_subentry(self._entry, subentry)
+        (device,) = await self.async_enrol_all([(choices, self.prepare(choices, method, public_key))], actor)
+        return device
+
+    async def async_enrol_all(self, prepared: Sequence[tuple[Choices, SecurityRecord]], actor: str) -> list[Device]:
+        """Enrol devices, with their subentries: all of them, or none. Raises RegistryError."""
+        await self.async_admit({choices.device_id: record for choices, record in prepared}, actor)
+        for choices, _ in prepared:
+            subentry = ConfigSubentry(
+                data=MappingProxyType(choices.as_data()),
+                subentry_type=SUBENTRY_DEVICE,
+                title=choices.name,
+                unique_id=choices.device_id,
+            )
+            self._hass.config_entries.async_add_subentry(self._entry, subentry)
         self.async_sync()
-        return self._gateway.registry[choices.device_id]
+        return [self._gateway.registry[choices.device_id] for choices, _ in prepared]
 
     async def async_change_credentials(
         self,
@@ -163,7 +168,7 @@ class Enrolment:
             changed = change(before)
             if changed == before.credentials:
                 return before
-            await self._async_keep(device_id, replace(_record_of(before), credentials=changed))
+            await self._async_keep({device_id: replace(_record_of(before), credentials=changed)})
             key_ids = [each.key_id for each in changed if each not in before.credentials]
             self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
             await self._audit.async_flush(mark=False)
@@ -251,19 +256,21 @@ class Enrolment:
             self._audit.record("removed", device=device_id, actor=actor)
         await self._store.async_save()
 
-    async def _async_keep(self, device_id: str, record: SecurityRecord) -> None:
-        """Keep the security record of a device; the disk has it when this returns."""
-        before = self._store.state.devices.get(device_id)
-        self._store.state.devices[device_id] = record
+    async def _async_keep(self, changed: Mapping[str, SecurityRecord]) -> None:
+        """Keep the security records of devices; the disk has them when this returns."""
+        devices = self._store.state.devices
+        before = {device_id: devices.get(device_id) for device_id in changed}
+        devices.update(changed)
         try:
             await self._store.async_save()
         except BaseException:
-            # Unless the device was removed meanwhile.
-            if self._store.state.devices.get(device_id) is record:
-                if before is None:
-                    del self._store.state.devices[device_id]
-                else:
-                    self._store.state.devices[device_id] = before
+            for device_id, record in before.items():
+                # Unless the device was removed meanwhile.
+                if devices.get(device_id) is changed[device_id]:
+                    if record is None:
+                        del devices[device_id]
+                    else:
+                        devices[device_id] = record
             raise
 
     def _sync_device(self, subentry: ConfigSubentry) -> None:

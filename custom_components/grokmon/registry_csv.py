@@ -4,12 +4,13 @@ import csv
 import io
 from typing import Any, Final
 
-from .choices import METHODS, Choices, Method, method_of
+from .choices import METHODS, Choices, method_of
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import Code, GatewayError, RegistryError
 from .gateway.models import Device
 from .hub import GrokmonHub
 from .onboarding import settings_of
+from .store import SecurityRecord
 
 COLUMNS: Final = ("device_id", "name", "zone", "auth", "metrics", "actuators", "rate_limit", "public_key", "status")
 MAX_ROWS: Final = 1000
@@ -34,18 +35,17 @@ async def async_import(hub: GrokmonHub, text: str, actor: str) -> dict[str, Any]
 
     Raises RegistryError, which names the row. `status` is not read: what is imported begins anew.
     """
-    rows = _rows(text)
-    wanted: list[tuple[Choices, Method, str]] = []
-    for number, row in rows:
+    prepared: dict[str, tuple[Choices, SecurityRecord]] = {}
+    for number, row in _rows(text):
         try:
             choices, method, public_key = _choices(hub, row)
-            hub.enrolment.prepare(choices, METHODS[method], public_key)
+            record = hub.enrolment.prepare(choices, METHODS[method], public_key)
         except GatewayError as error:
             raise RegistryError(error.code, f"row {number}: {error.detail or row.get('device_id', '')}") from error
-        if any(choices.device_id == other.device_id for other, _, _ in wanted):
+        if choices.device_id in prepared:
             raise RegistryError(Code.DEVICE_EXISTS, f"row {number}: {choices.device_id}")
-        wanted.append((choices, METHODS[method], public_key))
-    enrolled = [await hub.enrolment.async_enrol(*each, actor) for each in wanted]
+        prepared[choices.device_id] = choices, record
+    enrolled = await hub.enrolment.async_enrol_all(list(prepared.values()), actor)
     return {"devices": [settings_of(device, hub.trust.site) for device in enrolled]}
 
 

@@ -174,7 +174,7 @@ class BrokerAccounts:
     async def _async_drive(self) -> None:
         expected, self._expected = self._expected, set()
         revoking = {device_id: list(names) for device_id, names in self._store.state.broker.revoking.items()}
-        accounts, roles = self._wanted()
+        (accounts, roles), made = self._wanted(), self._names()
         admin = Login(self._chosen.get(CONF_ADMIN, ""), self._store.state.broker.admin_password)
         try:
             address = await self.async_address()
@@ -199,7 +199,7 @@ class BrokerAccounts:
             self._expected |= expected
             return
         self._looked_at = time()
-        self._made = frozenset((account.device_id, account.username) for account in accounts)
+        self._made = made
         self._settled(frozenset(done))
 
     async def _async_confirm(self, address: Address, device_id: str) -> bool:
@@ -217,7 +217,7 @@ class BrokerAccounts:
             await self._store.async_save()
 
     async def _async_write_files(self) -> None:
-        accounts, roles = self._wanted()
+        (accounts, roles), made = self._wanted(), self._names()
         try:
             hub = (await self.async_address()).hub
             changed = await self._hass.async_add_executor_job(
@@ -227,7 +227,7 @@ class BrokerAccounts:
             self._tell_problem(str(error))
             return
         self._looked_at = time()
-        self._made = frozenset((account.device_id, account.username) for account in accounts)
+        self._made = made
         self._store.state.broker.revoking.clear()
         self._tell_problem(None)
         if changed:

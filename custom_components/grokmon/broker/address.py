@@ -42,7 +42,7 @@ async def async_address(hass: HomeAssistant, chosen: Mapping[str, Any]) -> Addre
     certificate = chosen.get(CONF_CA) or data.get(CONF_CERTIFICATE)
     try:
         tls = await hass.async_add_executor_job(_context, certificate) if certificate else None
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, TypeError, ValueError) as error:
         raise UnreachableError("the certificate of the authority cannot be read") from error
     endpoint = Endpoint(
         chosen.get(CONF_HOST) or data[CONF_BROKER],

@@ -90,6 +90,10 @@ class _Client(mqtt.Client):
             raise ValueError("no TLS context")
         return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host)
 
+    def free(self) -> None:
+        """Free every socket: paho leaves two that it wakes itself with to the garbage collector."""
+        self._reset_sockets()
+
 
 class Connection:
     """One MQTT connection, from `with` to the end of the block; the calling thread does all the work.
@@ -165,6 +169,9 @@ class Connection:
         while self._closed is None and monotonic() < deadline:
             if not self._loop():
                 break
+        if self._closed is None:
+            self._closed = 0
+        self._client.free()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Publish with QoS 1; return the broker's reason code, which under MQTT 3.1.1 is always 0."""

@@ -220,7 +220,7 @@ class _Probe:
                     speaker.publish(attempt.topic, attempt.payload(attempt.echo))
         parties = [party for party in (observer, device) if party is not None]
         ends = monotonic() + target.quiet
-        while monotonic() < ends:
+        while monotonic() < ends and any(party.open for party in parties):
             for party in parties:
                 party.listen(_TURN_S)
         self._judge(attempts, observer, device)

@@ -132,3 +132,45 @@ def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs" / "adr"
     listed = re.findall(r"^\| \[\d+\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text(), re.MULTILINE)
     assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
+INTEGRATION = ROOT / "custom_components" / "grokmon"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+DIAGRAM = ARCHITECTURE.partition("```mermaid\n")[2].partition("```")[0]
+NODES: dict[str, str] = dict(re.findall(r"^ +(\w+)\[\"([\w., ]+)\"\]$", DIAGRAM, re.MULTILINE))
+ARROWS = re.findall(r"^  (\w+)(?:\(\[\w+\]\))? --(?: .+? --)?> (\w+)$", DIAGRAM, re.MULTILINE)
+
+
+def _modules(node: str) -> list[str]:
+    return NODES[node].split(", ")
+
+
+def _source(name: str) -> str:
+    return next(INTEGRATION.rglob(name)).read_text(encoding="utf-8")
+
+
+def test_modules_of_the_architecture_exist() -> None:
+    """Every module that the page names, in the text or in the diagram, is in the tree."""
+    named = set(re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)) | {name for node in NODES for name in _modules(node)}
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not list(INTEGRATION.rglob(name))] == []
+
+
+def _imports(importer: str, imported: str) -> bool:
+    """Tell whether a module imports another one by its name."""
+    name = imported.removesuffix(".py")
+    pattern = rf"^from [\w.]*\b{name} import|^from [\w.]+ import .*\b{name}\b"
+    return re.search(pattern, _source(importer), re.MULTILINE) is not None
+
+
+def test_arrows_of_the_architecture_are_imports() -> None:
+    """Two modules between which something goes know each other, in one direction; those outside have none."""
+    pairs = [
+        (one, other)
+        for start, end in ARROWS
+        if start in NODES and end in NODES
+        for one in _modules(start)
+        for other in _modules(end)
+    ]
+    assert len(pairs) > 10
+    assert [pair for pair in pairs if not _imports(*pair) and not _imports(*reversed(pair))] == []

@@ -1,6 +1,6 @@
 """Sensors: the metrics of devices, and what the hub counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -126,6 +126,8 @@ HUB_SENSORS: Final = (
         entity_category=EntityCategory.DIAGNOSTIC,
     ),
 )
+# What of the details is the state itself.
+_VERDICTS: Final = {AUDIT: "healthy", POSTURE: POSTURE}
 POSTURE_SENSOR: Final = GrokmonSensorDescription(
     key=POSTURE,
     translation_key=POSTURE,
@@ -142,6 +144,8 @@ AUDIT_SENSOR: Final = GrokmonSensorDescription(
     entity_category=EntityCategory.DIAGNOSTIC,
     value_fn=_audit_state,
 )
+
+DETAILED_SENSORS: Final = (AUDIT_SENSOR, POSTURE_SENSOR)
 
 ZONE_SENSORS: Final = (
     GrokmonSensorDescription(
@@ -179,7 +183,7 @@ async def async_setup_entry(
 ) -> None:
     """Set up the sensors of the hub, of zones, and of every device as it is enrolled."""
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
-    async_add_entities([AuditSensor(entry), PostureSensor(entry)])
+    async_add_entities(DetailedSensor(entry, description) for description in DETAILED_SENSORS)
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
     follow_zones(entry, async_add_entities, lambda zone: [ZoneSensor(zone, each) for each in ZONE_SENSORS])
 
@@ -222,33 +226,14 @@ class HubSensor(HubEntity, GrokmonSensor):
         self.entity_description = description
 
 
-class AuditSensor(HubSensor):
-    """Whether the audit trail can be written, and what its last verification found."""
+class DetailedSensor(HubSensor):
+    """A verdict about the hub, with everything that it is made of."""
 
     _unrecorded_attributes = frozenset({MATCH_ALL})
-
-    def __init__(self, entry: GrokmonConfigEntry) -> None:
-        super().__init__(entry, AUDIT_SENSOR)
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, Any]:
-        """Return how far the trail goes, and what vouches for it."""
-        shown = self._coordinator.values.get(AUDIT, {})
-        return {name: each for name, each in shown.items() if name != "healthy"}
-
-
-class PostureSensor(HubSensor):
-    """Whether the broker was measured to keep devices apart, and everything else that is measured."""
-
-    _unrecorded_attributes = frozenset({MATCH_ALL})
-
-    def __init__(self, entry: GrokmonConfigEntry) -> None:
-        super().__init__(entry, POSTURE_SENSOR)
-
-    @property
-    @override
-    def extra_state_attributes(self) -> dict[str, Any]:
-        """Return what was measured, item by item."""
-        shown = self._coordinator.values.get(POSTURE, {})
-        return {name: each for name, each in shown.items() if name != "posture"}
+        """Return everything but the verdict itself."""
+        shown: Mapping[str, Any] = self._coordinator.values.get(self._key, {})
+        return {name: each for name, each in shown.items() if name != _VERDICTS[self._key]}

@@ -174,3 +174,11 @@ def test_arrows_of_the_architecture_are_imports() -> None:
     ]
     assert len(pairs) > 10
     assert [pair for pair in pairs if not _imports(*pair) and not _imports(*reversed(pair))] == []
+
+
+def test_tests_of_the_threat_model_exist() -> None:
+    """Every test that the threat model refers to is there."""
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

@@ -18,11 +18,16 @@ from custom_components.grokmon import posture
 from custom_components.grokmon.broker.probe import Target
 from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.const import CONF_TOPIC_PREFIX, DOMAIN
+from custom_components.grokmon.gateway.authority import new_authority
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.posture import Check, Finding, Report, Result
 from custom_components.grokmon.hub import GrokmonConfigEntry
 
 from .common import START, Room, RoomDevice
+
+# The library of certificates takes the class of dates that it meets first for the only one: that must not be the one
+# of a clock that stands still.
+new_authority(0.0)
 
 
 @pytest.fixture

@@ -302,11 +302,11 @@ async def test_altered_trail_is_an_issue_until_it_is_good(room: Room, caplog: py
     placeholders = issue.translation_placeholders
     assert placeholders is not None
     assert placeholders.keys() == {"line", "reason", "count"}
-    # The checkpoints that were made before and the lines that do not follow say so, too.
-    assert placeholders["line"] == "1"
-    assert "The audit trail is not what was written, from line 1 on" in caplog.text
+    # The first line was altered, and the second is the first that does not follow.
+    assert placeholders["line"] == "2"
+    assert "The audit trail is not what was written, from line 2 on" in caplog.text
     found = (await room.audit("verified"))[-1]
-    assert (found["reason"], found["line"]) == ("altered", 1)
+    assert (found["reason"], found["line"]) == ("altered", 2)
     assert room.hub.keeper.state()["last_result"] == "altered"
     _alter(room, b'"sparted"', b'"started"')
     await room.let_pass(DAY)

@@ -1,5 +1,6 @@
 """The config flow of the hub, its reconfiguration and its options."""
 
+from pathlib import Path
 from typing import Any
 
 from freezegun.api import FrozenDateTimeFactory
@@ -12,6 +13,7 @@ import pytest
 from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN
 
 from .common import Room, RoomDevice
+from .stack.certificates import ensure_certificates
 
 PREFIXES_REFUSED = ["", "/grokmon", "grokmon/", "a/b/c/d/e", "grok mon", "grokmon/#", "+", "$SYS", "ä", "x" * 33]
 
@@ -129,7 +131,7 @@ async def test_changes_the_prefix(tent: RoomDevice) -> None:
 async def _general(room: Room) -> ConfigFlowResult:
     flow = room.hass.config_entries.options
     menu = await flow.async_init(room.entry.entry_id)
-    assert menu["menu_options"] == ["general", "ai_users", "limits", "audit", "audit_key"]
+    assert menu["menu_options"] == ["general", "ai_users", "limits", "broker", "http", "audit", "audit_key"]
     return await flow.async_configure(menu["flow_id"], {"next_step_id": "general"})
 
 
@@ -157,3 +159,71 @@ async def test_options_default(room: Room) -> None:
     await flow.async_configure(form["flow_id"], {})
     await room.settle()
     assert room.entry.options == {CONF_STALE_AFTER: 300}
+
+
+async def _options(room: Room, step: str) -> ConfigFlowResult:
+    flow = room.hass.config_entries.options
+    menu = await flow.async_init(room.entry.entry_id)
+    return await flow.async_configure(menu["flow_id"], {"next_step_id": step})
+
+
+async def test_passwords_of_the_broker_are_sealed(room: Room) -> None:
+    """A password goes to the store, is never shown again, and stays as it is when the field is left empty."""
+    flow = room.hass.config_entries.options
+    form = await _options(room, "broker")
+    chosen = {"mode": "none", "host": "broker.example", "plaintext_port": 1884}
+    await flow.async_configure(form["flow_id"], {**chosen, "admin_password": "open sesame"})
+    await room.settle()
+    assert room.entry.options == {"broker": chosen}
+    assert room.hub.store.state.broker.admin_password == "open sesame"
+    assert "open sesame" not in str(room.stored())
+    form = await _options(room, "broker")
+    assert form["data_schema"] is not None
+    assert "open sesame" not in str([key.description for key in form["data_schema"].schema])
+    await flow.async_configure(form["flow_id"], {"mode": "none"})
+    await room.settle()
+    assert room.entry.options == {"broker": {"mode": "none", "plaintext_port": 1883}}
+    assert room.hub.store.state.broker.admin_password == "open sesame"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "errors"),
+    [
+        ({"mode": "dynamic_security"}, {"admin_username": "admin_missing"}),
+        ({"ca_certificate": "no PEM"}, {"ca_certificate": "certificate_invalid"}),
+        ({"ca_certificate": "\u00e4"}, {"ca_certificate": "certificate_invalid"}),
+    ],
+)
+async def test_broker_must_be_possible(room: Room, wrong: dict[str, Any], errors: dict[str, str]) -> None:
+    """What cannot work is asked for again; nothing is kept by then, a password neither."""
+    flow = room.hass.config_entries.options
+    form = await _options(room, "broker")
+    again = await flow.async_configure(form["flow_id"], {"mode": "none", "admin_password": "open sesame", **wrong})
+    assert again["type"] is FlowResultType.FORM
+    assert again["errors"] == errors
+    assert room.entry.options == {}
+    assert room.hub.store.state.broker.admin_password == ""
+
+
+async def test_certificate_of_the_broker(room: Room, tmp_path: Path) -> None:
+    """A certificate authority in PEM is taken."""
+    flow = room.hass.config_entries.options
+    authority = ensure_certificates(tmp_path).ca.read_text()
+    form = await _options(room, "broker")
+    done = await flow.async_configure(form["flow_id"], {"mode": "none", "ca_certificate": authority})
+    await room.settle()
+    assert done["type"] is FlowResultType.CREATE_ENTRY
+    assert room.entry.options["broker"]["ca_certificate"].strip() == authority.strip()
+
+
+async def test_http_is_off_until_it_is_switched_on(room: Room) -> None:
+    """Both are switched on each for itself."""
+    flow = room.hass.config_entries.options
+    form = await _options(room, "http")
+    await flow.async_configure(form["flow_id"], {"http_ingest": True})
+    await room.settle()
+    assert room.entry.options == {"http_ingest": True, "http_enrolment": False}
+    form = await _options(room, "http")
+    assert form["data_schema"] is not None
+    shown = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    assert shown == room.entry.options

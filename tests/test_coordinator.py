@@ -7,6 +7,7 @@ import pytest
 from custom_components.grokmon.coordinator import (
     CONNECTIVITY,
     DIAGNOSTICS,
+    EXPIRES,
     KEY_AGE,
     LAST_SEEN,
     REJECTED,
@@ -16,7 +17,7 @@ from custom_components.grokmon.coordinator import (
     entity_keys,
 )
 from custom_components.grokmon.gateway import credentials
-from custom_components.grokmon.gateway.models import Algorithm, Device, Reading, Value
+from custom_components.grokmon.gateway.models import Algorithm, Device, Kind, Reading, Value
 
 NOW = 1_763_850_000.0
 
@@ -35,7 +36,9 @@ class Listener:
 
 def _device(*metrics: str, created: float = NOW) -> Device:
     credential = credentials.issue(Algorithm.HS256, created)
-    return Device(device_id="tent-1", name="Tent 1", metrics=frozenset(metrics or {"temp_c"}), credentials=(credential,))
+    return Device(
+        device_id="tent-1", name="Tent 1", metrics=frozenset(metrics or {"temp_c"}), credentials=(credential,)
+    )
 
 
 def _reading(values: dict[str, Value], now: float = NOW) -> Reading:
@@ -186,7 +189,8 @@ def test_last_will(device: DeviceCoordinator) -> None:
 def test_diagnostics(device: DeviceCoordinator) -> None:
     """Rejected messages and the age of the key follow the clock; "last seen" once a minute."""
     device.async_tick(NOW, 4)
-    assert device.values == {CONNECTIVITY: False, REJECTED: 4, KEY_AGE: 0}
+    expires = NOW + credentials.LIFETIMES[Kind.KEY]
+    assert device.values == {CONNECTIVITY: False, REJECTED: 4, KEY_AGE: 0, EXPIRES: expires}
     device.async_tick(NOW + 86_400 * 3 - 1, 4)
     assert device.values[KEY_AGE] == 2
     device.async_tick(NOW - 5, 4)

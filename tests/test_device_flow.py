@@ -103,9 +103,10 @@ async def test_enrols_a_device(room: Room) -> None:
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
+    key_ids = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
     enrolled = await room.audit("enrolled")
-    assert [(entry["device"], entry["algorithm"], entry["identity"]) for entry in enrolled] == [
-        ("tent-1", "HS256", "administrator")
+    assert [(entry["device"], entry["auth"], entry["key_ids"], entry["identity"]) for entry in enrolled] == [
+        ("tent-1", "signed", key_ids, "administrator")
     ]
 
 
@@ -381,9 +382,13 @@ async def test_key_is_shown_once_and_kept_in_one_place(room: Room, caplog: pytes
     key = _settings(page)["key"]
     during = str(room.hass.config_entries.subentries.async_progress(include_uninitialized=True))
     await room.submit(page)
-    assert urlsafe_b64decode(key + "=") == room.hub.enrolment.coordinators["tent-1"].device.credential.secret
-    sealed = room.stored()["devices"]["tent-1"]["secret"]
-    assert Vault(room.hub.store.kek.key).unseal(sealed, "device/tent-1") == urlsafe_b64decode(key + "=")
+    *ended, credential = room.hub.enrolment.coordinators["tent-1"].device.credentials
+    assert urlsafe_b64decode(key + "=") == credential.secret
+    assert [each.secret for each in ended] == ([b""] if by == "rotation" else [])
+    *stored, newest = room.stored()["devices"]["tent-1"]["credentials"]
+    owner = f"device/tent-1/{credential.key_id}"
+    assert Vault(room.hub.store.kek.key).unseal(newest["secret"], owner) == urlsafe_b64decode(key + "=")
+    assert [each["secret"] for each in stored] == ["" for _ in ended]
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 21.5})
     await device.send(b"nonsense")
@@ -571,22 +576,94 @@ async def test_only_numbers_have_ranges(room: Room) -> None:
 
 
 async def test_rotates_the_key(tent: RoomDevice) -> None:
-    """The new key is shown once; the old one ends at once."""
+    """The new key is shown once; the old one holds until the new one is used."""
     room = tent.room
     await tent.report({"temp_c": 21.5})
     form = await _reconfigure(room, "rotate")
-    assert _fields(form) == []
+    assert _fields(form) == ["overlap_hours"]
     page = await room.submit(form)
     assert page["step_id"] == "rotated"
     await tent.report({"temp_c": 22.0})
-    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
+    assert room.state("tent-1_temp_c").state == "22.0"
     done = await room.submit(page)
     assert done["type"] is FlowResultType.ABORT
     assert done["reason"] == "rotated"
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
-    assert [entry["identity"] for entry in await room.audit("rotated")] == ["administrator"]
+    await tent.report({"temp_c": 24.0})
+    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    assert room.state("tent-1_temp_c").state == "23.0"
+    rotated = await room.audit("rotated")
+    assert [(entry["identity"], entry["overlap_s"]) for entry in rotated] == [("administrator", 86_400)]
+    key_ids = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
+    assert [entry["key_ids"] for entry in rotated] == [key_ids]
+    assert len(set(key_ids)) == 2
+
+
+async def test_rotates_the_key_without_an_overlap(tent: RoomDevice) -> None:
+    """The old key ends at once where somebody else may have it."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 0})
+    await tent.report({"temp_c": 22.0})
+    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    assert room.state("tent-1_temp_c").state == "21.5"
+    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    await device.report({"temp_c": 23.0})
+    assert room.state("tent-1_temp_c").state == "23.0"
+
+
+async def test_restores_the_key(tent: RoomDevice) -> None:
+    """The old key is used again where the device did not take up the new one, which is worth nothing any more."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 0})
+    await room.submit(page)
+    menu = await room.start_flow("device", room.subentry().subentry_id)
+    options = menu["menu_options"]
+    assert options == ["settings", "ranges", "outputs", "rotate", "restore", "disable", "revoke"]
+    form = await room.submit(menu, {"next_step_id": "restore"})
+    assert form["step_id"] == "restore"
+    assert form["description_placeholders"] == {"name": "Tent 1"}
+    done = await room.submit(form)
+    assert done["type"] is FlowResultType.ABORT
+    assert done["reason"] == "restored"
+    tent.protocol.connected(room.now)
+    await tent.hello()
+    await tent.report({"temp_c": 22.0})
+    assert room.state("tent-1_temp_c").state == "22.0"
+    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    assert await device.hello() == []
+    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
+    assert [entry["identity"] for entry in await room.audit("credential_restored")] == ["administrator"]
+
+
+async def test_nothing_to_restore(tent: RoomDevice) -> None:
+    """Somebody else restored the key while this form was open."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    form = await _reconfigure(room, "restore")
+    await room.call("restore_credentials", {"device_id": "tent-1"})
+    again = await room.submit(form)
+    assert again["step_id"] == "restore"
+    assert again["errors"] == {"base": "credential_unknown"}
+
+
+@pytest.mark.parametrize("auth", ["broker", "token"])
+async def test_only_a_device_that_signs_has_outputs(room: Room, auth: str) -> None:
+    """A device that could not be sent a command is not offered outputs, neither now nor later."""
+    both = {"metrics": ["temp_c"], "actuators": ["exhaust"]}
+    form = await _walk(room, "auth", metrics=both)
+    again = await room.submit(form, {"auth": auth})
+    assert again["step_id"] == "auth"
+    assert again["errors"] == {"base": "actuator_invalid"}
+    page = await room.submit(await _walk(room, "auth"), {"auth": auth})
+    assert page["step_id"] == f"credentials_{auth}"
+    await room.submit(page)
+    menu = await room.start_flow("device", room.subentry().subentry_id)
+    assert menu["menu_options"] == ["settings", "ranges", "rotate", "disable", "revoke"]
 
 
 @pytest.mark.parametrize("auth", ["es256", "eddsa"])
@@ -649,7 +726,8 @@ async def test_revokes(tent: RoomDevice) -> None:
     """A revoked device is refused for good, and its key is nowhere any more."""
     room = tent.room
     await tent.report({"temp_c": 21.5})
-    secret = room.stored()["devices"]["tent-1"]["secret"]
+    secret = room.stored()["devices"]["tent-1"]["credentials"][0]["secret"]
+    assert secret
     done = await room.submit(await _reconfigure(room, "revoke"))
     assert done["reason"] == "revoked"
     assert room.state("tent-1_temp_c").state == "unavailable"

@@ -38,6 +38,7 @@ async def _make_something_of_everything(tent: RoomDevice) -> None:
 async def test_hub(tent: RoomDevice, snapshot: SnapshotAssertion) -> None:
     """The diagnostics are what is on the list, as JSON."""
     await _make_something_of_everything(tent)
+    await tent.room.hub.audit.async_flush()
     diagnostics = await async_get_config_entry_diagnostics(tent.room.hass, tent.room.entry)
     assert diagnostics == snapshot
     assert json.loads(json.dumps(diagnostics, cls=ExtendedJSONEncoder)) == diagnostics
@@ -64,9 +65,9 @@ async def test_no_secret(tent: RoomDevice) -> None:
     room = tent.room
     text = json.dumps(await async_get_config_entry_diagnostics(room.hass, room.entry))
     stored = room.stored()
-    secret = stored["devices"]["tent-1"]["secret"]
-    raw = room.hub.store.state.devices["tent-1"].credential.secret
+    sealed = [each["secret"] for each in stored["devices"]["tent-1"]["credentials"]]
+    (raw,) = [each.secret for each in room.hub.store.state.devices["tent-1"].credentials]
     private = [line for key in room.hub.store.state.site_keys.values() for line in private_pem(key).splitlines()]
     assert tent.protocol.sid is not None
-    hidden = [secret, urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(), tent.protocol.sid, *private]
+    hidden = [*sealed, urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(), tent.protocol.sid, *private]
     assert [form for form in [*hidden, str(room.admin.user_id)] if form in text] == []

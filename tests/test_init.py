@@ -71,7 +71,8 @@ async def test_new_prefix_reloads(tent: RoomDevice) -> None:
     room.hass.config_entries.async_update_entry(room.entry, data={CONF_TOPIC_PREFIX: "farm/two"})
     await room.settle()
     assert await tent.hello() == []
-    key = (await room.call("rotate_credentials", {"device_id": "tent-1"}))["key"]
+    (settings,) = (await room.call("rotate_credentials", {"device_id": "tent-1"}))["devices"]
+    key = settings["key"]
     moved = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_root_key("tent-1", key, "farm/two")))
     await moved.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"

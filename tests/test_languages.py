@@ -133,8 +133,8 @@ RULES: dict[str, Rules] = {
                 "pH",
             }
         ),
-        # A list of kinds of devices and a list of outputs; water and gas.
-        by_place=frozenset({"Actuators", "What switching it on gives."}),
+        # Water and gas.
+        by_place=frozenset({"What switching it on gives."}),
         quotes=("„", "“"),
     )
 }

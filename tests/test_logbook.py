@@ -171,7 +171,7 @@ async def test_system_health(tent: RoomDevice) -> None:
         "running": True,
         "broker_connected": True,
         "devices": 1,
-        "audit_lines": 2,
+        "audit_lines": 3,
         "audit_writable": True,
         "audit_verified": "not yet",
         "audit_result": "not yet",

@@ -11,7 +11,7 @@ import pytest
 from custom_components.grokmon.gateway import credentials, ranges, schema
 from custom_components.grokmon.gateway.catalog import CATALOG
 from custom_components.grokmon.gateway.models import Algorithm, Device
-from custom_components.grokmon.onboarding import instructions, settings_of
+from custom_components.grokmon.onboarding import Site, instructions, settings_of
 from examples.devices.python.grokmon_device import GrokmonDevice
 
 from .device_simulator.credentials import DeviceIdentity, generate_key_pair, public_pem
@@ -20,6 +20,7 @@ from .stack.certificates import ensure_certificates
 
 SITE_KEYS = {name: credentials.new_site_key(name) for name in (Algorithm.ES256, Algorithm.EDDSA)}
 PREFIX = "farm/two"
+SITE = Site(PREFIX, SITE_KEYS, bytes(32))
 
 
 def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
@@ -37,7 +38,7 @@ def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
 
 
 def _settings_file(device: Device) -> dict[str, Any]:
-    texts = instructions(device, settings_of(device, PREFIX, SITE_KEYS))
+    texts = instructions(device, settings_of(device, SITE))
     settings: dict[str, Any] = json.loads(texts["settings"])
     return settings
 
@@ -45,10 +46,11 @@ def _settings_file(device: Device) -> dict[str, Any]:
 def test_settings_of_a_shared_key() -> None:
     """The key is the device's root key, as text."""
     device = _device()
-    settings = settings_of(device, PREFIX, SITE_KEYS)
+    settings = settings_of(device, SITE)
     assert settings.keys() == {"device_id", "auth", "prefix", "topics", "key"}
     assert (settings["device_id"], settings["auth"], settings["prefix"]) == ("tent-1", "hs256", PREFIX)
-    assert b64decode(settings["key"]) == device.credential.secret
+    (key,) = device.credentials
+    assert b64decode(settings["key"]) == key.secret
     assert len(settings["key"]) == 43
     assert settings["topics"]["telemetry"] == "farm/two/v1/tent-1/up/telemetry"
     assert settings["topics"]["session"] == "farm/two/v1/tent-1/down/session"
@@ -58,7 +60,7 @@ def test_settings_of_a_shared_key() -> None:
 @pytest.mark.parametrize("algorithm", [Algorithm.ES256, Algorithm.EDDSA])
 def test_settings_of_a_key_pair(algorithm: Algorithm) -> None:
     """A device with its own key pair gets the site's public key of its algorithm, and no private one."""
-    settings = settings_of(_device(algorithm), PREFIX, SITE_KEYS)
+    settings = settings_of(_device(algorithm), SITE)
     assert settings.keys() == {"device_id", "auth", "prefix", "topics", "site_public_key"}
     assert settings["auth"] == algorithm.name.lower()
     assert settings["site_public_key"] == public_pem(SITE_KEYS[algorithm])
@@ -92,7 +94,7 @@ def test_settings_file_of_a_key_pair() -> None:
 def test_instructions() -> None:
     """The page names the device, all of its topics, and programs that report one of its metrics."""
     device = _device()
-    texts = instructions(device, settings_of(device, PREFIX, SITE_KEYS))
+    texts = instructions(device, settings_of(device, SITE))
     assert (texts["name"], texts["device_id"]) == ("Tent 1", "tent-1")
     lines = texts["topics"].splitlines()
     assert len(lines) == 7
@@ -104,7 +106,7 @@ def test_instructions() -> None:
 def test_programs_hold_no_secret() -> None:
     """The key is in the settings file only."""
     device = _device()
-    settings = settings_of(device, PREFIX, SITE_KEYS)
+    settings = settings_of(device, SITE)
     texts = instructions(device, settings)
     assert [name for name, text in texts.items() if settings["key"] in text] == ["settings"]
 
@@ -114,7 +116,7 @@ def test_programs_hold_no_secret() -> None:
 def test_programs_report_what_is_accepted(name: str, language: str) -> None:
     """Whatever the device measures, the program on the page reports a value that is neither refused nor flagged."""
     device = replace(_device(), metrics=frozenset({name}))
-    program = instructions(device, settings_of(device, PREFIX, SITE_KEYS))[language]
+    program = instructions(device, settings_of(device, SITE))[language]
     reported = literal_eval(program.partition("device.report(")[2].partition(")\n")[0])
     claims = {"metrics": reported}
     body = schema.telemetry(claims, {name: CATALOG[name].is_boolean})

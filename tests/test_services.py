@@ -24,6 +24,8 @@ ENROL: dict[str, Any] = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["t
 CALLS: dict[str, dict[str, Any]] = {
     "enroll_device": {**ENROL, "device_id": "tent-2"},
     "rotate_credentials": {"device_id": "tent-1"},
+    "rotate_due": {},
+    "restore_credentials": {"device_id": "tent-1"},
     "revoke_device": {"device_id": "tent-1"},
     "list_devices": {},
     "verify_audit": {},
@@ -238,18 +240,25 @@ async def test_disk_fails_while_a_device_is_enrolled(room: Room) -> None:
 
 
 async def test_rotates(tent: RoomDevice) -> None:
-    """The response is that of an enrolment with a new key; the old one ends at once."""
+    """The response is that of an enrolment with a new key; the old one holds until the new one is used."""
     room = tent.room
     await tent.report({"temp_c": 21.5})
     response = await room.call("rotate_credentials", {"device_id": "tent-1"})
-    assert response.keys() == {"device_id", "auth", "prefix", "topics", "key"}
-    assert response["topics"] == TOPICS
+    assert response.keys() == {"devices", "left_out"}
+    assert response["left_out"] == []
+    (settings,) = response["devices"]
+    assert settings.keys() == {"device_id", "auth", "prefix", "topics", "key"}
+    assert settings["topics"] == TOPICS
     await tent.report({"temp_c": 22.0})
-    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
-    rotated = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response)))
+    assert room.state("tent-1_temp_c").state == "22.0"
+    rotated = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings)))
     await rotated.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
+    await tent.report({"temp_c": 22.0})
+    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
     assert [entry["identity"] for entry in await room.audit("rotated")] == [room.admin.user_id]
+    used = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
+    assert [entry["key_id"] for entry in await room.audit("first_used")] == used
     await room.reload()
     await rotated.send(rotated.sign_reading({"temp_c": 24.0}))
     assert room.state("tent-1_temp_c").state == "24.0"
@@ -262,9 +271,22 @@ async def test_rotates_a_key_pair(room: Room) -> None:
     error = await _refusal(room, "rotate_credentials", {"device_id": "tent-1"})
     assert error.translation_key == "public_key_invalid"
     response = await room.call("rotate_credentials", {"device_id": "tent-1", "public_key": public_pem(new)})
-    device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response, new)))
+    (settings,) = response["devices"]
+    device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings, new)))
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
+
+
+async def test_rotates_without_an_overlap(tent: RoomDevice) -> None:
+    """The old key ends at once where that was asked for, and stays so after a restart."""
+    room = tent.room
+    await tent.report({"temp_c": 21.5})
+    await room.call("rotate_credentials", {"device_id": "tent-1", "overlap_hours": 0})
+    await tent.report({"temp_c": 22.0})
+    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    await room.reload()
+    await tent.report({"temp_c": 22.0})
+    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
 
 
 async def test_rotated_device_stays_disabled(tent: RoomDevice) -> None:
@@ -339,7 +361,10 @@ async def test_lists_devices_without_secrets(tent: RoomDevice) -> None:
     await tent.send(b"nonsense")
     await room.call("revoke_device", {"device_id": "a-first"})
     devices = (await room.call("list_devices"))["devices"]
-    credentials = {name: record["key_id"] for name, record in room.stored()["devices"].items()}
+    key_ids = {
+        name: [each["key_id"] for each in record["credentials"]] for name, record in room.stored()["devices"].items()
+    }
+    dates = {"not_before": "2026-11-23T12:00:00+00:00", "not_after": "2027-11-23T12:00:00+00:00"}
     assert devices == [
         {
             "device_id": "a-first",
@@ -347,7 +372,9 @@ async def test_lists_devices_without_secrets(tent: RoomDevice) -> None:
             "zone": None,
             "status": "revoked",
             "auth": "hs256",
-            "key_id": credentials["a-first"],
+            "credentials": [
+                {"kind": "key", "key_id": key_id, "state": "revoked", **dates} for key_id in key_ids["a-first"]
+            ],
             "metrics": ["ph"],
             "actuators": [],
             "rate_limit": 100,
@@ -361,7 +388,9 @@ async def test_lists_devices_without_secrets(tent: RoomDevice) -> None:
             "zone": None,
             "status": "active",
             "auth": "hs256",
-            "key_id": credentials["tent-1"],
+            "credentials": [
+                {"kind": "key", "key_id": key_id, "state": "active", **dates} for key_id in key_ids["tent-1"]
+            ],
             "metrics": ["humidity_percent", "temp_c"],
             "actuators": [],
             "rate_limit": 100,
@@ -376,10 +405,10 @@ async def test_verifies_the_audit_trail(tent: RoomDevice) -> None:
     """A trail that nobody touched is good, and its verification is in it."""
     room = tent.room
     first = await room.call("verify_audit")
-    assert first == {"ok": True, "result": "good", "entries": 2, "checkpoints_to_line": 2}
+    assert first == {"ok": True, "result": "good", "entries": 3, "checkpoints_to_line": 3}
     (verified,) = await room.audit("verified")
-    assert (verified["reason"], verified["lines"], verified["identity"]) == ("good", 2, room.admin.user_id)
-    assert (await room.call("verify_audit"))["entries"] == 3
+    assert (verified["reason"], verified["lines"], verified["identity"]) == ("good", 3, room.admin.user_id)
+    assert (await room.call("verify_audit"))["entries"] == 4
 
 
 async def test_finds_an_altered_line(tent: RoomDevice) -> None:
@@ -388,7 +417,7 @@ async def test_finds_an_altered_line(tent: RoomDevice) -> None:
     await room.hub.audit.async_flush()
     room.audit_path.write_bytes(room.audit_path.read_bytes().replace(b'"tent-1"', b'"tent-9"'))
     response = await room.call("verify_audit")
-    assert (response["ok"], response["result"], response["entries"], response["line"]) == (False, "altered", 2, 2)
+    assert (response["ok"], response["result"], response["entries"], response["line"]) == (False, "altered", 3, 3)
     assert response["reason"]
     issues = ir.async_get(room.hass)
     assert issues.async_get_issue(DOMAIN, "audit_finding") is not None
@@ -438,6 +467,7 @@ async def test_rotated_and_disabled_at_once(tent: RoomDevice) -> None:
     )
     await room.reload()
     await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.ACTIVE, "somebody")
-    device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(rotated)))
+    (settings,) = rotated["devices"]
+    device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings)))
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"

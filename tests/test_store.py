@@ -12,11 +12,13 @@ from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 import pytest
 
-from custom_components.grokmon.gateway import credentials
-from custom_components.grokmon.gateway.models import Algorithm, DeviceStatus
+from custom_components.grokmon.gateway import authority, credentials, lifecycle
+from custom_components.grokmon.gateway.models import Algorithm, Auth, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.vault import Vault, VaultError
 from custom_components.grokmon.kek import Kek, KekSource
 from custom_components.grokmon.store import (
+    AuthorityState,
+    BrokerState,
     ControlStore,
     SecurityRecord,
     SecurityStore,
@@ -42,7 +44,23 @@ def _record(algorithm: Algorithm, status: DeviceStatus = DeviceStatus.ACTIVE) ->
     pem = ""
     if algorithm is not Algorithm.HS256:
         pem = public_pem(generate_key_pair("es256" if algorithm is Algorithm.ES256 else "eddsa"))
-    return SecurityRecord(credentials.issue(algorithm, NOW, pem), status)
+    return SecurityRecord((credentials.issue(algorithm, NOW, pem),), Auth.SIGNED, status)
+
+
+def _other_records() -> dict[str, SecurityRecord]:
+    """Return records of whatever else a device may have."""
+    old, new = (credentials.issue(Algorithm.HS256, NOW) for _ in range(2))
+    issuer = authority.new_authority(NOW)
+    issued, _ = authority.issue_for(issuer, "certified", NOW)
+    certificate = credentials.record_certificate(issued.serial, issued.certificate, NOW, issued.not_after)
+    used = (replace(old, state=CredentialState.ACTIVE),)
+    return {
+        "broker": SecurityRecord((credentials.issue_password(NOW),), Auth.BROKER),
+        "token": SecurityRecord((credentials.issue_token(NOW),), Auth.TOKEN),
+        "rotated": SecurityRecord(lifecycle.rotate(used, new, NOW)),
+        "certified": SecurityRecord((certificate,), Auth.BROKER),
+        "bare": SecurityRecord(),
+    }
 
 
 def _mode(path: Path) -> int:
@@ -62,6 +80,12 @@ def _alter(path: Path, change: Callable[[Any], None]) -> None:
     file = json.loads(path.read_bytes())
     change(file["data"])
     path.write_text(json.dumps(file))
+
+
+def _move_secret(data: Any, giver: str, given: int, taker: str, taken: int) -> None:
+    """Put the secret of one credential in the place of another's."""
+    devices = data["devices"]
+    devices[taker]["credentials"][taken]["secret"] = devices[giver]["credentials"][given]["secret"]
 
 
 def _break(path: Path) -> None:
@@ -89,7 +113,12 @@ async def _filled(hass: HomeAssistant, kek: Kek = KEK) -> SecurityStore:
         f"{algorithm.name.lower()}-{status}": _record(algorithm, status)
         for algorithm in Algorithm
         for status in DeviceStatus
-    }
+    } | _other_records()
+    store.state.broker = BrokerState("password of the administrator", "password of the probe", {"gone": ["gone.1"]})
+    authorities = [authority.new_authority(NOW) for _ in range(2)]
+    crl = authority.revocation_list(authorities[0], {"0f": NOW}, 3, NOW)
+    store.state.authority = AuthorityState(authorities, {"0f": NOW}, crl, 3)
+    store.state.acknowledged = {"mfa": "one person"}
     store.state.site_keys = {name: credentials.new_site_key(name) for name in (Algorithm.ES256, Algorithm.EDDSA)}
     store.state.backup_at = NOW
     await store.async_save()
@@ -100,7 +129,10 @@ def _content(store: SecurityStore) -> tuple[Any, ...]:
     """Return everything that a store holds, in a form that can be compared."""
     state = store.state
     site_keys = {name: credentials.private_pem(key) for name, key in state.site_keys.items()}
-    return state.devices, site_keys, state.audit_key, state.journal_key, state.backup_at
+    keys = state.audit_key, state.journal_key, state.token_key
+    authorities = [(each.certificate, authority.key_pem(each)) for each in state.authority.authorities]
+    lists = state.authority.revoked, state.authority.revocation_list, state.authority.number
+    return state.devices, site_keys, keys, state.broker, authorities, lists, state.acknowledged, state.backup_at
 
 
 async def _loaded(hass: HomeAssistant, kek: Kek = KEK) -> tuple[Any, ...]:
@@ -115,18 +147,23 @@ async def test_new_store_keeps_its_keys(hass: HomeAssistant, path: Path) -> None
     store = _store(hass)
     await store.async_load()
     assert (store.state.devices, store.state.site_keys, store.state.backup_at) == ({}, {}, None)
-    assert (len(store.state.audit_key), len(store.state.journal_key)) == (32, 32)
-    assert store.state.audit_key != store.state.journal_key
+    keys = _content(store)[2]
+    assert [len(key) for key in keys] == [32, 32, 32]
+    assert len(set(keys)) == 3
+    assert len(store.state.broker.probe_password) == 43
     assert _mode(path) == 0o600
     assert await _loaded(hass) == _content(store)
     _remove(path)
-    assert (await _loaded(hass))[2:4] != _content(store)[2:4]
+    anew = await _loaded(hass)
+    assert set(anew[2]).isdisjoint(keys)
+    assert anew[3].probe_password != store.state.broker.probe_password
 
 
 async def test_everything_survives(hass: HomeAssistant) -> None:
-    """Devices of every kind, their status, the site's keys and the store's own come back as they were."""
+    """Devices of every kind, what else is secret or decided, and the store's own keys come back as they were."""
     store = await _filled(hass)
     assert await _loaded(hass) == _content(store)
+    assert all(part for part in _content(store))
 
 
 # Sealed
@@ -135,15 +172,16 @@ async def test_everything_survives(hass: HomeAssistant) -> None:
 async def test_no_secret_on_the_disk(hass: HomeAssistant, path: Path) -> None:
     """Nothing that opens a door is readable in the file, in whatever form."""
     store = await _filled(hass)
-    devices, site_keys, audit_key, journal_key, _ = _content(store)
-    secrets = [record.credential.secret for record in devices.values() if record.credential.secret]
-    assert len(secrets) == 3
+    devices, site_keys, keys, broker, authorities, *_ = _content(store)
+    secrets = [each.secret for record in devices.values() for each in record.credentials if each.secret]
+    assert len(secrets) == 6
+    passwords = (broker.admin_password.encode(), broker.probe_password.encode())
     data = _on_disk(path)
-    for secret in (*secrets, audit_key, journal_key, KEK.key):
+    for secret in (*secrets, *keys, *passwords, KEK.key):
         for form in (secret, secret.hex().encode(), urlsafe_b64encode(secret)[:43], standard_b64encode(secret)[:43]):
             assert form not in data
     assert b"PRIVATE KEY" not in data
-    for pem in site_keys.values():
+    for pem in (*site_keys.values(), *(pem for _, pem in authorities)):
         for line in pem.splitlines():
             assert line.encode() not in data
     assert b"PUBLIC KEY" in data
@@ -181,14 +219,31 @@ async def test_previous_key(hass: HomeAssistant, path: Path) -> None:
 @pytest.mark.parametrize(
     "move",
     [
-        lambda data: data["devices"]["hs256-active"].update(secret=data["devices"]["hs256-revoked"]["secret"]),
+        lambda data: _move_secret(data, "hs256-revoked", 0, "hs256-active", 0),
+        lambda data: _move_secret(data, "rotated", 0, "rotated", 1),
         lambda data: data["devices"].update({"thief": data["devices"]["hs256-active"]}),
         lambda data: data["site_keys"].update(ES256=data["site_keys"]["EdDSA"]),
         lambda data: data.update(audit_key=data["journal_key"]),
         lambda data: data.update(journal_key=data["audit_key"]),
+        lambda data: data.update(token_key=data["audit_key"]),
+        lambda data: data["broker"].update(admin_password=data["broker"]["probe_password"]),
+        lambda data: data["broker"].update(probe_password=data["broker"]["admin_password"]),
+        lambda data: data["authority"]["authorities"][0].update(key=data["site_keys"]["ES256"]),
         lambda data: data.update(audit_key="in the clear"),
     ],
-    ids=["other device", "other name", "other algorithm", "audit", "journal", "not sealed"],
+    ids=[
+        "other device",
+        "other credential",
+        "other name",
+        "other algorithm",
+        "audit",
+        "journal",
+        "token",
+        "administrator",
+        "probe",
+        "authority",
+        "not sealed",
+    ],
 )
 async def test_moved_secret_is_refused(hass: HomeAssistant, path: Path, move: Callable[[Any], None]) -> None:
     """A secret counts only where it was sealed for."""
@@ -308,17 +363,20 @@ async def test_removed_stores_are_gone(hass: HomeAssistant, path: Path) -> None:
 def test_record_hides_its_secret() -> None:
     """A record that gets into a log or a trace does not tell the key."""
     record = _record(Algorithm.HS256)
-    assert repr(record.credential.secret) not in repr(record)
+    (credential,) = record.credentials
+    assert repr(credential.secret) not in repr(record)
     written = record.as_dict(Vault(KEK.key), "device/tent-1")
-    assert record.credential.secret.hex() not in json.dumps(written)
+    assert credential.secret.hex() not in json.dumps(written)
     assert SecurityRecord.from_dict(written, Vault(KEK.key).unseal, "device/tent-1") == record
 
 
 async def test_state_hides_its_secrets(hass: HomeAssistant) -> None:
     """What holds everything does not tell it."""
     store = await _filled(hass)
-    for secret in (store.state.audit_key, store.state.journal_key, KEK.key):
-        assert repr(secret) not in repr(store.state) + repr(store.kek)
+    broker = store.state.broker
+    keys = (store.state.audit_key, store.state.journal_key, store.state.token_key, KEK.key)
+    for secret in (*map(repr, keys), broker.admin_password, broker.probe_password):
+        assert secret not in repr(store.state) + repr(store.kek)
 
 
 # Sessions

@@ -11,26 +11,31 @@ from typing import Any
 
 from homeassistant.config_entries import ConfigFlow, ConfigSubentryFlow, OptionsFlow
 from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers.selector import SelectSelector
 from homeassistant.util.yaml import load_yaml_dict
 import probatio
 import pytest
 
-from custom_components.grokmon import binary_sensor, config_flow, event, sensor
+from custom_components.grokmon import binary_sensor, config_flow, credential_keeper, enrolment, event, sensor
+from custom_components.grokmon.broker import accounts
+from custom_components.grokmon.choices import METHODS
 from custom_components.grokmon.config_flow import GrokmonConfigFlow
-from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.const import CONF_HTTP_ENROLMENT, DOMAIN
 from custom_components.grokmon.device_flow import TEMPLATES, DeviceFlow
-from custom_components.grokmon.gateway import credentials, registry
+from custom_components.grokmon.gateway import credentials, lifecycle, models, registry
 from custom_components.grokmon.gateway.actuators import KIND_OF, Kind, Role
 from custom_components.grokmon.gateway.audit_export import FORMATS
 from custom_components.grokmon.gateway.audit_record import OUTCOMES
 from custom_components.grokmon.gateway.catalog import CATALOG
+from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.errors import Code
 from custom_components.grokmon.gateway.interlocks import RULES
 from custom_components.grokmon.gateway.policy import LIMITS
+from custom_components.grokmon.gateway.posture import Check
 from custom_components.grokmon.gateway.security_events import Severity
 from custom_components.grokmon.gateway.zones import Interlock, Stage
 from custom_components.grokmon.options_flow import GrokmonOptionsFlow
-from custom_components.grokmon.choices import METHODS
+from custom_components.grokmon.posture import ISSUE_POSTURE
 from custom_components.grokmon.zone_flow import ZoneFlow
 
 from .common import Room, RoomDevice
@@ -40,14 +45,25 @@ FOLDER = Path(config_flow.__file__).parent
 TEXTS: dict[str, Any] = json.loads((FOLDER / "translations" / "en.json").read_text())
 ICONS: dict[str, Any] = json.loads((FOLDER / "icons.json").read_text())
 SERVICES: dict[str, Any] = load_yaml_dict(FOLDER / "services.yaml")
-MODULES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py")}
-FLOWS: dict[str, tuple[type, str, dict[str, Any]]] = {
-    "config": (GrokmonConfigFlow, "config_flow", TEXTS["config"]),
-    "options": (GrokmonOptionsFlow, "options_flow", TEXTS["options"]),
-    "device": (DeviceFlow, "device_flow", TEXTS["config_subentries"]["device"]),
-    "zone": (ZoneFlow, "zone_flow", TEXTS["config_subentries"]["zone"]),
+MODULES = {
+    path.relative_to(FOLDER).with_suffix("").as_posix(): ast.parse(path.read_text())
+    for path in (*FOLDER.glob("*.py"), *FOLDER.glob("broker/*.py"))
 }
-SENSORS = sensor.DEVICE_SENSORS | {each.key: each for each in (*sensor.HUB_SENSORS, sensor.AUDIT_SENSOR)}
+# Each flow with the modules that have a part in it.
+FLOWS: dict[str, tuple[type, tuple[str, ...], dict[str, Any]]] = {
+    "config": (GrokmonConfigFlow, ("config_flow",), TEXTS["config"]),
+    "options": (GrokmonOptionsFlow, ("options_flow", "broker_form", "anchors"), TEXTS["options"]),
+    "device": (
+        DeviceFlow,
+        ("device_flow", "credential_steps", "output_steps"),
+        TEXTS["config_subentries"]["device"],
+    ),
+    "zone": (ZoneFlow, ("zone_flow",), TEXTS["config_subentries"]["zone"]),
+}
+# What only hands on to another step has no form, and no words.
+HANDS_ON = {"integration_discovery"}
+HUB_SENSORS = (*sensor.HUB_SENSORS, sensor.AUDIT_SENSOR, sensor.POSTURE_SENSOR)
+SENSORS = sensor.DEVICE_SENSORS | {each.key: each for each in HUB_SENSORS}
 
 
 def _strings(node: ast.AST) -> list[str]:
@@ -94,7 +110,7 @@ def test_every_step_has_words(flow: str) -> None:
     inherited = {name for base in (ConfigFlow, OptionsFlow, ConfigSubentryFlow) for name in dir(base)}
     methods = {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if name.startswith("async_step_")}
     own = {name.removeprefix("async_step_") for name in methods if name not in inherited or name in vars(kind)}
-    assert own == texts["step"].keys()
+    assert own - HANDS_ON == texts["step"].keys()
     for step in texts["step"].values():
         assert step["title"]
 
@@ -106,6 +122,9 @@ def _described(texts: dict[str, Any], step: str, schema: probatio.Schema | None,
     described = words.get("data", {}).keys()
     assert described == words.get("data_description", {}).keys()
     assert fields <= described
+    for selector in schema.schema.values() if schema is not None else ():
+        if isinstance(selector, SelectSelector) and (key := selector.config.get("translation_key")) is not None:
+            assert set(selector.config["options"]) <= TEXTS["selector"][key]["options"].keys()
     needed = {name for text in _leaves(words) for name in _placeholders(text)}
     assert needed <= given
 
@@ -126,6 +145,10 @@ class Forms:
             _described(FLOWS[flow][2], result["step_id"], schema, given)
             fields = {key.schema for key in schema.schema} if schema is not None else set()
             self.seen.setdefault(flow, {}).setdefault(result["step_id"], set()).update(fields)
+        if result["type"] is FlowResultType.MENU:
+            words = FLOWS[flow][2]["step"][result["step_id"]]
+            assert set(result["menu_options"]) <= words["menu_options"].keys()
+            assert words["menu_options"].keys() == words["menu_option_descriptions"].keys()
         return result
 
     async def subentry(self, flow: str, subentry_id: str | None, *answers: dict[str, Any]) -> Any:
@@ -136,10 +159,13 @@ class Forms:
         return result
 
 
+@pytest.mark.parametrize("options", [{CONF_HTTP_ENROLMENT: True}])
 async def test_every_field_has_words(tent: RoomDevice) -> None:
     """Every field of every form has a name and a description, and every placeholder of a text is given."""
     room = tent.room
     forms = Forms(room)
+    # What was used can be restored later on.
+    await tent.report({"temp_c": 24.0})
     zone = await forms.subentry("zone", None, {"name": "Flower tent", "stage": "flowering"})
     assert zone["type"] is FlowResultType.CREATE_ENTRY
     zone_id = next(sub.subentry_id for sub in room.entry.subentries.values() if sub.subentry_type == "zone")
@@ -155,6 +181,16 @@ async def test_every_field_has_words(tent: RoomDevice) -> None:
         {"auth": "eddsa", "public_key": public_pem(generate_key_pair("eddsa"))},
         {},
     )
+    for device_id, auth in (("tent-3", "broker"), ("tent-4", "token"), ("tent-5", "hs256")):
+        await forms.subentry(
+            "device",
+            None,
+            {"name": device_id},
+            {"device_id": device_id, "template": "custom"},
+            {"metrics": ["temp_c"]},
+            {"auth": auth, "handover": "claim" if device_id == "tent-5" else "show"},
+            {},
+        )
     tent_1, tent_2 = room.subentry("tent-1").subentry_id, room.subentry("tent-2").subentry_id
     await forms.subentry("device", tent_1, {"next_step_id": "settings"})
     await forms.subentry("device", tent_1, {"next_step_id": "ranges"}, {"metric": "temp_c"})
@@ -163,18 +199,23 @@ async def test_every_field_has_words(tent: RoomDevice) -> None:
     for role in Role:
         await forms.subentry("device", tent_2, {"next_step_id": "output"}, {"actuator": role.value})
     await forms.subentry("device", tent_1, {"next_step_id": "rotate"}, {})
+    await forms.subentry("device", tent_1, {"next_step_id": "restore"})
+    await forms.subentry("device", room.subentry("tent-4").subentry_id, {"next_step_id": "rotate"}, {})
     await forms.subentry("device", tent_1, {"next_step_id": "disable"}, {})
     await forms.subentry("device", tent_1, {"next_step_id": "enable"})
     await forms.subentry("device", tent_1, {"next_step_id": "revoke"})
     options = room.hass.config_entries.options
-    for step in ("general", "ai_users", "limits", "audit", "audit_key"):
+    for step in ("general", "ai_users", "limits", "broker", "http", "audit", "audit_key"):
         menu = forms.look("options", await options.async_init(room.entry.entry_id))
         form = forms.look("options", await options.async_configure(menu["flow_id"], {"next_step_id": step}))
         if step == "limits":
             forms.look("options", await options.async_configure(form["flow_id"], {"caller": "ai"}))
         if step == "audit_key":
             forms.look("options", await options.async_configure(form["flow_id"], {}))
-    context: Any = {"source": "reconfigure", "entry_id": room.entry.entry_id}
+    context: Any = {"source": "integration_discovery"}
+    request = {"device_id": "tent-6", "fingerprint": "SHA256:0000"}
+    forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context, data=request))
+    context = {"source": "reconfigure", "entry_id": room.entry.entry_id}
     forms.look("config", await room.hass.config_entries.flow.async_init(DOMAIN, context=context))
     await room.hass.config_entries.async_remove(room.entry.entry_id)
     context = {"source": "user"}
@@ -192,6 +233,8 @@ async def test_menu_has_words(tent: RoomDevice) -> None:
     """Every entry of the menu is named and described, and every one that is described is offered some time."""
     room = tent.room
     words = FLOWS["device"][2]["step"]["reconfigure"]
+    await tent.report({"temp_c": 24.0})
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
     await Forms(room).subentry(
         "device", room.subentry().subentry_id, {"next_step_id": "outputs"}, {"actuators": ["exhaust"]}
     )
@@ -199,6 +242,8 @@ async def test_menu_has_words(tent: RoomDevice) -> None:
     await Forms(room).subentry("device", room.subentry().subentry_id, {"next_step_id": "disable"}, {})
     offered |= await _offered(room)
     assert offered == words["menu_options"].keys() == words["menu_option_descriptions"].keys()
+    menu: Any = await room.hass.config_entries.options.async_init(room.entry.entry_id)
+    assert set(menu["menu_options"]) == TEXTS["options"]["step"]["init"]["menu_options"].keys()
 
 
 def _abort_reasons(module: str) -> set[str]:
@@ -208,7 +253,7 @@ def _abort_reasons(module: str) -> set[str]:
         if name == "async_abort" and "reason" in keywords
         for reason in _strings(keywords["reason"])
     }
-    return constant | ({"disabled", "active", "revoked"} if module == "device_flow" else set())
+    return constant | ({"disabled", "active", "revoked"} if module == "credential_steps" else set())
 
 
 # Reasons that Home Assistant gives, with its own words or with ours.
@@ -218,19 +263,19 @@ GIVEN_BY_HOME_ASSISTANT = {"reconfigure_successful", "single_instance_allowed", 
 @pytest.mark.parametrize("flow", ["config", "options", "device", "zone"])
 def test_every_reason_has_words(flow: str) -> None:
     """Every reason to end a flow has words, and there are no words for others."""
-    _, module, texts = FLOWS[flow]
-    reasons = _abort_reasons(module)
+    _, modules, texts = FLOWS[flow]
+    reasons = {reason for module in modules for reason in _abort_reasons(module)}
     assert reasons <= texts["abort"].keys()
     assert texts["abort"].keys() - reasons <= GIVEN_BY_HOME_ASSISTANT
 
 
 def _error_keys(module: str) -> set[str]:
-    """Return the constants that a flow shows as errors: assigned to `errors`, or the values of short dicts."""
+    """Return the constants that a flow shows as errors: assigned to what holds them, or the values of short dicts."""
     found: set[str] = set()
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             target = node.targets[0].value
-            if isinstance(target, ast.Name) and target.id == "errors":
+            if isinstance(target, ast.Name) and target.id in {"errors", "problems", "found"}:
                 found.update(_strings(node.value))
         elif isinstance(node, ast.Dict) and len(node.keys) == 1 and isinstance(node.keys[0], ast.expr):
             key = node.keys[0]
@@ -247,18 +292,31 @@ def _codes_raised_in(module: Any) -> set[str]:
 
 # A device that is not there has no form, and a key that was just made is not empty.
 NEVER_IN_A_FORM = {Code.UNKNOWN_DEVICE.value, Code.FIELD_INVALID.value}
+# A request was looked at when it was made, metrics are chosen from the catalogue, and nothing else is asked for.
+NEVER_OF_A_REQUEST = {
+    Code.DEVICE_REVOKED.value,
+    Code.DEVICE_ID_INVALID.value,
+    Code.PUBLIC_KEY_INVALID.value,
+    Code.METRIC_UNKNOWN.value,
+    Code.ACTUATOR_INVALID.value,
+    Code.RATE_LIMIT_INVALID.value,
+    Code.RANGE_INVALID.value,
+}
 
 
-@pytest.mark.parametrize("flow", ["config", "device", "zone"])
+@pytest.mark.parametrize("flow", FLOWS)
 def test_every_error_has_words(flow: str) -> None:
     """Every error that a form can show has words, and there are no words for others."""
-    _, module, texts = FLOWS[flow]
-    keys = _error_keys(module)
+    _, modules, texts = FLOWS[flow]
+    keys = {key for module in modules for key in _error_keys(module)}
+    enrolled = _codes_raised_in(registry) | _codes_raised_in(credentials) | _codes_raised_in(enrolment)
     if flow == "zone":
         keys.add(Code.ZONE_INVALID.value)
+    if flow == "config":
+        keys |= enrolled - NEVER_IN_A_FORM - NEVER_OF_A_REQUEST
     if flow == "device":
-        keys.add(Code.ACTUATOR_INVALID.value)
-        keys |= (_codes_raised_in(registry) | _codes_raised_in(credentials)) - NEVER_IN_A_FORM
+        changed = _codes_raised_in(lifecycle) | _codes_raised_in(credential_keeper)
+        keys |= (enrolled | changed) - NEVER_IN_A_FORM
     assert sorted(keys) == sorted(texts["error"])
 
 
@@ -304,10 +362,14 @@ def test_every_issue_has_words() -> None:
     latching = {f"interlock_latched_{each}" for each, rule in RULES.items() if rule.latches}
     faults = {f"output_fault_{fault}" for fault in ("mismatch", "no_flow", "no_moisture")}
     asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
-    fixable = latching | faults | asked
-    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable | {
+    posture = {f"{ISSUE_POSTURE}_{each.value}" for each in (*Check, *Item)}
+    fixable = latching | faults | asked | posture | {credential_keeper.ISSUE_SILENT, accounts.ISSUE_FILES}
+    expiring = {f"{credential_keeper.ISSUE_EXPIRES}_{kind.value}" for kind in models.Kind}
+    assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable | expiring | {
         "audit_finding",
         "audit_unreadable",
+        accounts.ISSUE_REVOKING,
+        accounts.ISSUE_UNREACHABLE,
     }
     for issue, words in TEXTS["issues"].items():
         assert words.keys() == {"title", "fix_flow" if issue in fixable else "description"}
@@ -394,17 +456,20 @@ def test_every_choice_has_words() -> None:
         "caller": {caller.value for caller in LIMITS},
         "audit_format": FORMATS.keys(),
         "outcome": set(OUTCOMES),
+        "handover": {"show", "claim"},
+        "account_mode": {mode.value for mode in accounts.AccountMode},
+        "credential_kind": {kind.value for kind in models.Kind} - {models.Kind.CERTIFICATE.value},
     }
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {
         key
-        for module in ("options_flow", "device_flow", "output_steps", "zone_flow")
+        for module in ("options_flow", "broker_form", "device_flow", "credential_steps", "output_steps", "zone_flow")
         for name, keywords in _calls(module)
         if name == "SelectSelectorConfig" and "translation_key" in keywords
         for key in _strings(keywords["translation_key"])
     }
-    # The last ones are choices of services.
-    assert used == choices.keys() - {"audit_format", "outcome"}
+    # The others are choices of services.
+    assert used == choices.keys() - {"audit_format", "outcome", "credential_kind"}
 
 
 def test_metrics_of_one_quantity_are_told_apart() -> None:
@@ -443,3 +508,7 @@ def test_service_offers_the_catalogue() -> None:
     assert fields["auth"]["selector"]["select"]["options"] == list(METHODS)
     assert fields["rate_limit"]["default"] == registry.DEFAULT_RATE_LIMIT
     assert fields["rate_limit"]["selector"]["number"]["max"] == registry.MAX_RATE_LIMIT
+    for service in ("rotate_credentials", "rotate_due"):
+        kinds = SERVICES[service]["fields"]["kinds"]["selector"]["select"]
+        assert kinds["translation_key"] == "credential_kind"
+        assert set(kinds["options"]) == TEXTS["selector"]["credential_kind"]["options"].keys()

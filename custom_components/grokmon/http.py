@@ -5,7 +5,6 @@ towards a ban of the address, and behind one address may be a whole room.
 """
 
 import asyncio
-from collections import OrderedDict
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from time import time
@@ -22,7 +21,7 @@ from .gateway import envelope
 from .gateway.errors import Code, GatewayError, RegistryError, TransportError
 from .gateway.models import Claims
 from .gateway.pipeline import JWT_CONTENT
-from .gateway.ratelimit import TokenBucket
+from .gateway.ratelimit import HostLimit
 from .hub import GrokmonHub
 from .onboarding import CLAIM_PATH, TELEMETRY_PATH
 
@@ -34,7 +33,6 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What an address may have refused in a minute; afterwards it is told to wait, and nothing more is written down.
 _REFUSALS: Final = 30.0
 _PERIOD: Final = 60.0
-_ADDRESSES: Final = 1024
 _HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -58,25 +56,9 @@ _STATUS: Final = {
 @callback
 def async_setup_views(hass: HomeAssistant) -> None:
     """Register the views."""
-    refusals = AddressLimit()
+    refusals = HostLimit(_REFUSALS, _PERIOD)
     for view in (TelemetryView, ClaimView, RequestView):
         hass.http.register_view(view(refusals))
-
-
-class AddressLimit:
-    """How many refusals an address gets to hear in a minute."""
-
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def take(self, address: str, now: float) -> bool:
-        """Spend one refusal of an address; False when there is none left."""
-        host = _host(address)
-        bucket = self._buckets.setdefault(host, TokenBucket(_REFUSALS, _PERIOD))
-        self._buckets.move_to_end(host)
-        if len(self._buckets) > _ADDRESSES:
-            self._buckets.popitem(last=False)
-        return bucket.take(now)
 
 
 class _DeviceView(HomeAssistantView):
@@ -87,7 +69,7 @@ class _DeviceView(HomeAssistantView):
     option: str
     content_types: tuple[str, ...] = (_JSON,)
 
-    def __init__(self, refusals: AddressLimit) -> None:
+    def __init__(self, refusals: HostLimit) -> None:
         self._refusals = refusals
 
     @override
@@ -101,7 +83,7 @@ class _DeviceView(HomeAssistantView):
         hub = self._hub(request)
         if request.method != hdrs.METH_POST:
             headers = {**_HEADERS, hdrs.ALLOW: hdrs.METH_POST}
-            return web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers)
+            return _last(request, web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers))
         try:
             self._check(request)
         except TransportError as error:
@@ -126,7 +108,8 @@ class _DeviceView(HomeAssistantView):
         if not is_private(request):
             raise TransportError(Code.TLS_REQUIRED)
         # Unpacked, a small body may be a large one.
-        if hdrs.CONTENT_ENCODING in request.headers:
+        packed = request.headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked"
+        if packed or hdrs.CONTENT_ENCODING in request.headers:
             raise TransportError(Code.CONTENT_TYPE_INVALID, "no content encoding")
         if request.content_type not in self.content_types:
             raise TransportError(Code.CONTENT_TYPE_INVALID, " or ".join(self.content_types))
@@ -139,17 +122,14 @@ class _DeviceView(HomeAssistantView):
     def _refuse(self, request: web.Request, error: GatewayError) -> web.Response:
         status = _STATUS.get(error.code, HTTPStatus.BAD_REQUEST)
         headers = dict(_HEADERS)
-        if status is HTTPStatus.UNAUTHORIZED and not self._refusals.take(request.remote or "", time()):
+        if status is HTTPStatus.UNAUTHORIZED and not self._refusals.take(_host(request), time()):
             status, error = HTTPStatus.TOO_MANY_REQUESTS, TransportError(Code.RATE_LIMITED)
         if status is HTTPStatus.UNAUTHORIZED:
             headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
         if status is HTTPStatus.TOO_MANY_REQUESTS:
             headers[hdrs.RETRY_AFTER] = str(int(_PERIOD))
         body = {"error": error.code.value, "detail": error.detail}
-        response = web.json_response(body, status=status, headers=headers, dumps=_dumps)
-        # What may be left of the body must not be taken for the next request.
-        response.force_close()
-        return response
+        return _last(request, web.json_response(body, status=status, headers=headers, dumps=_dumps))
 
 
 class TelemetryView(_DeviceView):
@@ -193,12 +173,12 @@ class RequestView(_DeviceView):
 
     @override
     async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
-        address = request.remote or ""
-        if not self._refusals.take(address, time()):
+        if not self._refusals.take(_host(request), time()):
             raise TransportError(Code.RATE_LIMITED)
         body = _texts(await _async_body(request), "device_id", "auth", "public_key")
         claiming = self._hub(request).trust.claiming
-        settings = claiming.async_ask(body["device_id"], body["auth"], body["public_key"], time(), address)
+        key = body["public_key"]
+        settings = claiming.async_ask(body["device_id"], body["auth"], key, time(), request.remote or "")
         return settings, HTTPStatus.OK if "prefix" in settings else HTTPStatus.ACCEPTED
 
 
@@ -207,10 +187,18 @@ def is_private(request: web.Request) -> bool:
     return request.secure or ip_address(request.remote or "::").is_loopback
 
 
-def _host(address: str) -> str:
+def _host(request: web.Request) -> str:
     """Return what stands for a host: with IPv6, everybody has a whole network of addresses."""
-    known = ip_address(address or "::")
-    return str(int(known) >> 64) if isinstance(known, IPv6Address) else address
+    address = ip_address(request.remote or "::")
+    return str(int(address) >> 64 if isinstance(address, IPv6Address) else address)
+
+
+def _last(request: web.Request, response: web.Response) -> web.Response:
+    """Return an answer after which the connection ends."""
+    response.force_close()
+    # What is left of the body is neither unpacked, which takes seconds of everybody's, nor taken for a request.
+    request.protocol.close()
+    return response
 
 
 def _bearer(request: web.Request) -> bytes:
@@ -235,6 +223,8 @@ async def _async_body(request: web.Request) -> bytes:
                 body += chunk
                 if len(body) > envelope.MAX_MESSAGE_BYTES:
                     raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
+    except web.RequestPayloadError:
+        raise TransportError(Code.MALFORMED, "the body breaks off") from None
     except TimeoutError:
         raise TransportError(Code.MALFORMED, f"the body took longer than {BODY_SECONDS:.0f} s") from None
     return bytes(body)

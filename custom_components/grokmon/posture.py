@@ -142,12 +142,12 @@ class PostureKeeper:
 
     async def _async_measure(self) -> None:
         before = self.posture
-        self.report = await self._async_probe()
+        report = self.report = await self._async_probe()
         try:
             self._items = await self._checklist.async_measure()
         finally:
             # What was found out about the broker counts, whatever becomes of the rest.
-            self._tell(before)
+            self._tell(before, report)
             self._changed()
 
     async def _async_probe(self) -> Report:
@@ -173,10 +173,7 @@ class PostureKeeper:
         )
         return await self._hass.async_add_executor_job(probe, target, now)
 
-    def _tell(self, before: Posture) -> None:
-        report = self.report
-        if report is None:
-            return
+    def _tell(self, before: Posture, report: Report) -> None:
         failed = sorted(check.value for check in Check if report.finding(check) is Finding.FAILED)
         self._audit.record("probed", outcome="found", reason=report.posture.value, failed=failed, score=self.score)
         if report.posture in _WORSE and report.posture is not before:

@@ -4,16 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.brokers import AmqttBroker, MosquittoBroker
+from tests.stack.brokers import AmqttBroker, DynamicMosquittoBroker, MosquittoBroker
 from tests.stack.components import ComponentMissingError
 
 from .options import parse
 
 
-@pytest.mark.parametrize(("found", "broker"), [(Path("mosquitto"), MosquittoBroker), (None, AmqttBroker)])
-def test_broker_is_what_is_there(monkeypatch: pytest.MonkeyPatch, found: Path | None, broker: type) -> None:
-    """Mosquitto if it is installed, else aMQTT."""
+@pytest.mark.parametrize(
+    ("found", "plugin", "broker"),
+    [
+        (Path("mosquitto"), Path("dynamic_security.so"), DynamicMosquittoBroker),
+        (Path("mosquitto"), None, MosquittoBroker),
+        (None, None, AmqttBroker),
+    ],
+)
+def test_broker_is_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, found: Path | None, plugin: Path | None, broker: type
+) -> None:
+    """Mosquitto if it is installed, with its plugin if that is there, too; else aMQTT."""
     monkeypatch.setattr(MosquittoBroker, "find", staticmethod(lambda: found))
+    monkeypatch.setattr(DynamicMosquittoBroker, "find_plugin", staticmethod(lambda: plugin))
     assert parse([]).broker is broker
     assert parse(["--broker", "amqtt"]).broker is AmqttBroker
 

@@ -62,6 +62,14 @@ def request(key: Any, *extensions: tuple[x509.ExtensionType, bool], name: str = 
     return builder.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
 
 
+def certificate_of(key: Ed25519PrivateKey) -> str:
+    """Return a certificate of a key by itself."""
+    begin, end = (datetime.fromtimestamp(NOW + days * DAY, UTC) for days in (0, 1))
+    builder = x509.CertificateBuilder(named("self"), named("self"), key.public_key(), 1, begin, end)
+    return builder.sign(key, None).public_bytes(Encoding.PEM).decode()
+
+
+ED_PRIVATE = ED_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 EC_REQUEST = request(EC_KEY)
 ED_REQUEST = request(ED_KEY)
 
@@ -159,16 +167,22 @@ def test_authority_does_not_show_its_key() -> None:
     ("certificate", "key"),
     [
         (SITE.certificate, authority.key_pem(authority.new_authority(NOW))),
-        (
-            SITE.certificate,
-            ED_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        ),
+        (SITE.certificate, ED_PRIVATE),
+        (certificate_of(ED_KEY), ED_PRIVATE),
         (SITE.certificate, ""),
         ("", authority.key_pem(SITE)),
         (SITE.certificate[:-60], authority.key_pem(SITE)),
         (authority.key_pem(SITE), SITE.certificate),
     ],
-    ids=["another's key", "another kind of key", "no key", "no certificate", "torn", "swapped"],
+    ids=[
+        "another's key",
+        "another kind of key",
+        "another kind of authority",
+        "no key",
+        "no certificate",
+        "torn",
+        "swapped",
+    ],
 )
 def test_damaged_authority(certificate: str, key: str) -> None:
     """Refuse a certificate and a key that do not belong together."""

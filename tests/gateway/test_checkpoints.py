@@ -6,7 +6,7 @@ import hashlib
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, strategies as st
 
-from custom_components.grokmon.gateway.audit import Position, checkpoints
+from custom_components.grokmon.gateway.audit import Position, checkpoints, whole_checkpoints
 from custom_components.grokmon.gateway.checkpoints import Signer
 
 from .wire import NOW
@@ -48,3 +48,11 @@ def test_any_checkpoint(count: int, head: bytes, now: float) -> None:
     assert (read.position, read.origin) == (position, SIGNER.origin)
     assert read.signed_by(SIGNER.public_key) is True
     assert read.signed_by(Signer(bytes(32)).public_key) is False
+
+
+@given(st.integers(0, 3), st.integers(0, 400))
+def test_torn_checkpoint(whole: int, cut: int) -> None:
+    """Count the bytes of whole checkpoints, wherever a power cut ended the one after them."""
+    note = SIGNER(Position(1, "00" * 32), NOW).encode()
+    torn = note[: cut % len(note)]
+    assert whole_checkpoints(note * whole + torn) == len(note) * whole

@@ -115,7 +115,9 @@ LIVES = (
 )
 
 
-@pytest.mark.parametrize("order", permutations(LIVES), ids=lambda order: "-".join(each.key_id[:3] for each in order))
+@pytest.mark.parametrize(
+    "order", list(permutations(LIVES)), ids=lambda order: "-".join(each.key_id[:3] for each in order)
+)
 def test_key_in_use_comes_first(order: tuple[Credential, ...]) -> None:
     """Put the key in use first, then what it replaced; what was over when its successor began comes after that one."""
     other = replace(CREDENTIAL, kind=Kind.TOKEN)

@@ -57,17 +57,32 @@ def of_security_store(config: Path) -> Needles:
     data: dict[str, Any] = json.loads((config / ".storage" / "grokmon.security").read_bytes())["data"]
     needles = of_bytes("key-encryption key", kek)
     for device_id, record in data["devices"].items():
-        if record["secret"]:
-            root = vault.unseal(record["secret"], f"device/{device_id}")
-            needles |= of_root_key(device_id, b64url(root).decode())
+        for credential in record["credentials"]:
+            if not credential["secret"]:
+                continue
+            secret = vault.unseal(credential["secret"], f"device/{device_id}/{credential['key_id']}")
+            if credential["kind"] == "key":
+                needles |= of_root_key(device_id, b64url(secret).decode())
+            else:
+                needles |= of_bytes(f"{credential['kind']} of {device_id}", secret)
     for algorithm, sealed in data["site_keys"].items():
-        key = load_pem_private_key(vault.unseal(sealed, f"site/{algorithm}"), password=None)
-        if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
-            raise TypeError(algorithm)
-        needles |= of_private_key(f"the site, {algorithm}", key)
-    for name in ("audit", "journal"):
+        needles |= _of_private_pem(f"the site, {algorithm}", vault.unseal(sealed, f"site/{algorithm}"))
+    for authority in data["authority"]["authorities"]:
+        needles |= _of_private_pem("the authority", vault.unseal(authority["key"], "authority"))
+    for name in ("audit", "journal", "token"):
         needles |= of_bytes(f"{name} key", vault.unseal(data[f"{name}_key"], name))
+    for name in ("admin", "probe"):
+        # No password is nowhere to be found.
+        if password := vault.unseal(data["broker"][f"{name}_password"], f"broker/{name}"):
+            needles |= of_bytes(f"{name} password", password)
     return needles
+
+
+def _of_private_pem(name: str, pem: bytes) -> Needles:
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+        raise TypeError(name)
+    return of_private_key(name, key)
 
 
 def found(haystack: bytes, needles: Needles) -> list[str]:

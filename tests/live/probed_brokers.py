@@ -22,22 +22,22 @@ from tests.stack.ports import LOOPBACK, free_port
 
 PREFIX: Final = "grokmon"
 FIRST, SECOND = "probe-1", "probe-2"
+_HEARS: Final = ("subscribePattern", "publishClientReceive")
 _LIMIT: Final = ("max_queued_messages 0\n", "")
 CONTROL: Final = "$CONTROL/dynamic-security/v1/#"
 
 
-def topics(device_id: str) -> dict[str, list[str]]:
+def topics(device_id: str) -> list[str]:
     """Return what a device of the probe may publish and subscribe."""
-    own = list(probe_topics(PREFIX, device_id))
-    return {"send": own, "subscribe": own}
+    return list(probe_topics(PREFIX, device_id))
 
 
 class ProbedBroker(DynamicMosquittoBroker):
     """Run a Mosquitto with dynamic security in which everything is right, but for what is asked for.
 
     `bound` ties client ids to accounts, `more` lets the devices send and receive these topics as well, `observed` is
-    what Home Assistant may do, `replaced` is put in the place of settings. 2.0.11 hangs up on whoever publishes what
-    is denied when its queues are unlimited; `hangs_up` lets it.
+    what Home Assistant may do, `hears` how devices get their own topic, `replaced` is put in the place of settings.
+    2.0.11 hangs up on whoever publishes what is denied when its queues are unlimited; `hangs_up` lets it.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class ProbedBroker(DynamicMosquittoBroker):
         bound: bool = True,
         more: Iterable[str] = (),
         observed: Sequence[str] = ("#",),
+        hears: Sequence[str] = _HEARS,
         hangs_up: bool = False,
         replaced: Iterable[tuple[str, str]] = (),
         settings: Sequence[str] = (),
     ) -> None:
         """Take the certificates for TLS, or ``None`` for a broker without TLS."""
         self._bound = bound
+        self._hears = hears
         self._more = list(more)
         self._observed = observed
         self._replaced = [*replaced, *([] if hangs_up else [_LIMIT])]
@@ -72,11 +74,8 @@ class ProbedBroker(DynamicMosquittoBroker):
     def _initial(self) -> dict[str, Any]:
         initial = super()._initial()
         initial["roles"] += [
-            _role("observer", self._observed, self._observed),
-            *(
-                _role(name, [*topics(name)["send"], *self._more], [*topics(name)["subscribe"], *self._more])
-                for name in (FIRST, SECOND)
-            ),
+            {"rolename": "observer", "acls": _acls(("publishClientSend", *_HEARS), self._observed)},
+            *(self._role(name) for name in (FIRST, SECOND)),
         ]
         for client in initial["clients"]:
             name = client["username"]
@@ -88,10 +87,9 @@ class ProbedBroker(DynamicMosquittoBroker):
                     client["clientid"] = name
         return initial
 
-
-def _role(name: str, send: Iterable[str], subscribe: Iterable[str]) -> dict[str, Any]:
-    acls = _acls(("publishClientSend",), send) + _acls(("subscribePattern", "publishClientReceive"), subscribe)
-    return {"rolename": name, "acls": acls}
+    def _role(self, name: str) -> dict[str, Any]:
+        own = _acls(("publishClientSend", *self._hears), topics(name))
+        return {"rolename": name, "acls": own + _acls(("publishClientSend", *_HEARS), self._more)}
 
 
 def _acls(kinds: Iterable[str], names: Iterable[str]) -> list[dict[str, Any]]:
@@ -115,8 +113,7 @@ class FileBroker(MosquittoBroker):
         rules = [f"user {HOME_ASSISTANT}", "topic readwrite #"]
         for name in (FIRST, SECOND):
             rules.append(f"user {name}")
-            rules += [f"topic write {topic}" for topic in topics(name)["send"]]
-            rules += [f"topic read {topic}" for topic in topics(name)["subscribe"]]
+            rules += [f"topic readwrite {topic}" for topic in topics(name)]
         path = self.folder / "rules"
         path.write_text("\n".join(rules) + "\n", encoding="utf-8")
         # What is global stands before the listener.
@@ -138,12 +135,10 @@ class RuledAmqttBroker(AmqttBroker):
     def _write_files(self) -> None:
         super()._write_files()
         settings = json.loads(self._settings.read_text(encoding="utf-8"))
-        send = {name: topics(name)["send"] for name in (FIRST, SECOND)}
-        subscribe = {name: topics(name)["subscribe"] for name in (FIRST, SECOND)}
-        everything = {HOME_ASSISTANT: ["#"]}
+        rules = {name: topics(name) for name in (FIRST, SECOND)} | {HOME_ASSISTANT: ["#"]}
         settings["plugins"]["amqtt.plugins.topic_checking.TopicAccessControlListPlugin"] = {
-            "publish_acl": send | everything,
-            "acl": subscribe | everything,
+            "publish_acl": rules,
+            "acl": rules,
         }
         self._settings.write_text(json.dumps(settings), encoding="utf-8")
 
@@ -227,3 +222,41 @@ class Listener:
                 writer.write(self._answer)
                 await writer.drain()
         writer.close()
+
+
+class Doorkeeper:
+    """Stand before a broker without TLS, and hang up on whoever does not begin with one of its passwords."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.port = free_port()
+        self._target = broker.port
+        self._passwords = [account.password.encode() for account in broker.accounts.values()]
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+            self._server.close_clients()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.read(4096)
+        if any(password in first for password in self._passwords):
+            inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, self._target)
+            inner_writer.write(first)
+            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+        writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(4096):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

@@ -22,10 +22,12 @@ from .probed_brokers import (
     FIRST,
     PREFIX,
     SECOND,
+    Doorkeeper,
     FileBroker,
     Listener,
     ProbedBroker,
     RuledAmqttBroker,
+    login,
     reissued,
     target,
 )
@@ -85,6 +87,33 @@ async def test_broker_that_hangs_up(tmp_path: Path, certificates: Certificates, 
         wrong = await probed(target(broker, protocol=protocol))
     assert found(right, Finding.PASSED) == set(Check), details(right)
     assert found(wrong, Finding.FAILED) == {Check.FOREIGN_PUBLISH, Check.DISCOVERY_PUBLISH}, details(wrong)
+
+
+async def test_strangers_get_no_answer(tmp_path: Path) -> None:
+    """Take for a refusal that a stranger gets no answer, once who has the password got one."""
+    async with ProbedBroker(tmp_path, None) as broker, Doorkeeper(broker) as door:
+        endpoint = Endpoint(LOOPBACK, door.port)
+        right = await probed(target(broker, endpoint=endpoint))
+        nobody = await probed(_foreign(endpoint, ("first-secret", "second-secret", "observer-secret")))
+        mistaken = await probed(target(broker, endpoint=endpoint, probe=Login(FIRST, login(broker, SECOND).password)))
+    assert found(right, Finding.PASSED) == set(Check) - TRANSPORT, details(right)
+    assert found(nobody, Finding.PASSED) == found(mistaken, Finding.PASSED) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "finding"),
+    [
+        *((code, Finding.PASSED) for code in (0x86, 0x87, 0x8C)),
+        *((code, Finding.UNKNOWN) for code in (0x80, 0x84, 0x85, 0x88, 0x89, 0x97)),
+    ],
+)
+async def test_reason_of_a_refusal(code: int, finding: Finding) -> None:
+    """Take no refusal for one of strangers that speaks of something else, such as a broker that is busy."""
+    async with Listener(bytes([0x20, 3, 0, code, 0])) as server:
+        what = _foreign(Endpoint(LOOPBACK, server.port), ("first-secret", "second-secret", "observer-secret"))
+        report = await probed(what)
+    assert {report.finding(check) for check in STRANGERS} == {finding}
+    assert report.posture is Posture.UNKNOWN
 
 
 async def test_nothing_is_left_behind(tmp_path: Path, certificates: Certificates) -> None:
@@ -155,6 +184,25 @@ async def test_one_rule_too_wide(
     assert found(report, Finding.FAILED) == failed, details(report)
     apart = failed.isdisjoint({Check.FOREIGN_PUBLISH, Check.FOREIGN_SUBSCRIBE})
     assert report.posture is (Posture.PARTIAL if apart else Posture.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("more", "check", "finding"),
+    [
+        ("homeassistant/#", Check.DISCOVERY_PUBLISH, Finding.FAILED),
+        ("grokmon/v1/+/up/telemetry", Check.FOREIGN_PUBLISH, Finding.UNKNOWN),
+    ],
+)
+async def test_accepted_and_not_seen(
+    tmp_path: Path, certificates: Certificates, more: str, check: Check, finding: Finding
+) -> None:
+    """Believe a broker that says that it took what it must not take, though nobody saw it arrive."""
+    observed = ["grokmon/v1/+/probe/up", "grokmon/v1/+/down/#"]
+    async with ProbedBroker(tmp_path, certificates, more=[more], observed=observed) as broker:
+        report = await probed(target(broker))
+    assert report.finding(check) is finding
+    assert details(report)[check].startswith("accepted: ")
+    assert report.posture is Posture.PARTIAL
 
 
 async def test_client_ids_are_not_bound(tmp_path: Path, certificates: Certificates) -> None:
@@ -378,6 +426,23 @@ async def test_amqtt(tmp_path: Path, certificates: Certificates, measured: Calla
     assert report.posture is Posture.PARTIAL
 
 
+@pytest.mark.parametrize(
+    ("hears", "unknown"),
+    [
+        ((), set[Check]()),
+        (("subscribePattern",), {Check.FOREIGN_SUBSCRIBE, Check.CLIENT_ID_THEFT}),
+    ],
+)
+async def test_device_that_is_deaf(
+    tmp_path: Path, certificates: Certificates, hears: tuple[str, ...], unknown: set[Check]
+) -> None:
+    """Prove nothing by what a device does not receive that was promised its own messages and does not get them."""
+    async with ProbedBroker(tmp_path, certificates, hears=hears) as broker:
+        report = await probed(target(broker))
+    assert found(report, Finding.FAILED) == set()
+    assert found(report, Finding.UNKNOWN) == unknown, details(report)
+
+
 # Somebody is missing
 
 
@@ -429,7 +494,7 @@ async def test_broker_is_down(tmp_path: Path, certificates: Certificates) -> Non
 
 
 async def test_broker_dies_in_the_middle(tmp_path: Path, certificates: Certificates) -> None:
-    """Report what was proved before the broker died, and nothing more."""
+    """Take for no silence that a broker which died while it was listened to brings nothing more."""
     async with ProbedBroker(tmp_path, certificates) as broker:
         what = target(broker, quiet=5.0)
         seen = asyncio.Event()
@@ -442,16 +507,17 @@ async def test_broker_dies_in_the_middle(tmp_path: Path, certificates: Certifica
         report = await probing
     assert found(report, Finding.PASSED) >= STRANGERS
     assert found(report, Finding.FAILED) <= {Check.OWN_TOPIC}
-    assert found(report, Finding.UNKNOWN) >= {Check.FOREIGN_SUBSCRIBE, Check.CLIENT_ID_THEFT}
+    silences = {Check.FOREIGN_PUBLISH, Check.DISCOVERY_PUBLISH, Check.CONTROL_PUBLISH, Check.FOREIGN_SUBSCRIBE}
+    assert found(report, Finding.UNKNOWN) >= silences | {Check.CLIENT_ID_THEFT}, details(report)
     assert report.posture is not Posture.ENFORCED
 
 
 def _watch(what: Target, ready: Callable[[], object]) -> bool:
-    """Tell when the probe has sent its own message, after everything else."""
+    """Tell when all that must not arrive was sent: then the device hears on its own topic from the observer."""
     with Connection(what.endpoint, "watch", what.observer) as connection:
         connection.subscribe(*probe_topics(what.prefix, what.device_id))
         ready()
-        return connection.receive(20) is not None
+        return all(connection.receive(20) is not None for _ in range(3))
 
 
 async def test_broker_falls_silent(tmp_path: Path, certificates: Certificates) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+import logging
 from pathlib import Path
 from time import time
 from typing import Any, Final
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 
@@ -20,6 +22,8 @@ from custom_components.grokmon.gateway.credentials import record_certificate
 from custom_components.grokmon.gateway.models import CredentialState, Device, DeviceStatus, Kind
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
+
+_LOGGER = logging.getLogger(__name__)
 
 ISSUE_LIST: Final = "revocation_list_expires"
 _HOUR: Final = timedelta(hours=1)
@@ -159,15 +163,19 @@ class Certificates:
             await self._hass.async_add_executor_job(_write, folder, authority.trust_bundle(*authorities), signed)
             state.revocation_list = signed
             await self._store.async_save()
-        except BaseException:
+        except (OSError, HomeAssistantError) as error:
+            # Tried again within the hour.
             self._behind = True
-            raise
-        self._audit.record("revocation_list", number=number, revoked=len(revoked))
+            _LOGGER.warning("The list of revoked certificates was not written: %s", error)
+            self._audit.record("revocation_list", outcome="failed", reason=type(error).__name__, number=number)
+        else:
+            self._audit.record("revocation_list", number=number, revoked=len(revoked))
         self._tell(time())
 
     @callback
     def _tell(self, now: float) -> None:
-        ends = authority.crl_expires(self._store.state.authority.revocation_list)
+        signed = self._store.state.authority.revocation_list
+        ends = authority.crl_expires(signed) if signed else now
         if ends - now > _WARN_S:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_LIST)
             return

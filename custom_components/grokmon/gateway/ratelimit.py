@@ -1,4 +1,9 @@
-"""Token bucket."""
+"""Token buckets: one, and one for each host."""
+
+from collections import OrderedDict
+from typing import Final
+
+_HOSTS: Final = 1024
 
 
 class TokenBucket:
@@ -21,3 +26,23 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+class HostLimit:
+    """Allow each host `capacity` events at once and as many per `period` seconds in the long run.
+
+    Memory is bounded: of very many hosts, the one that was not heard of for longest is forgotten.
+    """
+
+    def __init__(self, capacity: float, period: float) -> None:
+        self._capacity = capacity
+        self._period = period
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, host: str, now: float) -> bool:
+        """Spend one token of a host; False when there is none left."""
+        bucket = self._buckets.setdefault(host, TokenBucket(self._capacity, self._period))
+        self._buckets.move_to_end(host)
+        if len(self._buckets) > _HOSTS:
+            self._buckets.popitem(last=False)
+        return bucket.take(now)

@@ -1,0 +1,1 @@
+"""Tests of what is done at the broker, with a real one where that says more."""

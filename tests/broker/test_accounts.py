@@ -1,0 +1,590 @@
+"""Accounts at the broker follow the registry: when, in which order, and what is told of it.
+
+The broker here remembers what it was told and nothing else; `test_work.py` and the live tests have a real one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+import json
+import logging
+from pathlib import Path
+import threading
+from typing import Any
+from unittest.mock import patch
+
+from homeassistant.helpers import issue_registry as ir
+import pytest
+
+from custom_components.grokmon import posture
+from custom_components.grokmon.broker import accounts
+from custom_components.grokmon.broker.accounts import PROBE_IDS
+from custom_components.grokmon.broker.address import Address
+from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
+from custom_components.grokmon.broker.work import Work
+from custom_components.grokmon.checklist import Checklist
+from custom_components.grokmon.gateway.broker_accounts import (
+    Account,
+    DriftKind,
+    Found,
+    FoundAccount,
+    Role,
+    difference,
+)
+from custom_components.grokmon.gateway.checklist import Item
+from custom_components.grokmon.gateway.models import DeviceStatus
+from custom_components.grokmon.gateway.posture import Finding, Report
+from tests.common import Room, RoomDevice
+
+DAY = 86_400.0
+RETRY = 31
+AWAY = UnreachableError("ConnectionRefusedError")
+DYNAMIC = {"broker": {"mode": "dynamic_security", "admin_username": "admin", "plaintext_port": 1883}}
+FILES = {"broker": {"mode": "files", "plaintext_port": 1883}}
+dynamic = pytest.mark.parametrize("options", [DYNAMIC])
+files = pytest.mark.parametrize("options", [FILES])
+
+
+@dataclass(slots=True)
+class FakeBroker:
+    """A broker that has what it was told to have, with hooks for what can go wrong."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    roles: dict[str, Role] = field(default_factory=dict)
+    looks: int = 0
+    probes: int = 0
+    admins: list[Login] = field(default_factory=list)
+    confirmed: list[tuple[str, tuple[Login, ...]]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    away: BrokerError | None = None
+    taken: set[str] = field(default_factory=set)
+    foreign: dict[str, str] = field(default_factory=dict)
+    confirms: Callable[[str], bool] = lambda _device: True
+    before: Callable[[], object] = lambda: None
+    threads: set[int] = field(default_factory=set)
+
+    def bring_in_step(
+        self,
+        _endpoint: Endpoint,
+        admin: Login,
+        wanted: Sequence[Account],
+        roles: Sequence[Role],
+        revoking: Mapping[str, Sequence[str]],
+    ) -> Work:
+        """Do as the real one, at once."""
+        self.threads.add(threading.get_ident())
+        self.looks += 1
+        self.admins.append(admin)
+        self.before()
+        if self.away is not None:
+            raise self.away
+        for device_id, names in revoking.items():
+            self.order.append(f"removed {device_id}")
+            self.roles.pop(f"grokmon-{device_id}", None)
+            for name in names:
+                self.accounts.pop(name, None)
+        repaired = difference(wanted, roles, self._found())
+        left = [drift for drift in repaired if drift.kind is DriftKind.NAME_TAKEN]
+        self.foreign.clear()
+        self.accounts = {account.username: account for account in wanted if account.username not in self.taken}
+        self.roles = {role.name: role for role in roles}
+        return Work(tuple(revoking), repaired, f"{left[0].kind}: {left[0].name}" if left else None)
+
+    def confirm_revoked(self, _address: Address, prefix: str, device_id: str, logins: Sequence[Login]) -> bool:
+        """Take note of who was asked for."""
+        self.threads.add(threading.get_ident())
+        assert prefix == "grokmon"
+        self.confirmed.append((device_id, tuple(logins)))
+        self.order.append(f"confirmed {device_id}")
+        return self.confirms(device_id)
+
+    def probe(self, _target: object, now: float) -> Report:
+        """Find out nothing."""
+        self.probes += 1
+        self.order.append("probed")
+        return Report(results=(), at=now)
+
+    def of(self, device_id: str) -> list[Account]:
+        """Return the accounts of a device."""
+        return [account for account in self.accounts.values() if account.device_id == device_id]
+
+    def _found(self) -> Found:
+        found = {
+            name: FoundAccount(
+                username=name,
+                client_id=account.client_id,
+                label=f"grokmon-{account.device_id}",
+                enabled=account.enabled,
+                roles=(
+                    *([f"grokmon-{account.device_id}"] if account.enabled else []),
+                    *([self.foreign[name]] if name in self.foreign else []),
+                ),
+                groups=(),
+            )
+            for name, account in self.accounts.items()
+        }
+        for name in self.taken:
+            found[name] = FoundAccount(username=name, client_id="", label="", enabled=True, roles=(), groups=())
+        return Found(accounts=found, roles={name: frozenset(role.acls) for name, role in self.roles.items()}, groups={})
+
+
+@pytest.fixture(autouse=True)
+def broker() -> Iterator[FakeBroker]:
+    """Put a broker in the place of the real one, and measure nothing."""
+    fake = FakeBroker()
+
+    async def measure(_checklist: Checklist) -> dict[Item, Finding]:
+        return dict.fromkeys(Item, Finding.PASSED)
+
+    with (
+        patch.object(accounts, "bring_in_step", fake.bring_in_step),
+        patch.object(accounts, "confirm_revoked", fake.confirm_revoked),
+        patch.object(posture, "probe", fake.probe),
+        patch.object(Checklist, "async_measure", measure),
+    ):
+        yield fake
+
+
+def issues(room: Room) -> set[str]:
+    """Return the issues of the broker's accounts."""
+    names = ("broker_", "revocation_")
+    return {key for _, key in ir.async_get(room.hass).issues if key.startswith(names)}
+
+
+async def told(room: Room, event: str) -> set[tuple[str, str]]:
+    """Return what was told of accounts and roles."""
+    return {(entry["reason"], entry["account"]) for entry in await room.audit(event)}
+
+
+async def set_status(room: Room, status: DeviceStatus, device_id: str = "tent-1") -> None:
+    """Change the status of a device as its button does, and let everything happen."""
+    await room.hub.enrolment.async_set_status(device_id, status, "administrator")
+    await room.settle()
+
+
+# A life of an account
+
+
+@dynamic
+async def test_enrolment_makes_an_account(room: Room, broker: FakeBroker) -> None:
+    """The account of a new device has the password that is shown once, its client id, and its own topics."""
+    room.hub.store.state.broker.admin_password = "admins-own"
+    response = await room.call("enroll_device", {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"]})
+    (account,) = broker.of("tent-1")
+    assert (account.username, account.password) == (response["username"], response["password"])
+    assert account.client_id == response["client_id"] == "tent-1"
+    assert set(broker.roles["grokmon-tent-1"].publishes) == {
+        f"grokmon/v1/tent-1/up/{channel}" for channel in ("hello", "telemetry", "status")
+    }
+    assert broker.roles["grokmon-tent-1"].receives == ("grokmon/v1/tent-1/down/session",)
+    assert broker.admins[-1] == Login("admin", "admins-own")
+    assert await told(room, "broker_changed") == {
+        ("missing_role", "grokmon-tent-1"),
+        ("missing_account", account.username),
+    }
+    assert threading.get_ident() not in broker.threads
+    assert account.password is not None
+    assert account.password not in room.audit_path.read_text()
+
+
+@dynamic
+async def test_outputs_open_topics(room: Room, broker: FakeBroker) -> None:
+    """A device with outputs may answer, and hears commands; without them it may not."""
+    await room.enrol("act-1", actuators=[{"role": "outlet"}])
+    role = broker.roles["grokmon-act-1"]
+    assert set(role.publishes) >= {"grokmon/v1/act-1/up/state", "grokmon/v1/act-1/up/ack"}
+    assert "grokmon/v1/act-1/down/command" in role.receives
+
+
+async def test_without_accounts_nothing_is_asked(room: Room, broker: FakeBroker) -> None:
+    """Where the broker is left as it is nobody talks to its administration."""
+    response = await room.call("enroll_device", {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"]})
+    assert "password" not in response
+    await set_status(room, DeviceStatus.REVOKED)
+    await room.hub.trust.accounts.async_bring_in_step()
+    room.hub.trust.accounts.async_renew_probe()
+    assert broker.looks == 0
+    assert room.hub.trust.accounts.revoking == []
+    assert room.hub.store.state.broker.revoking == {}
+
+
+@dynamic
+async def test_disabled_and_enabled(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A disabled device's account is shut, and opened again with the same password."""
+    (before,) = broker.of("tent-1")
+    await set_status(tent.room, DeviceStatus.DISABLED)
+    assert broker.of("tent-1") == [replace(before, enabled=False)]
+    assert ("open_though_disabled", before.username) in await told(tent.room, "broker_changed")
+    await set_status(tent.room, DeviceStatus.ACTIVE)
+    assert broker.of("tent-1") == [before]
+    assert ("disabled", before.username) in await told(tent.room, "broker_changed")
+    assert broker.confirmed == []
+
+
+@dynamic
+async def test_rotation(tent: RoomDevice, broker: FakeBroker) -> None:
+    """There are two accounts during the overlap, and one after it; that is no drift."""
+    room = tent.room
+    (first,) = broker.of("tent-1")
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    both = broker.of("tent-1")
+    assert first in both
+    assert len({account.password for account in both}) == 2
+    drifts = await room.audit("broker_drift")
+    await room.let_pass(DAY - 60)
+    assert len(broker.of("tent-1")) == 2
+    await room.let_pass(60 + RETRY)
+    (second,) = broker.of("tent-1")
+    assert second in both
+    assert second != first
+    assert ("stray_account", first.username) in await told(room, "broker_changed")
+    assert await room.audit("broker_drift") == drifts
+
+
+@dynamic
+async def test_removed_device(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A device that a user removes loses its account as a revoked one does."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    await room.remove()
+    assert broker.of("tent-1") == []
+    assert "grokmon-tent-1" not in broker.roles
+    assert broker.confirmed == [("tent-1", (Login(account.username, account.password),))]
+    assert room.hub.trust.accounts.revoking == []
+
+
+@dynamic
+async def test_change_that_is_none_of_the_brokers(tent: RoomDevice, broker: FakeBroker) -> None:
+    """What changes neither accounts nor topics is not worth a look."""
+    looks = broker.looks
+    device = tent.room.hub.gateway.registry["tent-1"]
+    tent.room.hub.trust.accounts.async_device_changed(device, replace(device, name="Another"))
+    tent.room.hub.trust.accounts.async_device_changed(None, None)
+    await tent.room.settle()
+    assert broker.looks == looks
+
+
+@dynamic
+async def test_many_at_once(room: Room, broker: FakeBroker) -> None:
+    """Twenty devices enrolled at once all have accounts; they share one look after the first, and a probe each."""
+    looks, probes, go_on = broker.looks, broker.probes, threading.Event()
+    broker.before = lambda: go_on.wait(10)
+    names = [f"node-{number}" for number in range(20)]
+    requests = [{"device_id": name, "name": name, "metrics": ["temp_c"]} for name in names]
+    enrol = room.hass.services.async_call
+    await asyncio.gather(*(enrol("grokmon", "enroll_device", each, True, room.admin, None, True) for each in requests))
+    go_on.set()
+    await room.settle()
+    assert [len(broker.of(name)) for name in names] == [1] * 20
+    assert broker.looks - looks == 2
+    assert broker.probes - probes <= 2
+    assert issues(room) == set()
+
+
+# Revocation
+
+
+@dynamic
+async def test_revocation_in_order(tent: RoomDevice, broker: FakeBroker) -> None:
+    """The registry denies first, then the account goes, then somebody knocks, then the broker is probed."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    broker.order.clear()
+    broker.before = lambda: broker.order.append(f"registry {room.hub.gateway.registry['tent-1'].status}")
+    await set_status(room, DeviceStatus.REVOKED)
+    assert broker.order == ["registry revoked", "removed tent-1", "confirmed tent-1", "probed"]
+    assert broker.confirmed == [("tent-1", (Login(account.username, account.password),))]
+    events = [entry["event"] for entry in await room.audit("revoked", "revocation_confirmed", "probed")]
+    assert events[-3:] == ["revoked", "revocation_confirmed", "probed"]
+    assert room.stored()["broker"]["revoking"] == {}
+    assert issues(room) == set()
+    room.hub.trust.accounts.async_device_changed(None, room.hub.gateway.registry["tent-1"])
+    await room.settle()
+    assert len(broker.confirmed) == 1
+
+
+@dynamic
+async def test_broker_is_away(tent: RoomDevice, broker: FakeBroker) -> None:
+    """The registry denies at once; what is left at the broker is on the disk, told, retried and confirmed."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    broker.away = AWAY
+    await set_status(room, DeviceStatus.REVOKED)
+    assert room.hub.gateway.registry["tent-1"].status is DeviceStatus.REVOKED
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-1"}
+    assert room.stored()["broker"]["revoking"] == {"tent-1": [account.username]}
+    await room.hub.trust.posture.async_measure()
+    assert room.hub.trust.posture.as_shown()["revocations_pending"] == ["tent-1"]
+    for _ in range(3):
+        looks = broker.looks
+        await room.let_pass(RETRY)
+        assert broker.looks == looks + 1
+    (pending,) = await room.audit("broker_accounts_pending")
+    assert pending["reason"] == "ConnectionRefusedError"
+    broker.away = None
+    await room.let_pass(RETRY)
+    assert issues(room) == set()
+    assert broker.confirmed == [("tent-1", (Login(account.username, account.password),))]
+    assert [entry["device"] for entry in await room.audit("revocation_confirmed")] == ["tent-1"]
+    assert room.stored()["broker"]["revoking"] == {}
+
+
+@dynamic
+async def test_restart_in_the_middle(tent: RoomDevice, broker: FakeBroker) -> None:
+    """After a restart what was begun is ended, though the old password is not known any more."""
+    room = tent.room
+    broker.away = AWAY
+    await set_status(room, DeviceStatus.REVOKED)
+    await room.reload()
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-1"}
+    assert room.hub.trust.accounts.revoking == ["tent-1"]
+    broker.away = None
+    await room.let_pass(RETRY)
+    assert broker.confirmed == [("tent-1", ())]
+    assert issues(room) == set()
+    assert broker.of("tent-1") == []
+
+
+@dynamic
+async def test_who_still_gets_in(room: Room, broker: FakeBroker) -> None:
+    """Whoever still gets in is not confirmed; the others are, though the broker went away after them."""
+    for name in ("tent-1", "tent-2", "tent-3"):
+        await room.enrol(name)
+    broker.away = AWAY
+    for name in ("tent-1", "tent-2", "tent-3"):
+        await set_status(room, DeviceStatus.REVOKED, name)
+
+    def confirms(device_id: str) -> bool:
+        if device_id == "tent-3":
+            raise AWAY
+        return device_id == "tent-1"
+
+    broker.away, broker.confirms = None, confirms
+    await room.let_pass(RETRY)
+    assert room.hub.trust.accounts.revoking == ["tent-2", "tent-3"]
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-2", "revocation_pending_tent-3"}
+    broker.confirms = lambda device_id: device_id != "tent-2"
+    await room.let_pass(RETRY)
+    assert issues(room) == {"revocation_pending_tent-2"}
+    broker.confirms = lambda _: True
+    await room.let_pass(RETRY)
+    assert issues(room) == set()
+    confirmed = [entry["device"] for entry in await room.audit("revocation_confirmed")]
+    assert confirmed == ["tent-1", "tent-3", "tent-2"]
+
+
+@dynamic
+async def test_enrolled_again_while_the_broker_is_away(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A device that is removed and enrolled again has its new account, and not the old one."""
+    room = tent.room
+    (old,) = broker.of("tent-1")
+    broker.away = AWAY
+    await room.remove()
+    await room.enrol()
+    broker.away = None
+    await room.let_pass(RETRY)
+    (new,) = broker.of("tent-1")
+    assert new.username != old.username
+    assert broker.confirmed == [("tent-1", (Login(old.username, old.password),))]
+    assert issues(room) == set()
+
+
+# What is found
+
+
+@dynamic
+async def test_drift_at_a_start_and_daily(tent: RoomDevice, broker: FakeBroker) -> None:
+    """What somebody changed is found at the next start and on the daily look, told, and put right."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    before = await told(room, "broker_drift")
+    del broker.roles["grokmon-tent-1"]
+    await room.reload()
+    assert await told(room, "broker_drift") - before == {("missing_role", "grokmon-tent-1")}
+    broker.foreign[account.username] = "everything"
+    looks = broker.looks
+    await room.let_pass(DAY / 2)
+    assert broker.looks == looks
+    await room.let_pass(DAY / 2 + RETRY)
+    assert broker.looks > looks
+    drift = next(entry for entry in await room.audit("broker_drift") if entry["reason"] == "foreign_role")
+    assert (drift["account"], drift["detail"]) == (account.username, "everything")
+    assert "grokmon-tent-1" in broker.roles
+
+
+@dynamic
+async def test_drift_beside_a_change_of_ours(tent: RoomDevice, broker: FakeBroker) -> None:
+    """What no change of ours brings about is drift, also when the device is changed just then."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    broker.foreign[account.username] = "everything"
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    assert ("foreign_role", account.username) in await told(room, "broker_drift")
+    assert ("foreign_role", account.username) not in await told(room, "broker_changed")
+
+
+@dynamic
+async def test_name_that_is_taken(room: Room, broker: FakeBroker) -> None:
+    """Somebody else's account of that name is told once, though it is found again every time."""
+    with patch("custom_components.grokmon.gateway.credentials.token_hex", return_value="00000001"):
+        broker.taken.add("tent-1.00000001")
+        await room.enrol("tent-1")
+    assert issues(room) == {"broker_accounts_pending"}
+    for _ in range(3):
+        looks = broker.looks
+        await room.let_pass(RETRY)
+        assert broker.looks == looks + 1
+    taken = [entry for entry in await room.audit("broker_drift") if entry["reason"] == "name_taken"]
+    assert [entry["account"] for entry in taken] == ["tent-1.00000001"]
+    issue = ir.async_get(room.hass).async_get_issue("grokmon", "broker_accounts_pending")
+    assert issue is not None
+    assert issue.translation_placeholders == {"problem": "name_taken: tent-1.00000001"}
+    broker.taken.clear()
+    await room.let_pass(RETRY)
+    assert issues(room) == set()
+    assert len(broker.of("tent-1")) == 1
+
+
+@dynamic
+async def test_wrong_administrator(quiet_room: Room, broker: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong password is an issue, goes into no log and no trail, and a right one helps without a restart."""
+    caplog.set_level(logging.DEBUG)
+    broker.away = RefusedError(135)
+    room = quiet_room
+    assert await room.set_up()
+    await room.hub.trust.async_keep_passwords({"admin_password": "not-the-right-one"})
+    await room.settle()
+    assert broker.admins[-1].password == "not-the-right-one"
+    assert issues(room) == {"broker_accounts_pending"}
+    (pending,) = await room.audit("broker_accounts_pending")
+    assert pending["reason"] == "the broker refuses the connection: 135"
+    assert "not-the-right-one" not in caplog.text
+    assert "not-the-right-one" not in room.audit_path.read_text()
+    assert "not-the-right-one" not in json.dumps(room.stored())
+    broker.away = None
+    await room.hub.trust.async_keep_passwords({"admin_password": "the-right-one"})
+    await room.settle()
+    assert issues(room) == set()
+
+
+@dynamic
+async def test_password_of_the_probe(room: Room, broker: FakeBroker) -> None:
+    """With another password the accounts of the probe are made anew: the broker does not show that it differs."""
+    assert {broker.accounts[name].password for name in PROBE_IDS} == {room.hub.store.state.broker.probe_password}
+    broker.away = AWAY
+    await room.hub.trust.async_keep_passwords({"probe_password": "another"})
+    await room.settle()
+    assert issues(room) == {"broker_accounts_pending"}
+    assert room.stored()["broker"]["revoking"].keys() == set(PROBE_IDS)
+    broker.away = None
+    await room.let_pass(RETRY)
+    assert {broker.accounts[name].password for name in PROBE_IDS} == {"another"}
+    assert room.hub.store.state.broker.revoking == {}
+    room.break_store()
+    with pytest.raises(Exception, match="disk"):
+        await room.hub.trust.async_keep_passwords({"probe_password": "a third", "admin_password": "x"})
+    room.repair_store()
+    state = room.hub.store.state.broker
+    assert (state.probe_password, state.admin_password, state.revoking) == ("another", "", {})
+
+
+@dynamic
+async def test_mqtt_is_not_there(room: Room) -> None:
+    """Without Home Assistant's MQTT nobody knows where the broker is."""
+    with patch.object(accounts, "async_address", side_effect=UnreachableError("the MQTT integration is not loaded")):
+        await room.hub.trust.accounts.async_bring_in_step()
+    assert room.hub.trust.accounts.problem == "the MQTT integration is not loaded"
+    assert issues(room) == {"broker_accounts_pending"}
+
+
+@dynamic
+async def test_unload_waits_for_what_is_under_way(tent: RoomDevice, broker: FakeBroker) -> None:
+    """An unloaded hub changes nothing more at the broker, and what it had begun is over."""
+    room = tent.room
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    broker.before = wait
+    keeper = room.hub.trust.accounts
+    keeper.async_request()
+    await room.until(begun.is_set)
+    keeper.async_request()
+    looks = broker.looks
+    unloading = room.hass.async_create_task(room.hass.config_entries.async_unload(room.entry.entry_id))
+    await asyncio.sleep(0)
+    await room.hass.async_add_executor_job(threading.Event().wait, 0.05)
+    assert not unloading.done()
+    go_on.set()
+    assert await unloading
+    await keeper.async_bring_in_step()
+    assert broker.looks == looks
+    assert not room.entry._background_tasks
+
+
+# Files
+
+
+def folder(room: Room) -> Path:
+    """Return the folder of the broker's files."""
+    return Path(room.hass.config.path("grokmon", "broker"))
+
+
+@files
+async def test_files_are_written(tent: RoomDevice, broker: FakeBroker) -> None:
+    """Files follow the registry; there is an issue when they changed, and none when they did not."""
+    room = tent.room
+    assert issues(room) == {"broker_files_changed"}
+    written = (folder(room) / "passwd").read_text()
+    assert "tent-1." in written
+    assert "grokmon-probe-1:" in written
+    assert (folder(room) / "passwd").stat().st_mode & 0o777 == 0o600
+    ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
+    count, probes = len(await room.audit("broker_files_written")), broker.probes
+    for _ in range(3):
+        await room.let_pass(RETRY)
+    await room.reload()
+    assert issues(room) == set()
+    assert len(await room.audit("broker_files_written")) == count
+    # Those of the start.
+    assert broker.probes - probes <= 2
+    await set_status(room, DeviceStatus.REVOKED)
+    assert issues(room) == {"broker_files_changed"}
+    assert "tent-1." not in (folder(room) / "passwd").read_text()
+    assert room.hub.trust.accounts.revoking == []
+    assert broker.looks == 0
+
+
+@files
+async def test_files_that_cannot_be_written(room: Room) -> None:
+    """A disk that refuses is an issue, and is tried again."""
+    passwords = folder(room) / "passwd"
+    passwords.unlink()
+    passwords.mkdir()
+    await room.hub.trust.accounts.async_bring_in_step()
+    assert "broker_accounts_pending" in issues(room)
+    passwords.rmdir()
+    await room.let_pass(RETRY)
+    assert "broker_accounts_pending" not in issues(room)
+    assert passwords.is_file()
+
+
+@files
+async def test_files_after_a_day_and_an_overlap(tent: RoomDevice) -> None:
+    """Who is no longer to get in is taken out of the file when the time has come."""
+    room = tent.room
+    before = (folder(room) / "passwd").read_text().count("tent-1.")
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    assert (folder(room) / "passwd").read_text().count("tent-1.") == before + 1
+    ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
+    await room.let_pass(DAY + RETRY)
+    assert (folder(room) / "passwd").read_text().count("tent-1.") == before
+    assert issues(room) == {"broker_files_changed"}
+
+
+def test_nothing_secret_is_shown() -> None:
+    """What may end in a log shows no password."""
+    shown: Any = Account(username="a.1", device_id="a", client_id="a", password="secret-password")
+    assert "secret-password" not in f"{shown!r} {Login('a', 'secret-password')!r}"

@@ -400,3 +400,37 @@ async def test_acknowledgement_that_the_disk_refuses(room: Room, findings: Findi
     assert keeper.acknowledged == {}
     assert posture_issues(room) == {"plaintext"}
     assert await room.audit("posture_acknowledged") == []
+
+
+async def test_acknowledged_and_mended(room: Room, findings: Findings) -> None:
+    """What was acknowledged is told again when it was in order meanwhile."""
+    enforce(findings)
+    keeper = room.hub.trust.posture
+    findings[Check.PLAINTEXT] = Finding.FAILED
+    await keeper.async_measure()
+    await keeper.async_acknowledge("plaintext", "a lab", "administrator")
+    await keeper.async_measure()
+    assert keeper.acknowledged == {"plaintext": "a lab"}
+    findings[Check.PLAINTEXT] = Finding.PASSED
+    await keeper.async_measure()
+    assert keeper.acknowledged == {}
+    assert room.stored()["acknowledged"] == {}
+    assert room.state("hub_posture").attributes["acknowledged"] == []
+    assert [entry["items"] for entry in await room.audit("posture_mended")] == [["plaintext"]]
+    findings[Check.PLAINTEXT] = Finding.FAILED
+    await keeper.async_measure()
+    assert posture_issues(room) == {"plaintext"}
+
+
+async def test_verdict_ends_with_the_connection(room: Room, findings: Findings) -> None:
+    """Who answers after a connection was lost may be another broker: nothing is believed until it was probed."""
+    await enrol_plain(room)
+    enforce(findings)
+    await room.hub.trust.posture.async_measure()
+    assert await heard(room)
+    async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, False)
+    assert not room.hub.gateway.broker_enforced
+    assert room.state("hub_posture").state == "unknown"
+    async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, True)
+    await room.settle()
+    assert room.hub.gateway.broker_enforced

@@ -90,6 +90,18 @@ async def test_without_a_running_hub(room: Room, findings: Findings, option: str
     assert ANONYMOUS in _issues(room)
 
 
+async def test_disk_fails_while_the_reason_is_kept(room: Room, findings: Findings) -> None:
+    """The form says so and can be sent again."""
+    await _break(room, findings)
+    manager, form = await _begin(room, ANONYMOUS, "acknowledge")
+    room.break_store()
+    form = await manager.async_configure(form["flow_id"], {"reason": "a lab"})
+    assert (form["type"], form["errors"]) == ("form", {"base": "store_not_written"})
+    room.repair_store()
+    done = await manager.async_configure(form["flow_id"], {"reason": "a lab"})
+    assert done["type"] == "create_entry"
+
+
 async def test_hub_ends_while_the_reason_is_typed(room: Room, findings: Findings) -> None:
     """A reason that comes too late is not lost without a word."""
     await _break(room, findings)

@@ -14,7 +14,13 @@ from .gateway.audit_record import Record
 from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
 
-_CREDENTIALS: Final = frozenset({"enrolled", "rotated", "disabled", "enabled", "revoked", "removed", "kek_rotated"})
+_CREDENTIALS: Final = frozenset(
+    {
+        *("enrolled", "rotated", "issued", "credential_restored", "claimed"),
+        *("disabled", "enabled", "revoked", "revocation_confirmed", "removed"),
+        *("kek_rotated", "authority_rotated"),
+    }
+)
 # What is told, and how: who did it stands before these words.
 WORDS: Final = {
     "command": "set {what}: {params}",
@@ -34,7 +40,15 @@ WORDS: Final = {
     "approval_declined": "declined what the AI asked for",
     "approval_expired": "nobody answered what the AI asked for",
     "enrolled": "enrolled {name}",
-    "rotated": "rotated the key of {name}",
+    "rotated": "rotated the credentials of {name}",
+    "issued": "issued another credential for {name}",
+    "credential_restored": "restored the old credentials of {name}",
+    "claimed": "{name} fetched its credentials",
+    "claim_refused": "refused to hand over credentials: {why}",
+    "revocation_confirmed": "{name} has no account at the broker any more",
+    "broker_drift": "repaired accounts at the broker that somebody had changed: {why}",
+    "authority_rotated": "began with a new certificate authority",
+    "posture_acknowledged": "acknowledged what is not in order",
     "disabled": "disabled {name}",
     "enabled": "enabled {name}",
     "revoked": "revoked {name}",

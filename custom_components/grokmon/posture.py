@@ -149,6 +149,17 @@ class PostureKeeper:
             # What was found out about the broker counts, whatever becomes of the rest.
             self._tell(before, report)
             self._changed()
+        await self._async_forget_mended()
+
+    async def _async_forget_mended(self) -> None:
+        """Let what was acknowledged, and is in order now, be told when it fails again. Raises HomeAssistantError."""
+        passed = {each.value for each, finding in self.findings.items() if finding is Finding.PASSED}
+        if mended := passed & self.acknowledged.keys():
+            kept = {item: why for item, why in self.acknowledged.items() if item not in mended}
+            self._store.state.acknowledged = kept
+            self._audit.record("posture_mended", items=sorted(mended))
+            self._changed()
+            await self._store.async_save()
 
     async def _async_probe(self) -> Report:
         now = time()
@@ -206,3 +217,7 @@ class PostureKeeper:
     def _connected(self, connected: bool) -> None:
         if connected:
             self.async_request()
+        else:
+            # Who answers next may be another broker, or the same with other settings.
+            self.report = None
+            self._changed()

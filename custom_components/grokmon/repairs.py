@@ -195,12 +195,18 @@ class PostureFlow(_Flow):
         """Ask for the reason."""
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
-        if user_input is None or not user_input[CONF_REASON].strip():
-            schema = probatio.Schema({probatio.Required(CONF_REASON): TextSelector()})
-            errors = {} if user_input is None else {CONF_REASON: "reason_missing"}
-            return self.async_show_form(step_id="acknowledge", data_schema=schema, errors=errors)
-        await hub.trust.posture.async_acknowledge(self._fact("item"), user_input[CONF_REASON].strip()[:_REASON], ACTOR)
-        return self.async_create_entry(data={})
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            reason = user_input[CONF_REASON].strip()[:_REASON]
+            try:
+                if reason:
+                    await hub.trust.posture.async_acknowledge(self._fact("item"), reason, ACTOR)
+                    return self.async_create_entry(data={})
+                errors[CONF_REASON] = "reason_missing"
+            except HomeAssistantError:
+                errors["base"] = "store_not_written"
+        schema = probatio.Schema({probatio.Required(CONF_REASON): TextSelector()})
+        return self.async_show_form(step_id="acknowledge", data_schema=schema, errors=errors)
 
 
 _FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {

@@ -607,7 +607,7 @@ async def test_rotates_the_key_without_an_overlap(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 21.5})
     page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 0})
     await tent.report({"temp_c": 22.0})
-    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
     assert room.state("tent-1_temp_c").state == "21.5"
     device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
     await device.report({"temp_c": 23.0})
@@ -618,7 +618,7 @@ async def test_restores_the_key(tent: RoomDevice) -> None:
     """The old key is used again where the device did not take up the new one, which is worth nothing any more."""
     room = tent.room
     await tent.report({"temp_c": 21.5})
-    page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 0})
+    page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 1})
     await room.submit(page)
     menu = await room.start_flow("device", room.subentry().subentry_id)
     options = menu["menu_options"]

@@ -283,10 +283,10 @@ async def test_rotates_without_an_overlap(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 21.5})
     await room.call("rotate_credentials", {"device_id": "tent-1", "overlap_hours": 0})
     await tent.report({"temp_c": 22.0})
-    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
     await room.reload()
     await tent.report({"temp_c": 22.0})
-    assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
+    assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
 
 
 async def test_rotated_device_stays_disabled(tent: RoomDevice) -> None:

@@ -76,9 +76,12 @@ def test_plain_data_and_back(role: Role) -> None:
         {"ml_per_s": 0},
         {"day_ml": "5000"},
         {"interval_s": -1},
+        {"interval_s": 10**400},
+        {"hours_day": -(10**400)},
+        {1: 2, "colour": "red"},
     ],
 )
-def test_refuses_what_could_not_be_driven(changes: dict[str, Any]) -> None:
+def test_refuses_what_could_not_be_driven(changes: dict[Any, Any]) -> None:
     """Refuse limits that make no sense, with the name of the field."""
     with pytest.raises(RegistryError) as refused:
         Actuator.from_dict({"role": "grow_light", **changes})
@@ -89,6 +92,14 @@ def test_refuses_what_could_not_be_driven(changes: dict[str, Any]) -> None:
 def test_minus_500_ml_is_no_dose() -> None:
     """Refuse a negative dose: elsewhere it was accepted and refunded the budget."""
     assert code_of(Command(key=KEY, amount_ml=-500), PUMP) is Code.PARAMETER_INVALID
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+@pytest.mark.parametrize(("actuator", "name"), [(LAMP, "percent"), (PUMP, "amount_ml"), (VALVE, "seconds")])
+def test_number_beyond_every_float_passes_no_limit(actuator: Actuator, name: str, value: int) -> None:
+    """Refuse a whole number that no float can hold, rather than fail over it."""
+    refused = code_of(Command(key=KEY, **{name: value}), actuator)  # type: ignore[arg-type]
+    assert refused is (Code.PARAMETER_INVALID if value < 0 else Code.LIMIT_EXCEEDED)
 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])

@@ -18,7 +18,19 @@ OUTER_FILES = sorted(set(INTEGRATION.rglob("*.py")) - set(GATEWAY_FILES))
 
 # What a gateway module may import from outside: nothing that does I/O, waits, or tells the time.
 ALLOWED = {
-    *("base64", "binascii", "collections", "csv", "dataclasses", "datetime", "enum", "hashlib", "hmac", "io"),
+    *(
+        "base64",
+        "binascii",
+        "collections",
+        "csv",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "hashlib",
+        "hmac",
+        "io",
+        "ipaddress",
+    ),
     *("itertools", "json", "math", "re", "secrets", "typing"),
     *("cryptography", "jwt", "orjson"),
 }

@@ -2,9 +2,11 @@
 
 from base64 import b64decode
 import hashlib
+from time import process_time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, strategies as st
+import pytest
 
 from custom_components.grokmon.gateway.audit import Position, checkpoints, whole_checkpoints
 from custom_components.grokmon.gateway.checkpoints import Signer
@@ -56,3 +58,12 @@ def test_torn_checkpoint(whole: int, cut: int) -> None:
     note = SIGNER(Position(1, "00" * 32), NOW).encode()
     torn = note[: cut % len(note)]
     assert whole_checkpoints(note * whole + torn) == len(note) * whole
+
+
+def test_long_word_is_read_once() -> None:
+    """Find in no time that a long word is no checkpoint: whoever writes to the anchor stops no verification."""
+    begun = process_time()
+    assert whole_checkpoints(b"a" * 100_000) == 0
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        list(checkpoints("a" * 100_000))
+    assert process_time() - begun < 2

@@ -599,7 +599,7 @@ def test_token_replaced_at_once(site: Site) -> None:
     """Refuse the old token from here on, also when the clock is set back."""
     fresh = credentials.issue_token(NOW + 60)
     site.change(lifecycle.rotate(site.device.credentials, fresh, NOW + 60, 0.0))
-    assert {site.refusal(now=NOW + seconds) for seconds in (0, 59, 60, 61)} == {"credential_expired"}
+    assert {site.refusal(now=NOW + seconds) for seconds in (0, 59, 60, 61)} == {"credential_revoked"}
     assert site.refusal(fresh, now=NOW + 60) == "accepted"
 
 

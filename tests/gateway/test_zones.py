@@ -65,6 +65,9 @@ def test_changed_targets_are_of_their_stage_only() -> None:
         {"stages": {"flowering": {"temp_c": "az"}}},
         {"stages": {"flowering": {"light_hours": "12"}}},
         {"stages": {"flowering": {"colour": 1}}},
+        {"stages": {"flowering": 12}},
+        {"stages": ["flowering"]},
+        {"interlocks": {"exhaust_on_smoke": "off"}},
     ],
 )
 def test_refuses_settings_that_make_no_sense(data: dict[str, Any]) -> None:

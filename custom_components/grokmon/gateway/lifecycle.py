@@ -26,13 +26,13 @@ _UNSEEN: Final = frozenset({Kind.PASSWORD, Kind.CERTIFICATE})
 def rotate(credentials: Credentials, fresh: Credential, now: float, overlap: float = OVERLAP) -> Credentials:
     """Return the credentials with a fresh one; those of its kind in use end after the overlap, in seconds.
 
-    One that is still pending was never used, and is revoked, but where nobody tells of a first use. Raises
-    RegistryError for a public key that the device has or had: whoever has its private half would keep it.
+    Without an overlap they are revoked: somebody else may have them. One that is still pending was never used, and is
+    revoked, but where nobody tells of a first use. Raises RegistryError for a public key that the device has or had:
+    whoever has its private half would keep it.
     """
     if fresh.public_key and any(each.public_key == fresh.public_key for each in credentials):
         raise RegistryError(Code.PUBLIC_KEY_INVALID, "the device had this key before")
-    # Without an overlap not a moment may be left between the two.
-    ends = now + overlap if overlap > 0 else min(now, fresh.not_before)
+    ends = now + overlap if overlap > 0 else None
     return (*(_replaced(each, ends) if each.kind is fresh.kind else each for each in credentials), fresh)
 
 
@@ -116,10 +116,11 @@ def _named(credentials: Credentials, key_id: str) -> Credential | None:
     return next((each for each in credentials if each.key_id == key_id and each.state is CredentialState.PENDING), None)
 
 
-def _replaced(credential: Credential, ends: float) -> Credential:
+def _replaced(credential: Credential, ends: float | None) -> Credential:
+    """Return a credential that another one takes the place of, after `ends` or at once."""
     if credential.state is CredentialState.REVOKED:
         return credential
-    if credential.state is CredentialState.PENDING and credential.kind not in _UNSEEN:
+    if ends is None or (credential.state is CredentialState.PENDING and credential.kind not in _UNSEEN):
         return revoked(credential)
     return replace(credential, state=CredentialState.RETIRING, ends=min(credential.ends, ends))
 

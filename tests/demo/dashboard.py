@@ -139,6 +139,8 @@ def _audit(entity_id: EntityId) -> Config:
         "cards": [
             _heading("Audit trail", "mdi:file-document-check", []),
             _tile(audit, "Audit trail", "blue"),
+            _tile(entity_id("hub_posture"), "Broker posture", "green"),
+            _tile(entity_id("hub_security_score"), "Security score", "green"),
             {"type": "markdown", "content": f"{{% set audit = '{audit}' %}}\n{facts}"},
             {
                 "type": "logbook",

@@ -20,7 +20,7 @@ from custom_components.grokmon.gateway.models import DeviceStatus
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
 
 from .common import Room, RoomDevice
-from .device_simulator.credentials import Auth, DeviceIdentity, PrivateKey, generate_key_pair, public_pem
+from .device_simulator.credentials import Auth, DeviceIdentity, PrivateKey, generate_key_pair, proof_of, public_pem
 from .device_simulator.protocol import DeviceProtocol
 from .live.needles import Needles, of_bytes, of_root_key
 from .test_credential_keeper import leaks
@@ -216,7 +216,9 @@ def _ask(
     room: Room, key: PrivateKey, device_id: str = "tent-1", auth: str = "eddsa", address: str = ADDRESS
 ) -> Settings:
     """Let a device ask to be enrolled under its own key."""
-    return room.hub.trust.claiming.async_ask(device_id, auth, public_pem(key), room.now, address)
+    return room.hub.trust.claiming.async_ask(
+        device_id, auth, public_pem(key), proof_of(key, device_id), now=room.now, address=address
+    )
 
 
 def _refused_ask(room: Room, code: Code, key: PrivateKey, device_id: str = "tent-1", auth: str = "eddsa") -> None:
@@ -512,7 +514,7 @@ async def test_settings_are_for_the_same_key(room: Room, key: PrivateKey) -> Non
     _refused_ask(room, Code.DEVICE_EXISTS, generate_key_pair("eddsa"))
     _refused_ask(room, Code.DEVICE_EXISTS, generate_key_pair("es256"), auth="es256")
     for auth in ("es256", "hs256", "broker", "token", "none"):
-        _refused_ask(room, Code.DEVICE_EXISTS, key, auth=auth)
+        _refused_ask(room, Code.PUBLIC_KEY_INVALID, key, auth=auth)
     # An answer may be lost: the device asks again.
     assert _ask(room, key) == _ask(room, key)
     assert [each["address"] for each in await room.audit("claimed")] == [ADDRESS] * 2

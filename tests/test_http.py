@@ -32,7 +32,7 @@ from custom_components.grokmon.gateway.ratelimit import HostLimit
 from custom_components.grokmon.http import BODY_SECONDS, TelemetryView
 
 from .common import Room, RoomDevice
-from .device_simulator.credentials import generate_key_pair, public_pem
+from .device_simulator.credentials import generate_key_pair, proof_of, public_pem
 from .stack.home_assistant.configuration import _http_settings, _store
 
 TELEMETRY: Final = "/api/grokmon/v1/telemetry"
@@ -846,7 +846,9 @@ async def test_unloaded_meanwhile(room: Room, client: Client, token: str, path: 
     async def unload() -> None:
         assert await room.hass.config_entries.async_unload(room.entry.entry_id)
 
-    with patch.object(http, "_texts", return_value=dict.fromkeys(("device_id", "code", "auth", "public_key"), "")):
+    with patch.object(
+        http, "_texts", return_value=dict.fromkeys(("device_id", "code", "auth", "public_key", "proof"), "")
+    ):
         answer = await during_a_body(client, token, unload, path)
     assert answer.status == HTTPStatus.NOT_FOUND
 
@@ -993,8 +995,9 @@ STRANGE: Final[list[Any]] = [
     {"device_id": ["tent-1"], "code": "x"},
     {"device_id": "tent-1", "code": {"$ne": ""}},
     {"device_id": "tent-1", "code": "x", "auth": "hs256", "public_key": "x", "admin": "yes"},
-    {"device_id": None, "auth": None, "public_key": None},
-    {"device_id": "new-1", "auth": "eddsa", "public_key": 7},
+    {"device_id": None, "auth": None, "public_key": None, "proof": None},
+    {"device_id": "new-1", "auth": "eddsa", "public_key": 7, "proof": "x"},
+    {"device_id": "new-1", "auth": "eddsa", "public_key": "x"},
 ]
 
 
@@ -1015,7 +1018,12 @@ async def test_strange_claims(room: Room, client: Client) -> None:
 def request_of(device_id: str = "new-1", auth: str = "eddsa") -> dict[str, str]:
     """Return the request of a device with a new key."""
     key = generate_key_pair("es256" if auth == "es256" else "eddsa")
-    return {"device_id": device_id, "auth": auth, "public_key": public_pem(key)}
+    return {
+        "device_id": device_id,
+        "auth": auth,
+        "public_key": public_pem(key),
+        "proof": proof_of(key, device_id),
+    }
 
 
 async def ask(client: Client, body: Any) -> ClientResponse:
@@ -1068,8 +1076,13 @@ async def test_settings_are_for_the_key_only(room: Room, client: Client) -> None
     await room.settle()
     assert await refusal(await ask(client, request_of())) == (400, "device_exists")
     await approve(room)
-    for other in (request_of(), body | {"auth": "es256"}, body | {"auth": "hs256"}, body | {"public_key": ""}):
-        assert await refusal(await ask(client, other)) == (400, "device_exists")
+    assert await refusal(await ask(client, request_of())) == (400, "device_exists")
+    for change in ({"auth": "es256"}, {"auth": "hs256"}, {"public_key": ""}):
+        assert await refusal(await ask(client, body | change)) == (400, "public_key_invalid")
+    # The public half alone, which anybody may know, fetches nothing.
+    for proof in (request_of()["proof"], request_of("new-2")["proof"]):
+        assert await refusal(await ask(client, body | {"proof": proof})) == (400, "signature_invalid")
+    assert await refusal(await ask(client, body | {"proof": ""})) == (400, "malformed")
     room.freezer.tick(900)
     assert await refusal(await ask(client, body)) == (400, "device_exists")
 
@@ -1089,12 +1102,15 @@ async def test_settings_are_for_the_key_only(room: Room, client: Client) -> None
         ({"public_key": ""}, "public_key_invalid"),
         ({"public_key": "-----BEGIN PUBLIC KEY-----"}, "public_key_invalid"),
         ({"public_key": "A" * 16_000}, "public_key_invalid"),
+        ({"proof": ""}, "malformed"),
+        ({"proof": "a.b.c"}, "malformed"),
+        ({"proof": request_of()["proof"]}, "signature_invalid"),
     ],
 )
 @pytest.mark.usefixtures("tent")
 async def test_request_is_refused(room: Room, client: Client, change: dict[str, str], code: str) -> None:
     """What could not be enrolled is not shown to an administrator."""
-    assert await refusal(await ask(client, request_of() | change)) == (400, code)
+    assert await refusal(await ask(client, request_of(change.get("device_id", "new-1")) | change)) == (400, code)
     await room.settle()
     assert not room.hass.config_entries.flow.async_progress_by_handler(DOMAIN)
     assert not await room.audit("enrolment_asked")
@@ -1102,8 +1118,7 @@ async def test_request_is_refused(room: Room, client: Client, change: dict[str, 
 
 async def test_flood_of_requests(room: Room, client: Client) -> None:
     """A stranger can ask for eight devices, and 30 times in a minute."""
-    body = request_of()
-    answers = [await refusal_or_status(await ask(client, body | {"device_id": f"new-{n}"})) for n in range(40)]
+    answers = [await refusal_or_status(await ask(client, request_of(f"new-{n}"))) for n in range(40)]
     waiting, full, told = answers[:MAX_REQUESTS], answers[MAX_REQUESTS:30], answers[30:]
     assert set(waiting) == {(202, "")}
     assert set(full) == set(told) == {(429, "rate_limited")}

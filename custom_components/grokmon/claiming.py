@@ -13,7 +13,7 @@ from .audit_log import AuditLog
 from .choices import METHODS, Choices
 from .const import CONF_DEVICE_ID, CONF_FINGERPRINT, DOMAIN
 from .enrolment import Enrolment
-from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests
+from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests, check_possession
 from .gateway.credentials import fingerprint as fingerprint_of
 from .gateway.errors import Code, GatewayError, RegistryError, TransportError
 from .gateway.lifecycle import current
@@ -74,21 +74,23 @@ class Claiming:
         return self._settings_of(device)
 
     @callback
-    def async_ask(self, device_id: str, auth: str, public_key: str, now: float, address: str) -> dict[str, Any]:
+    def async_ask(
+        self, device_id: str, auth: str, public_key: str, proof: str, *, now: float, address: str
+    ) -> dict[str, Any]:
         """Return what a device that brings its own key has to know, or that it has to wait. Raises GatewayError."""
+        method = METHODS.get(auth)
+        if method is None or method.auth is not Auth.SIGNED:
+            raise RegistryError(Code.PUBLIC_KEY_INVALID)
+        check_possession(device_id, method.algorithm, public_key, proof.encode(), now)
         approved = self._approved.get(device_id)
         device = self._registry.get(device_id)
         if approved is not None and device is not None and now < approved.ends and _is_under(device, approved):
-            method = METHODS.get(auth)
-            if method is None or method.algorithm is not approved.algorithm or public_key != approved.public_key:
+            if method.algorithm is not approved.algorithm or public_key != approved.public_key:
                 raise RegistryError(Code.DEVICE_EXISTS)
             self._audit.record("claimed", device=device_id, address=address)
             return self._settings_of(device)
         if device is not None:
             raise RegistryError(Code.DEVICE_EXISTS)
-        method = METHODS.get(auth)
-        if method is None or method.auth is not Auth.SIGNED:
-            raise RegistryError(Code.PUBLIC_KEY_INVALID)
         waits = self._requests.waits(device_id, now)
         request = self._requests.add(device_id, method.algorithm, public_key, now)
         if not waits:

@@ -175,10 +175,8 @@ class RequestView(_DeviceView):
     async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
         if not self._refusals.take(_host(request), time()):
             raise TransportError(Code.RATE_LIMITED)
-        body = _texts(await _async_body(request), "device_id", "auth", "public_key")
-        claiming = self._hub(request).trust.claiming
-        key = body["public_key"]
-        settings = claiming.async_ask(body["device_id"], body["auth"], key, time(), request.remote or "")
+        body = _texts(await _async_body(request), "device_id", "auth", "public_key", "proof")
+        settings = self._hub(request).trust.claiming.async_ask(**body, now=time(), address=request.remote or "")
         return settings, HTTPStatus.OK if "prefix" in settings else HTTPStatus.ACCEPTED
 
 

@@ -39,6 +39,12 @@ def public_pem(key: PrivateKey) -> str:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def proof_of(key: PrivateKey, device_id: str) -> str:
+    """Make what shows, with a request to be enrolled, that the device has the private half of its key."""
+    algorithm = "ES256" if isinstance(key, EllipticCurvePrivateKey) else "EdDSA"
+    return jwt.encode({"iss": device_id, "aud": "grokmon/enrolment"}, key, algorithm=algorithm)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
     """Hold the name and the keys of one enrolled device."""

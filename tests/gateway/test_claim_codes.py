@@ -1,24 +1,28 @@
 """Claim codes and requests: what a guesser gets to know, and what ends them."""
 
 from base64 import urlsafe_b64decode
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, strategies as st
+import jwt
 import pytest
 
 from custom_components.grokmon.gateway.claim_codes import (
+    AUDIENCE,
     MAX_REQUESTS,
     TRIES,
     VALID_S,
     ClaimCodes,
     EnrolmentRequest,
     EnrolmentRequests,
+    check_possession,
 )
 from custom_components.grokmon.gateway.credentials import fingerprint, new_site_key, private_pem, public_pem
 from custom_components.grokmon.gateway.errors import Code, GatewayError, RegistryError, TransportError
-from custom_components.grokmon.gateway.models import Algorithm
+from custom_components.grokmon.gateway.models import Algorithm, PrivateKey
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
 
 from .wire import NOW
@@ -220,10 +224,34 @@ def test_key_that_cannot_be_used(requests: EnrolmentRequests, kind: str) -> None
     assert not requests.waits("tent-1", NOW)
 
 
-def test_shared_key_is_not_brought(requests: EnrolmentRequests) -> None:
+@pytest.mark.parametrize("algorithm", [Algorithm.ES256, Algorithm.EDDSA])
+def test_possession(algorithm: Algorithm) -> None:
+    """Whoever has the private half shows it by a signature, for this device and this purpose."""
+    key = new_site_key(algorithm)
+    claims = {"iss": "tent-1", "aud": AUDIENCE}
+
+    def proof(key: PrivateKey = key, **changes: Any) -> bytes:
+        return jwt.encode({**claims, **changes}, key, algorithm=algorithm.value).encode()
+
+    check_possession("tent-1", algorithm, public_pem(key), proof(), NOW)
+    refused = {
+        proof(new_site_key(algorithm)): Code.SIGNATURE_INVALID,
+        proof(iss="tent-2"): Code.ISSUER_MISMATCH,
+        proof(aud="grokmon/http"): Code.AUDIENCE_MISMATCH,
+        proof(exp=int(NOW)): Code.EXPIRED,
+        b"": Code.MALFORMED,
+        proof()[:-1]: Code.MALFORMED,
+    }
+    for each, code in refused.items():
+        with pytest.raises(GatewayError) as error:
+            check_possession("tent-1", algorithm, public_pem(key), each, NOW)
+        assert error.value.code is code
+
+
+def test_shared_key_is_not_brought() -> None:
     """A root key does not travel to Home Assistant."""
     with pytest.raises(RegistryError) as refused:
-        requests.add("tent-1", Algorithm.HS256, "secret", NOW)
+        check_possession("tent-1", Algorithm.HS256, "secret", b"", NOW)
     assert refused.value.code is Code.PUBLIC_KEY_INVALID
     assert "claim code" in refused.value.detail
 

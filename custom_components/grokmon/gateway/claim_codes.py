@@ -10,8 +10,8 @@ import hmac
 from secrets import token_bytes
 from typing import Final
 
-from .credentials import fingerprint
-from .envelope import encode_base64url
+from . import envelope
+from .credentials import fingerprint, issue, verifying_key
 from .errors import Code, RegistryError, TransportError
 from .models import Algorithm
 from .topics import DEVICE_ID_PATTERN, RESERVED_IDS
@@ -20,6 +20,7 @@ CODE_BYTES: Final = 16
 VALID_S: Final = 900.0
 TRIES: Final = 5
 MAX_REQUESTS: Final = 8
+AUDIENCE: Final = "grokmon/enrolment"
 
 
 @dataclass(slots=True)
@@ -40,6 +41,17 @@ class EnrolmentRequest:
     ends: float
 
 
+def check_possession(device_id: str, algorithm: Algorithm, public_key: str, proof: bytes, now: float) -> None:
+    """Refuse whoever does not show to have the private half of a public key. Raises GatewayError.
+
+    `proof` is a JWS of the device for AUDIENCE. It need not be fresh: nobody but the device can have made it.
+    """
+    if algorithm is Algorithm.HS256:
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, "a shared key is not brought, but fetched with a claim code")
+    key = verifying_key(issue(algorithm, now, public_key), frozenset())
+    envelope.open_envelope(proof, key, device_id, AUDIENCE, now)
+
+
 class ClaimCodes:
     """The codes that may be used now; only their hashes are kept."""
 
@@ -48,7 +60,7 @@ class ClaimCodes:
 
     def issue(self, device_id: str, now: float) -> str:
         """Return a code for a device; an earlier one is void."""
-        code = encode_base64url(token_bytes(CODE_BYTES)).decode()
+        code = envelope.encode_base64url(token_bytes(CODE_BYTES)).decode()
         self._claims[device_id] = _Claim(_digest(code), now + VALID_S)
         return code
 
@@ -89,8 +101,6 @@ class EnrolmentRequests:
         """
         if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
             raise RegistryError(Code.DEVICE_ID_INVALID)
-        if algorithm is Algorithm.HS256:
-            raise RegistryError(Code.PUBLIC_KEY_INVALID, "a shared key is not brought, but fetched with a claim code")
         print_ = fingerprint(algorithm, public_key)
         self._requests = {name: each for name, each in self._requests.items() if now < each.ends}
         known = self._requests.get(device_id)

@@ -500,6 +500,18 @@ async def test_enrolled_device_is_not_asked_about(tent: RoomDevice, key: Private
     assert await _discovered(tent.room) == []
 
 
+async def test_nobody_wants_to_see_what_is_over(room: Room, key: PrivateKey) -> None:
+    """A request that has waited too long is discovered no more, some minutes later; one that waits still is."""
+    _ask(room, key)
+    await room.let_pass(VALID_S)
+    _ask(room, generate_key_pair("eddsa"), "tent-2")
+    await room.settle()
+    assert len(await _discovered(room)) == 2
+    await room.let_pass(300)
+    (left,) = await _discovered(room)
+    assert left["context"]["title_placeholders"] == {"name": "tent-2"}
+
+
 # What an approved device may fetch
 
 

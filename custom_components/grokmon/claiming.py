@@ -115,6 +115,19 @@ class Claiming:
         self._approved.pop(device_id, None)
 
     @callback
+    def async_tick(self, now: float) -> None:
+        """Show no more what has waited too long."""
+        for request in self._requests.expire(now):
+            self._hide(request)
+
+    @callback
+    def _hide(self, request: EnrolmentRequest) -> None:
+        manager = self._hass.config_entries.flow
+        for flow in manager.async_progress_by_handler(DOMAIN):
+            if flow["context"].get("unique_id") == request_id(request.device_id, request.fingerprint):
+                manager.async_abort(flow["flow_id"])
+
+    @callback
     def _discover(self, request: EnrolmentRequest) -> None:
         discovery_flow.async_create_flow(
             self._hass,

@@ -118,6 +118,7 @@ class Trust:
     @callback
     def async_tick(self, now: float) -> None:
         """Do what is due."""
+        self.claiming.async_tick(now)
         if self.credentials.is_due(now):
             self._run(self.credentials.async_look(now), "grokmon credentials")
 

@@ -318,3 +318,13 @@ def test_withdrawn_request(requests: EnrolmentRequests) -> None:
     requests.withdraw("tent-1")
     with pytest.raises(TransportError):
         requests.find("tent-1", request.fingerprint, NOW)
+
+
+def test_requests_are_forgotten(requests: EnrolmentRequests) -> None:
+    """What was over some minutes ago is returned once, and no longer in the way of anybody meanwhile."""
+    first = _ask(requests)
+    assert requests.expire(NOW + VALID_S) == []
+    assert _ask(requests, public_key=OTHER_PEM, now=NOW + VALID_S) != first
+    second = _ask(requests, "tent-2")
+    assert requests.expire(NOW + VALID_S + 300) == [second]
+    assert requests.expire(NOW + VALID_S + 300) == []

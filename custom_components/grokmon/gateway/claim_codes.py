@@ -20,6 +20,7 @@ CODE_BYTES: Final = 16
 VALID_S: Final = 900.0
 TRIES: Final = 5
 MAX_REQUESTS: Final = 8
+_LOOKED_AT_S: Final = 300.0
 AUDIENCE: Final = "grokmon/enrolment"
 
 
@@ -102,12 +103,11 @@ class EnrolmentRequests:
         if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
             raise RegistryError(Code.DEVICE_ID_INVALID)
         print_ = fingerprint(algorithm, public_key)
-        self._requests = {name: each for name, each in self._requests.items() if now < each.ends}
-        known = self._requests.get(device_id)
+        known = self._requests.get(device_id) if self.waits(device_id, now) else None
         if known is not None and known.fingerprint != print_:
             raise RegistryError(Code.DEVICE_EXISTS)
         if known is None:
-            if len(self._requests) >= MAX_REQUESTS:
+            if sum(now < each.ends for each in self._requests.values()) >= MAX_REQUESTS:
                 raise TransportError(Code.RATE_LIMITED, f"{MAX_REQUESTS} requests wait for an administrator")
             known = EnrolmentRequest(
                 device_id=device_id,
@@ -118,6 +118,13 @@ class EnrolmentRequests:
             )
             self._requests[device_id] = known
         return known
+
+    def expire(self, now: float) -> list[EnrolmentRequest]:
+        """Return the requests that were over some minutes ago, and forget them: nobody is looking at them any more."""
+        over = [request for request in self._requests.values() if now >= request.ends + _LOOKED_AT_S]
+        for request in over:
+            del self._requests[request.device_id]
+        return over
 
     def waits(self, device_id: str, now: float) -> bool:
         """Tell whether a device has asked already."""

@@ -17,7 +17,7 @@ from custom_components.grokmon.coordinator import (
     entity_keys,
 )
 from custom_components.grokmon.gateway import credentials
-from custom_components.grokmon.gateway.models import Algorithm, Device, Kind, Reading, Value
+from custom_components.grokmon.gateway.models import Algorithm, CredentialKind, Device, Reading, Value
 
 NOW = 1_763_850_000.0
 
@@ -189,7 +189,7 @@ def test_last_will(device: DeviceCoordinator) -> None:
 def test_diagnostics(device: DeviceCoordinator) -> None:
     """Rejected messages and the age of the key follow the clock; "last seen" once a minute."""
     device.async_tick(NOW, 4)
-    expires = NOW + credentials.LIFETIMES[Kind.KEY]
+    expires = NOW + credentials.LIFETIMES[CredentialKind.KEY]
     assert device.values == {CONNECTIVITY: False, REJECTED: 4, KEY_AGE: 0, EXPIRES: expires}
     device.async_tick(NOW + 86_400 * 3 - 1, 4)
     assert device.values[KEY_AGE] == 2

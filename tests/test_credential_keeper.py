@@ -29,7 +29,7 @@ from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.credentials import LIFETIMES
 from custom_components.grokmon.gateway.errors import Code, GatewayError, RegistryError
 from custom_components.grokmon.gateway.lifecycle import OVERLAP, RESTORABLE, WARN_BEFORE
-from custom_components.grokmon.gateway.models import CredentialState, DeviceStatus, Kind
+from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, DeviceStatus
 from custom_components.grokmon.store import SecurityStore
 
 from .common import Room, RoomDevice
@@ -119,7 +119,7 @@ def _post(room: Room, token: str, value: float) -> None:
     assert room.hub.async_receive_http(peer, "application/json", body, room.now) == 1
 
 
-def _life(room: Room, kind: Kind = Kind.KEY, device_id: str = "tent-1") -> list[str]:
+def _life(room: Room, kind: CredentialKind = CredentialKind.KEY, device_id: str = "tent-1") -> list[str]:
     """Return the states of a device's credentials of a kind, the oldest first."""
     return [each.state.value for each in room.hub.gateway.registry[device_id].credentials if each.kind is kind]
 
@@ -293,7 +293,7 @@ async def test_overlap_is_a_day_unless_chosen(tent: RoomDevice) -> None:
     """Nobody has to think about the overlap."""
     await _rotate(tent.room)
     old, fresh = tent.room.hub.gateway.registry["tent-1"].credentials
-    assert (old.ends, fresh.not_after) == (tent.room.now + OVERLAP, tent.room.now + LIFETIMES[Kind.KEY])
+    assert (old.ends, fresh.not_after) == (tent.room.now + OVERLAP, tent.room.now + LIFETIMES[CredentialKind.KEY])
 
 
 async def test_no_overlap(tent: RoomDevice) -> None:
@@ -515,7 +515,7 @@ async def test_disk_fails_while_a_token_is_issued(tent: RoomDevice) -> None:
     room = tent.room
     room.break_store()
     await _fails(room, "issue_access_token", {"device_id": "tent-1"})
-    assert _life(room, Kind.TOKEN) == []
+    assert _life(room, CredentialKind.TOKEN) == []
     assert await room.audit("issued") == []
     room.repair_store()
     assert (await room.call("issue_access_token", {"device_id": "tent-1"}))["token"]
@@ -544,7 +544,7 @@ async def test_disk_fails_at_the_hourly_look(tent: RoomDevice, caplog: pytest.Lo
     await _report(_renewed(room, await _rotate(room)), 21.0)
     await _report(_renewed(room, await _rotate(room, "tent-2")), 21.0)
     room.break_store()
-    await room.let_pass(LIFETIMES[Kind.TOKEN] - WARN_BEFORE)
+    await room.let_pass(LIFETIMES[CredentialKind.TOKEN] - WARN_BEFORE)
     assert "What time did to the credentials of Tent 1 was not kept" in caplog.text
     assert _life(room) == _life(room, device_id="tent-2") == ["retiring", "active"]
     assert _issue(room, "credential_expires_old") is not None
@@ -803,11 +803,11 @@ async def test_silent_device_that_the_broker_vouches_for(
     rotated = await _rotate(room, overlap_hours=0.5)
     assert rotated["username"] != settings["username"]
     await room.let_pass(HOUR)
-    assert _life(room, Kind.PASSWORD) == ["retiring", "active"]
+    assert _life(room, CredentialKind.PASSWORD) == ["retiring", "active"]
     assert _issue(room, SILENT) is not None
     await _restore(room)
     assert _issue(room, SILENT) is None
-    assert _life(room, Kind.PASSWORD) == ["active", "revoked"]
+    assert _life(room, CredentialKind.PASSWORD) == ["active", "revoked"]
     needles = of_bytes("old", settings["password"].encode()) | of_bytes("new", rotated["password"].encode())
     assert await leaks(room, caplog, needles) == []
 
@@ -892,7 +892,7 @@ async def test_restorable_for_seven_days(tent: RoomDevice) -> None:
 async def test_expired_key_is_not_restored(tent: RoomDevice) -> None:
     """What has expired does not come back."""
     room = tent.room
-    room.freezer.tick(LIFETIMES[Kind.KEY] - HOUR)
+    room.freezer.tick(LIFETIMES[CredentialKind.KEY] - HOUR)
     await _rotate(room)
     room.freezer.tick(HOUR)
     assert await _refusal(room, "restore_credentials", {"device_id": "tent-1"}) == "credential_unknown"
@@ -925,25 +925,29 @@ async def test_sensor_says_when(room: Room) -> None:
 
     assert shown() == room.hub.gateway.registry["tent-1"].credentials[0].not_after
     await room.call("issue_access_token", {"device_id": "tent-1"})
-    token_until = room.now + LIFETIMES[Kind.TOKEN]
+    token_until = room.now + LIFETIMES[CredentialKind.TOKEN]
     await room.let_pass(10)
     assert shown() == token_until
     await room.let_pass(HOUR)
     await _rotate(room)
     await room.let_pass(10)
-    assert shown() == room.now - 10 + LIFETIMES[Kind.TOKEN]
+    assert shown() == room.now - 10 + LIFETIMES[CredentialKind.TOKEN]
 
 
 @pytest.mark.parametrize(
     ("options", "auth", "kind"),
-    [({}, "hs256", Kind.KEY), (WITH_ACCOUNTS, "broker", Kind.PASSWORD), ({}, "token", Kind.TOKEN)],
+    [
+        ({}, "hs256", CredentialKind.KEY),
+        (WITH_ACCOUNTS, "broker", CredentialKind.PASSWORD),
+        ({}, "token", CredentialKind.TOKEN),
+    ],
 )
-async def test_issue_two_weeks_before(room: Room, auth: str, kind: Kind) -> None:
+async def test_issue_two_weeks_before(room: Room, auth: str, kind: CredentialKind) -> None:
     """Two weeks before something expires an issue says what it is, until it was rotated."""
     enrolled = await _enrol_plain(room, auth)
-    if kind is Kind.KEY:
+    if kind is CredentialKind.KEY:
         await _report(_renewed(room, enrolled), 21.0)
-    if kind is Kind.TOKEN:
+    if kind is CredentialKind.TOKEN:
         _post(room, enrolled["token"], 21.0)
     await room.let_pass(LIFETIMES[kind] - WARN_BEFORE - 1)
     assert _issue(room, EXPIRES) is None
@@ -977,7 +981,7 @@ async def test_issue_of_a_certificate(tent: RoomDevice) -> None:
 async def test_issue_goes_with_the_device(tent: RoomDevice) -> None:
     """Nobody is told of the key of a device that is no more."""
     room = tent.room
-    await room.let_pass(LIFETIMES[Kind.KEY])
+    await room.let_pass(LIFETIMES[CredentialKind.KEY])
     assert _issue(room, EXPIRES) is not None
     await room.remove()
     assert _issue(room, EXPIRES) is None
@@ -987,7 +991,7 @@ async def test_expired_key_is_refused(tent: RoomDevice) -> None:
     """At the end of its year a key opens nothing, not even a session, until it was rotated."""
     room = tent.room
     await _report(tent, 21.0)
-    await room.let_pass(LIFETIMES[Kind.KEY])
+    await room.let_pass(LIFETIMES[CredentialKind.KEY])
     await _report(tent, 22.0)
     await _hello(tent)
     assert _refused(room) == {"credential_expired": 2}
@@ -1011,7 +1015,7 @@ async def test_week_old_credentials_are_revoked_and_then_forgotten(tent: RoomDev
     assert (settled["device"], settled["key_ids"]) == ("tent-1", [old["key_id"]])
     await _hello(tent)
     assert _refused(room) == {"signature_invalid": 1}
-    await room.let_pass(LIFETIMES[Kind.KEY] - RESTORABLE)
+    await room.let_pass(LIFETIMES[CredentialKind.KEY] - RESTORABLE)
     assert _life(room) == ["active"]
 
 
@@ -1093,7 +1097,7 @@ async def test_rotates_chosen_kinds(tent: RoomDevice) -> None:
     await room.call("issue_access_token", {"device_id": "tent-1"})
     await room.call("sign_certificate", {"device_id": "tent-1"})
     settings = await _rotate(room, kinds=["token", "password"])
-    assert (_life(room), _life(room, Kind.TOKEN), _life(room, Kind.CERTIFICATE)) == (
+    assert (_life(room), _life(room, CredentialKind.TOKEN), _life(room, CredentialKind.CERTIFICATE)) == (
         ["active"],
         ["revoked", "pending"],
         ["pending"],
@@ -1118,7 +1122,7 @@ async def test_token_is_rotated_over_http(room: Room) -> None:
         _post(room, enrolled["token"], 25.0)
     assert refused.value.code is Code.CREDENTIAL_EXPIRED
     await room.settle()
-    assert _life(room, Kind.TOKEN) == _stored_life(room) == ["retiring", "active"]
+    assert _life(room, CredentialKind.TOKEN) == _stored_life(room) == ["retiring", "active"]
 
 
 async def test_rotates_what_is_due(room: Room) -> None:
@@ -1130,13 +1134,13 @@ async def test_rotates_what_is_due(room: Room) -> None:
     await _enrol_plain(room, "token", "revoked")
     await room.call("revoke_device", {"device_id": "revoked"})
     assert await room.call("rotate_due") == {"devices": [], "left_out": []}
-    room.freezer.tick(LIFETIMES[Kind.TOKEN] - WARN_BEFORE - 1)
+    room.freezer.tick(LIFETIMES[CredentialKind.TOKEN] - WARN_BEFORE - 1)
     assert await room.call("rotate_due") == {"devices": [], "left_out": []}
     room.freezer.tick(1)
     assert await room.call("rotate_due", {"kinds": ["key"]}) == {"devices": [], "left_out": []}
     response = await room.call("rotate_due", {"overlap_hours": 2})
     assert [each["device_id"] for each in response["devices"]] == ["with-token", "logger"]
-    assert (_life(room, Kind.TOKEN, "with-token"), _life(room, Kind.KEY, "with-token")) == (
+    assert (_life(room, CredentialKind.TOKEN, "with-token"), _life(room, CredentialKind.KEY, "with-token")) == (
         ["revoked", "pending"],
         ["pending"],
     )

@@ -15,7 +15,7 @@ from custom_components.grokmon.choices import METHODS
 from custom_components.grokmon.gateway.claim_codes import TRIES
 from custom_components.grokmon.gateway.errors import Code, TransportError
 from custom_components.grokmon.gateway.lifecycle import OVERLAP
-from custom_components.grokmon.gateway.models import CredentialState, Kind
+from custom_components.grokmon.gateway.models import CredentialKind, CredentialState
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
 
 from .common import Room, RoomDevice
@@ -109,7 +109,7 @@ async def test_shows_credentials_once(room: Room, auth: str, page: str) -> None:
     assert done["type"] is FlowResultType.CREATE_ENTRY
     (enrolled,) = await room.audit("enrolled")
     assert enrolled["auth"] == room.hub.gateway.registry["tent-1"].auth.value
-    secrets = {each.secret.decode() for each in room.hub.gateway.registry["tent-1"].of_kind(Kind.PASSWORD)}
+    secrets = {each.secret.decode() for each in room.hub.gateway.registry["tent-1"].of_kind(CredentialKind.PASSWORD)}
     if auth == "token":
         assert room.hub.async_authenticate(settings["token"].encode(), room.now).device_id == "tent-1"
     else:

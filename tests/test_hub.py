@@ -385,8 +385,8 @@ async def test_refused_messages_do_not_keep_a_device_alive(tent: RoomDevice) -> 
     assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
 
 
-async def test_last_will_shortens_the_patience(tent: RoomDevice) -> None:
-    """The broker's word that a device went away is a hint: 30 seconds instead of five minutes."""
+async def test_last_will_shortens_the_patience(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
+    """The broker's word that a device went away is a hint: 30 seconds instead of five minutes, as the log says."""
     room = tent.room
     await tent.report(TEMPERATURE)
     await tent.send(b"offline", "status")
@@ -395,6 +395,7 @@ async def test_last_will_shortens_the_patience(tent: RoomDevice) -> None:
     assert room.state("tent-1_temp_c").state == "21.5"
     await room.let_pass(10)
     assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert caplog.messages.count("Tent 1 has not been heard for 30 s") == 1
 
 
 async def test_reading_overrides_the_last_will(tent: RoomDevice) -> None:

@@ -364,7 +364,7 @@ def test_every_issue_has_words() -> None:
     asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
     posture = {f"{ISSUE_POSTURE}_{each.value}" for each in (*Check, *Item)}
     fixable = latching | faults | asked | posture | {credential_keeper.ISSUE_SILENT, accounts.ISSUE_FILES}
-    expiring = {f"{credential_keeper.ISSUE_EXPIRES}_{kind.value}" for kind in models.Kind}
+    expiring = {f"{credential_keeper.ISSUE_EXPIRES}_{kind.value}" for kind in models.CredentialKind}
     assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable | expiring | {
         "audit_finding",
         "audit_unreadable",
@@ -458,7 +458,7 @@ def test_every_choice_has_words() -> None:
         "outcome": set(OUTCOMES),
         "handover": {"show", "claim"},
         "account_mode": {mode.value for mode in accounts.AccountMode},
-        "credential_kind": {kind.value for kind in models.Kind} - {models.Kind.CERTIFICATE.value},
+        "credential_kind": {kind.value for kind in models.CredentialKind} - {models.CredentialKind.CERTIFICATE.value},
     }
     assert {name: words["options"].keys() for name, words in TEXTS["selector"].items()} == choices
     used = {

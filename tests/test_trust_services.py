@@ -28,7 +28,7 @@ from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.credentials import LIFETIMES
 from custom_components.grokmon.gateway.errors import Code, GatewayError
 from custom_components.grokmon.gateway.lifecycle import OVERLAP
-from custom_components.grokmon.gateway.models import CredentialState, DeviceStatus, Kind
+from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.posture import Check, Finding
 
 from .common import Room, RoomDevice
@@ -60,7 +60,7 @@ async def _refusal(room: Room, service: str, data: Mapping[str, Any]) -> tuple[s
     return str(error.translation_key), dict(error.translation_placeholders or {})
 
 
-def _credentials(room: Room, kind: Kind) -> list[tuple[CredentialState, float]]:
+def _credentials(room: Room, kind: CredentialKind) -> list[tuple[CredentialState, float]]:
     """Return the states of a device's credentials of a kind, and until when each is accepted."""
     return [(each.state, each.until) for each in room.hub.gateway.registry["tent-1"].credentials if each.kind is kind]
 
@@ -131,7 +131,7 @@ async def test_issues_an_access_token(tent: RoomDevice) -> None:
     assert (issued["device_id"], issued["path"]) == ("tent-1", "/api/grokmon/v1/telemetry")
     claims = jwt.decode(issued["token"], options={"verify_signature": False})
     assert (claims["sub"], claims["scope"], claims["aud"]) == ("tent-1", "telemetry", "grokmon/http")
-    assert claims["exp"] == int(room.now + LIFETIMES[Kind.TOKEN])
+    assert claims["exp"] == int(room.now + LIFETIMES[CredentialKind.TOKEN])
     peer = room.hub.async_authenticate(issued["token"].encode(), room.now)
     with pytest.raises(GatewayError) as refused:
         room.hub.async_receive_http(peer, "application/json", b'{"metrics":{"temp_c":21.5}}', room.now)
@@ -156,9 +156,9 @@ async def test_later_token_replaces_the_earlier(tent: RoomDevice) -> None:
     peer = room.hub.async_authenticate(tokens[1], room.now)
     room.hub.async_receive_http(peer, "application/jwt", tent.sign_reading({"temp_c": 21.5}), room.now)
     await room.call("issue_access_token", {"device_id": "tent-1"})
-    assert _credentials(room, Kind.TOKEN)[1:] == [
+    assert _credentials(room, CredentialKind.TOKEN)[1:] == [
         (CredentialState.RETIRING, room.now + OVERLAP),
-        (CredentialState.PENDING, room.now + LIFETIMES[Kind.TOKEN]),
+        (CredentialState.PENDING, room.now + LIFETIMES[CredentialKind.TOKEN]),
     ]
     assert room.hub.async_authenticate(tokens[1], room.now)
 
@@ -218,7 +218,7 @@ async def test_signs_with_a_new_key(tent: RoomDevice) -> None:
     assert response.keys() == {"device_id", "certificate", "ca_certificate", "private_key"}
     key = load_pem_private_key(response["private_key"].encode(), password=None)
     assert _public(key.public_key()) == _public(certificate.public_key())
-    assert _credentials(room, Kind.CERTIFICATE) == [
+    assert _credentials(room, CredentialKind.CERTIFICATE) == [
         (CredentialState.PENDING, certificate.not_valid_after_utc.timestamp())
     ]
     assert certificate.not_valid_after_utc.timestamp() == int(room.now) + 365 * DAY
@@ -264,7 +264,7 @@ async def test_request_that_cannot_be_signed(tent: RoomDevice, kind: str) -> Non
     code, placeholders = await _refusal(tent.room, "sign_certificate", {"device_id": "tent-1", "request": request})
     assert code == "request_invalid"
     assert kind == "forged" or placeholders == {"detail": detail}
-    assert _credentials(tent.room, Kind.CERTIFICATE) == []
+    assert _credentials(tent.room, CredentialKind.CERTIFICATE) == []
     assert await tent.room.audit("issued") == []
 
 
@@ -272,12 +272,12 @@ async def test_disk_fails_while_a_certificate_is_signed(tent: RoomDevice) -> Non
     """A certificate that is not on record is not handed out: nobody could revoke it."""
     room = tent.room
     await _signed(room)
-    before = _credentials(room, Kind.CERTIFICATE)
+    before = _credentials(room, CredentialKind.CERTIFICATE)
     room.break_store()
     with pytest.raises(HomeAssistantError) as failed:
         await room.call("sign_certificate", {"device_id": "tent-1"})
     assert failed.value.translation_key == "store_not_written"
-    assert _credentials(room, Kind.CERTIFICATE) == before
+    assert _credentials(room, CredentialKind.CERTIFICATE) == before
     room.repair_store()
     await _signed(room)
 

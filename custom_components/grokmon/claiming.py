@@ -17,7 +17,7 @@ from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests
 from .gateway.credentials import fingerprint as fingerprint_of
 from .gateway.errors import Code, GatewayError, RegistryError, TransportError
 from .gateway.lifecycle import current
-from .gateway.models import Auth, CredentialState, Device, DeviceStatus, Kind
+from .gateway.models import Auth, CredentialKind, CredentialState, Device, DeviceStatus
 from .gateway.registry import DeviceRegistry
 from .security import SecurityMonitor
 
@@ -145,7 +145,7 @@ def _may_fetch(device: Device) -> bool:
 
 def _is_under(device: Device, request: EnrolmentRequest) -> bool:
     """Tell whether a device still has the key that it asked with, and may fetch its settings."""
-    key = next((each for each in current(device.credentials) if each.kind is Kind.KEY), None)
+    key = next((each for each in current(device.credentials) if each.kind is CredentialKind.KEY), None)
     asked_with = key is not None and fingerprint_of(key.algorithm, key.public_key) == request.fingerprint
     return asked_with and _may_fetch(device)
 

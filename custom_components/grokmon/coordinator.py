@@ -127,6 +127,10 @@ class DeviceCoordinator(Coordinator):
         """Return the actuators by the key of their entities."""
         return {output_key(actuator.name): actuator for actuator in self.device.actuators}
 
+    def silence(self, now: float) -> float:
+        """Return for how many seconds the device has not been heard."""
+        return now - self._last_heard
+
     @callback
     def async_heard(self, now: float) -> None:
         """Note a message that is no reading: an answer, or what the outputs do."""

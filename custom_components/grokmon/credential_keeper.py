@@ -14,7 +14,7 @@ from .const import DOMAIN
 from .enrolment import Enrolment
 from .gateway import credentials, lifecycle
 from .gateway.errors import Code, GatewayError, RegistryError
-from .gateway.models import Algorithm, Credential, CredentialState, Device, DeviceStatus, Kind
+from .gateway.models import Algorithm, Credential, CredentialKind, CredentialState, Device, DeviceStatus
 from .gateway.registry import DeviceRegistry
 
 _LOGGER = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ ISSUE_EXPIRES: Final = "credential_expires"
 ISSUE_SILENT: Final = "silent_after_rotation"
 _EVERY_S: Final = 3600.0
 # Of the others nobody tells when they are first used.
-_TELLING: Final = frozenset({Kind.KEY, Kind.TOKEN})
+_TELLING: Final = frozenset({CredentialKind.KEY, CredentialKind.TOKEN})
 
 
 class CredentialKeeper:
@@ -40,7 +40,7 @@ class CredentialKeeper:
         device_id: str,
         actor: str,
         *,
-        kinds: Iterable[Kind] | None = None,
+        kinds: Iterable[CredentialKind] | None = None,
         public_key: str = "",
         overlap: float = lifecycle.OVERLAP,
     ) -> Device:
@@ -50,7 +50,7 @@ class CredentialKeeper:
         """
 
         def rotated(device: Device) -> tuple[Credential, ...]:
-            has = {each.kind for each in lifecycle.current(device.credentials)} - {Kind.CERTIFICATE}
+            has = {each.kind for each in lifecycle.current(device.credentials)} - {CredentialKind.CERTIFICATE}
             wanted = has if kinds is None else has.intersection(kinds)
             if not wanted:
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
@@ -82,7 +82,7 @@ class CredentialKeeper:
 
         def restored(device: Device) -> tuple[Credential, ...]:
             changed = device.credentials
-            for kind in Kind:
+            for kind in CredentialKind:
                 changed = lifecycle.restore(changed, kind, time())
             if changed == device.credentials:
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
@@ -95,7 +95,7 @@ class CredentialKeeper:
 
     def can_restore(self, device: Device) -> bool:
         """Tell whether there is something to restore."""
-        return any(lifecycle.restorable(device.credentials, kind, time()) is not None for kind in Kind)
+        return any(lifecycle.restorable(device.credentials, kind, time()) is not None for kind in CredentialKind)
 
     def due(self, now: float) -> list[Device]:
         """Return the devices that have something to replace soon."""
@@ -182,11 +182,11 @@ class CredentialKeeper:
             },
         )
 
-    def _fresh(self, device: Device, kind: Kind, public_key: str) -> Credential:
+    def _fresh(self, device: Device, kind: CredentialKind, public_key: str) -> Credential:
         match kind:
-            case Kind.PASSWORD:
+            case CredentialKind.PASSWORD:
                 return credentials.issue_password(time())
-            case Kind.TOKEN:
+            case CredentialKind.TOKEN:
                 return credentials.issue_token(time())
             case _:
                 key = device.key
@@ -196,6 +196,6 @@ class CredentialKeeper:
 def _may_miss_new_credentials(device: Device, now: float) -> bool:
     """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again."""
     newest = {each.kind: each for each in lifecycle.current(device.credentials)}
-    replaced = [kind for kind in Kind if lifecycle.restorable(device.credentials, kind, now) is not None]
+    replaced = [kind for kind in CredentialKind if lifecycle.restorable(device.credentials, kind, now) is not None]
     telling = [newest[kind] for kind in replaced if kind in _TELLING]
     return bool(replaced) and (not telling or any(each.state is CredentialState.PENDING for each in telling))

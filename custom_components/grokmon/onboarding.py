@@ -11,7 +11,7 @@ from .gateway import access_tokens, credentials, lifecycle, topics
 from .gateway.catalog import CATALOG
 from .gateway.credentials import account_name
 from .gateway.envelope import encode_base64url
-from .gateway.models import Algorithm, Auth, Device, Kind, PrivateKey
+from .gateway.models import Algorithm, Auth, CredentialKind, Device, PrivateKey
 
 TELEMETRY_PATH: Final = "/api/grokmon/v1/telemetry"
 CLAIM_PATH: Final = "/api/grokmon/v1/claim"
@@ -54,16 +54,16 @@ def settings_of(device: Device, site: Site) -> dict[str, Any]:
         settings["topics"] = topics.all_topics(site.prefix, device.device_id)
     if device.actuators:
         settings["actuators"] = {actuator.name: actuator.for_device() for actuator in device.actuators}
-    if (key := newest.get(Kind.KEY)) is not None:
+    if (key := newest.get(CredentialKind.KEY)) is not None:
         if key.algorithm is Algorithm.HS256:
             settings["key"] = encode_base64url(key.secret).decode()
         else:
             settings["site_public_key"] = credentials.public_pem(site.keys[key.algorithm])
-    if (password := newest.get(Kind.PASSWORD)) is not None:
+    if (password := newest.get(CredentialKind.PASSWORD)) is not None:
         settings["username"] = account_name(device.device_id, password)
         settings["password"] = password.secret.decode()
         settings["client_id"] = device.device_id
-    if (token := newest.get(Kind.TOKEN)) is not None:
+    if (token := newest.get(CredentialKind.TOKEN)) is not None:
         settings["token"] = access_tokens.seal(device.device_id, token, site.token_key)
         settings["path"] = TELEMETRY_PATH
     return settings

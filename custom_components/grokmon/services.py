@@ -29,7 +29,7 @@ from .errors import translate_errors
 from .gateway import lifecycle
 from .gateway.actuators import Actuator
 from .gateway.errors import GatewayError
-from .gateway.models import Device, DeviceStatus, Kind
+from .gateway.models import CredentialKind, Device, DeviceStatus
 from .gateway.registry import DEFAULT_RATE_LIMIT
 from .hub import GrokmonHub
 from .onboarding import settings_of
@@ -54,7 +54,7 @@ _ENROL: Final = probatio.Schema(
     }
 )
 _ROTATION: Final = {
-    probatio.Optional(CONF_KINDS): probatio.All(cv.ensure_list, [probatio.Coerce(Kind)]),
+    probatio.Optional(CONF_KINDS): probatio.All(cv.ensure_list, [probatio.Coerce(CredentialKind)]),
     probatio.Optional(CONF_OVERLAP, default=24): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=168)),
 }
 _ROTATE: Final = probatio.Schema(
@@ -118,7 +118,7 @@ async def _async_rotate(call: ServiceCall) -> ServiceResponse:
         found = [device for device in hub.gateway.registry if device.zone == zone]
     else:
         found = list(hub.gateway.registry)
-    kinds = call.data.get(CONF_KINDS, list(Kind))
+    kinds = call.data.get(CONF_KINDS, list(CredentialKind))
     return await _async_rotate_all(call, hub, {device.device_id: set(kinds) for device in found}, actor)
 
 
@@ -126,7 +126,7 @@ async def _async_rotate(call: ServiceCall) -> ServiceResponse:
 async def _async_rotate_due(call: ServiceCall) -> ServiceResponse:
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
-    now, kinds = time(), call.data.get(CONF_KINDS, list(Kind))
+    now, kinds = time(), call.data.get(CONF_KINDS, list(CredentialKind))
     wanted = {
         device.device_id: {each.kind for each in lifecycle.due(device.credentials, now)}.intersection(kinds)
         for device in hub.trust.credentials.due(now)
@@ -135,7 +135,7 @@ async def _async_rotate_due(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_rotate_all(
-    call: ServiceCall, hub: GrokmonHub, wanted: dict[str, set[Kind]], actor: str
+    call: ServiceCall, hub: GrokmonHub, wanted: dict[str, set[CredentialKind]], actor: str
 ) -> ServiceResponse:
     """Rotate credentials of devices. One that cannot be is left out and named; one asked for by name raises."""
     rotated: list[JsonValueType] = []

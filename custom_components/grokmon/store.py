@@ -21,7 +21,7 @@ from .const import DOMAIN
 from .gateway import credentials
 from .gateway.access_tokens import KEY_BYTES
 from .gateway.authority import Authority, key_pem, load_authority
-from .gateway.models import Algorithm, Auth, Credential, CredentialState, DeviceStatus, Kind, PrivateKey
+from .gateway.models import Algorithm, Auth, Credential, CredentialKind, CredentialState, DeviceStatus, PrivateKey
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
 
@@ -298,7 +298,7 @@ def _owner(device_id: str) -> str:
 def _credential_from(data: Mapping[str, Any], unseal: Callable[[str, str], bytes], owner: str) -> Credential:
     return Credential(
         key_id=data["key_id"],
-        kind=Kind(data["kind"]),
+        kind=CredentialKind(data["kind"]),
         algorithm=Algorithm(data["algorithm"]),
         created=data["created"],
         secret=unseal(data["secret"], f"{owner}/{data['key_id']}") if data["secret"] else b"",

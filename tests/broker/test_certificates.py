@@ -23,7 +23,7 @@ from custom_components.grokmon.broker.accounts import BrokerAccounts
 from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.gateway import authority
 from custom_components.grokmon.gateway.checklist import Item
-from custom_components.grokmon.gateway.models import CredentialState, DeviceStatus, Kind
+from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.posture import Finding, Report
 from tests.common import Room, RoomDevice
 
@@ -116,7 +116,7 @@ async def test_signed_certificate_is_a_credential(tent: RoomDevice, own_key: boo
     assert authority.verify_issued(state.authorities[0], signed["certificate"])
     assert not authority.verify_issued(STRANGER, signed["certificate"])
     assert signed["ca_certificate"] == state.authorities[0].certificate == (folder(room) / "ca.crt").read_text()
-    (record,) = room.hub.gateway.registry["tent-1"].of_kind(Kind.CERTIFICATE)
+    (record,) = room.hub.gateway.registry["tent-1"].of_kind(CredentialKind.CERTIFICATE)
     assert int(record.key_id, 16) == certificate.serial_number
     assert record.not_after == certificate.not_valid_after_utc.timestamp()
     assert "private_key" not in signed if own_key else load_pem_private_key(signed["private_key"].encode(), None)
@@ -199,7 +199,7 @@ async def test_replaced_certificate_ends(tent: RoomDevice) -> None:
     first = await sign(room)
     await sign(room)
     await room.let_pass(DAY + HOUR)
-    states = {each.state for each in room.hub.gateway.registry["tent-1"].of_kind(Kind.CERTIFICATE)}
+    states = {each.state for each in room.hub.gateway.registry["tent-1"].of_kind(CredentialKind.CERTIFICATE)}
     assert CredentialState.RETIRING in states
     await room.let_pass(8 * DAY)
     await room.let_pass(HOUR)

@@ -16,10 +16,10 @@ from custom_components.grokmon.gateway.models import (
     Ack,
     Algorithm,
     Credential,
+    CredentialKind,
     CredentialState,
     Device,
     Greeting,
-    Kind,
     Message,
     Outbound,
     Report,
@@ -315,7 +315,7 @@ def test_refused_message_is_no_first_use(room: Room) -> None:
     """Take up nothing by a message that is not new."""
     assert outcome(room.gateway, room.new.telemetry(room.sid, 1), LATER) == "replayed"
     assert outcome(room.gateway, room.new.telemetry("x" * 16, 2), LATER) == "session_unknown"
-    assert room.device.key == lifecycle.restorable(room.device.credentials, Kind.KEY, LATER)
+    assert room.device.key == lifecycle.restorable(room.device.credentials, CredentialKind.KEY, LATER)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -337,7 +337,7 @@ def test_replay_across_a_rotation(room: Room) -> None:
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["accepted"] * 2
     room.use(room.new.credential.key_id)
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["credential_expired", "duplicate"]
-    room.change(lifecycle.restore(room.device.credentials, Kind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["session_unknown", "signature_invalid"]
     sid = greeted(room.gateway, room.old.hello(boot_of(4)), LATER)
     assert outcome(room.gateway, room.old.telemetry(sid, 1), LATER) == "accepted"
@@ -351,7 +351,7 @@ def test_clocked_replay_across_a_rotation(room: Room) -> None:
     fresh = Sender.new(state=PENDING, now=LATER)
     room.rotate(fresh, LATER)
     room.use(fresh.credential.key_id)
-    room.change(lifecycle.restore(room.device.credentials, Kind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
     assert outcome(room.gateway, message, LATER) == "replayed"
     assert outcome(room.gateway, room.old.clocked(LATER + 1), LATER) == "accepted"
 
@@ -407,7 +407,7 @@ def test_rotated_twice_with_an_overlap(room: Room) -> None:
 
 def test_restored_before_the_new_key_was_used(room: Room) -> None:
     """Go on in the session as if nothing had been."""
-    room.change(lifecycle.restore(room.device.credentials, Kind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
     assert outcome(room.gateway, room.old.telemetry(room.sid, 2), LATER + 2 * OVERLAP) == "accepted"
     assert outcome(room.gateway, room.new.telemetry(room.sid, 3), LATER) == "signature_invalid"
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.grokmon.gateway.audit_export import FORMATS, comma_separated, common_event_format, json_lines
-from custom_components.grokmon.gateway.audit_record import OUTCOMES, Record
+from custom_components.grokmon.gateway.audit_record import OUTCOMES, Record, Search, search
 
 from .wire import brief
 
@@ -153,3 +153,46 @@ def test_any_record(reason: str, details: dict[str, Any]) -> None:
 def test_lone_surrogate(form: Callable[[list[Record]], str]) -> None:
     """Write a text that is no Unicode so that the export can still be sent."""
     assert form([{**RECORD, "details": {"text": "a\ud800"}}]).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": 5},
+        {"at": "never"},
+        {"at": "0001-01-01T00:00:00"},
+        {"at": ["2026-11-23T18:00:00.250Z"]},
+        {"action": 1},
+        {"outcome": []},
+        {"reason": {}},
+        {"cid": {}},
+        {"principal": {"identity": {}}},
+        {"principal": "somebody"},
+        {"object": {"device": 5}},
+        {"details": "text"},
+        {"details": None},
+    ],
+    ids=brief,
+)
+@pytest.mark.parametrize("form", FORMATS.values(), ids=brief)
+def test_changed_line_stops_no_export(form: Callable[[list[Record]], str], changes: dict[str, Any]) -> None:
+    """Export the other records: whoever changed one line of the trail must not keep anybody from the rest."""
+    lines = [json.dumps(record).encode() for record in (RECORD | changes, BARE)]
+    assert form(list(search(lines, Search(), 10))) == form([BARE])
+
+
+@pytest.mark.parametrize("member", ["at", "action", "outcome", "reason", "cid", "principal", "object", "details"])
+def test_line_without_a_member_stops_no_export(member: str) -> None:
+    """Pass over what lacks a member."""
+    lines = [json.dumps({name: value for name, value in RECORD.items() if name != member}).encode()]
+    assert list(search(lines, Search(), 10)) == []
+
+
+@pytest.mark.parametrize("number", [None, [], {}], ids=brief)
+@pytest.mark.parametrize("form", FORMATS.values(), ids=brief)
+def test_number_of_a_changed_line(form: Callable[[list[Record]], str], number: Any) -> None:
+    """Write a record whose number somebody changed, as it is."""
+    record = RECORD | {"n": number}
+    assert form([record])
+    del record["n"]
+    assert form([record])

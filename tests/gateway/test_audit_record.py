@@ -184,6 +184,7 @@ def test_search_reads_no_further_than_it_must() -> None:
         b"{}",
         b'"text"',
         b'{"principal":5}',
+        b"[" * 200_000,
         b'{"principal":null,"object":[],"action":"x","outcome":"y"}',
         b'{"principal":{},"object":{},"action":"x","outcome":"y","at":"never"}',
         b'{"principal":{},"object":{},"action":"x","outcome":"y","at":5}',

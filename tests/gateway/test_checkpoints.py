@@ -60,10 +60,15 @@ def test_torn_checkpoint(whole: int, cut: int) -> None:
     assert whole_checkpoints(note * whole + torn) == len(note) * whole
 
 
-def test_long_word_is_read_once() -> None:
-    """Find in no time that a long word is no checkpoint: whoever writes to the anchor stops no verification."""
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 100_000, f"{SIGNER(Position(1, '00' * 32), NOW).partition('\n\n')[0]}\n" * 10_000],
+    ids=["word", "beginnings"],
+)
+def test_what_has_no_end_is_read_once(text: str) -> None:
+    """Find in no time that a text is no checkpoint: whoever writes to the anchor stops no verification."""
     begun = process_time()
-    assert whole_checkpoints(b"a" * 100_000) == 0
+    assert whole_checkpoints(text.encode()) == 0
     with pytest.raises(ValueError, match="not a checkpoint"):
-        list(checkpoints("a" * 100_000))
+        list(checkpoints(text))
     assert process_time() - begun < 2

@@ -12,20 +12,22 @@ from custom_components.grokmon.gateway import lifecycle
 from custom_components.grokmon.gateway.admission import admission_of
 from custom_components.grokmon.gateway.errors import GatewayError, RegistryError
 from custom_components.grokmon.gateway.lifecycle import OVERLAP, RESTORABLE
-from custom_components.grokmon.gateway.models import Algorithm, Channel, Credential, CredentialState, Kind
+from custom_components.grokmon.gateway.models import Algorithm, Channel, Credential, CredentialKind, CredentialState
 
 from .wire import NOW, PREFIX, Sender, device_of
 
 DAY: Final = 86_400.0
 PENDING, ACTIVE, RETIRING, REVOKED = CredentialState
-SEEN = [Kind.KEY, Kind.TOKEN]
-UNSEEN = [Kind.PASSWORD, Kind.CERTIFICATE]
+SEEN = [CredentialKind.KEY, CredentialKind.TOKEN]
+UNSEEN = [CredentialKind.PASSWORD, CredentialKind.CERTIFICATE]
 
 
 ISSUED = Credential(key_id="", secret=b"s" * 32, created=NOW, not_before=NOW, not_after=NOW + 365 * DAY)
 
 
-def one(key_id: str, state: CredentialState = PENDING, kind: Kind = Kind.KEY, **dates: Any) -> Credential:
+def one(
+    key_id: str, state: CredentialState = PENDING, kind: CredentialKind = CredentialKind.KEY, **dates: Any
+) -> Credential:
     """Return a credential by name, issued at NOW."""
     return replace(ISSUED, key_id=key_id, kind=kind, state=state, **dates)
 
@@ -35,7 +37,7 @@ def states(known: tuple[Credential, ...]) -> dict[str, str]:
     return {each.key_id: each.state.value for each in known}
 
 
-BYSTANDER = one("other", ACTIVE, Kind.CERTIFICATE)
+BYSTANDER = one("other", ACTIVE, CredentialKind.CERTIFICATE)
 
 
 # --- Rotate
@@ -64,7 +66,7 @@ def test_first_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", SEEN)
-def test_rotated_before_it_was_used(kind: Kind) -> None:
+def test_rotated_before_it_was_used(kind: CredentialKind) -> None:
     """Revoke what was never used, and keep what it was to replace until the end that was set."""
     known = lifecycle.rotate((one("a", ACTIVE, kind),), one("b", kind=kind), NOW)
     known = lifecycle.rotate(known, one("c", kind=kind), NOW + 60)
@@ -73,7 +75,7 @@ def test_rotated_before_it_was_used(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", UNSEEN)
-def test_rotated_while_nobody_tells_of_a_use(kind: Kind) -> None:
+def test_rotated_while_nobody_tells_of_a_use(kind: CredentialKind) -> None:
     """Keep what a device may well be using, where the broker checks it and does not tell."""
     known = lifecycle.rotate((one("a", kind=kind),), one("b", kind=kind), NOW + 60)
     assert states(known) == {"a": "retiring", "b": "pending"}
@@ -89,9 +91,9 @@ def test_rotated_at_once_during_an_overlap() -> None:
     assert states(known) == {"a": "revoked", "b": "revoked", "c": "pending"}
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", CredentialKind)
 @pytest.mark.parametrize("state", CredentialState)
-def test_no_overlap_is_for_good(kind: Kind, state: CredentialState) -> None:
+def test_no_overlap_is_for_good(kind: CredentialKind, state: CredentialState) -> None:
     """Destroy what somebody else may have, so that nobody restores it."""
     old = replace(one("a", state, kind), secret=b"secret")
     known = lifecycle.rotate((BYSTANDER, old), one("b", kind=kind), NOW, 0.0)
@@ -128,7 +130,7 @@ def test_first_use_after_the_overlap() -> None:
 
 def test_first_use_leaves_other_kinds_in_their_overlap() -> None:
     """End nothing of another kind."""
-    known = (one("p", RETIRING, Kind.PASSWORD, ends=NOW + DAY), one("a", RETIRING, ends=NOW + DAY), one("b"))
+    known = (one("p", RETIRING, CredentialKind.PASSWORD, ends=NOW + DAY), one("a", RETIRING, ends=NOW + DAY), one("b"))
     used = lifecycle.first_used(known, "b", NOW)
     assert [each.ends for each in used] == [NOW + DAY, NOW, inf]
 
@@ -147,8 +149,8 @@ def test_restored_before_the_new_one_was_used() -> None:
     """Put the old one in use without an end, and revoke the new one."""
     old = one("a", ACTIVE)
     known = lifecycle.rotate((BYSTANDER, old), one("b"), NOW)
-    assert lifecycle.restorable(known, Kind.KEY, NOW) == known[1]
-    assert lifecycle.restore(known, Kind.KEY, NOW) == (BYSTANDER, old, lifecycle.revoked(one("b")))
+    assert lifecycle.restorable(known, CredentialKind.KEY, NOW) == known[1]
+    assert lifecycle.restore(known, CredentialKind.KEY, NOW) == (BYSTANDER, old, lifecycle.revoked(one("b")))
 
 
 def test_restored_after_the_new_one_was_used() -> None:
@@ -156,19 +158,19 @@ def test_restored_after_the_new_one_was_used() -> None:
     known: tuple[Credential, ...] = (one("a", ACTIVE),)
     for at, key_id in enumerate("bc"):
         known = lifecycle.first_used(lifecycle.rotate(known, one(key_id), NOW + at), key_id, NOW + at)
-    known = lifecycle.restore(known, Kind.KEY, NOW + 60)
+    known = lifecycle.restore(known, CredentialKind.KEY, NOW + 60)
     assert states(known) == {"a": "retiring", "b": "active", "c": "revoked"}
-    known = lifecycle.restore(known, Kind.KEY, NOW + 60)
+    known = lifecycle.restore(known, CredentialKind.KEY, NOW + 60)
     assert states(known) == {"a": "active", "b": "revoked", "c": "revoked"}
-    assert lifecycle.restorable(known, Kind.KEY, NOW + 60) is None
-    assert lifecycle.restore(known, Kind.KEY, NOW + 60) == known
+    assert lifecycle.restorable(known, CredentialKind.KEY, NOW + 60) is None
+    assert lifecycle.restore(known, CredentialKind.KEY, NOW + 60) == known
 
 
 def test_restored_after_the_clock_was_set_back() -> None:
     """Go by the order of issue, and never have two in use."""
     known = lifecycle.rotate((one("a", ACTIVE),), one("b", created=NOW - 9 * DAY, not_before=NOW - 9 * DAY), NOW)
     used = lifecycle.first_used(known, "b", NOW)
-    assert states(lifecycle.restore(used, Kind.KEY, NOW)) == {"a": "active", "b": "revoked"}
+    assert states(lifecycle.restore(used, CredentialKind.KEY, NOW)) == {"a": "active", "b": "revoked"}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_restored_after_the_clock_was_set_back() -> None:
         (one("a", RETIRING, ends=NOW), NOW + RESTORABLE, False),
         (one("a", RETIRING, ends=NOW, not_after=NOW + 60), NOW + 59, True),
         (one("a", RETIRING, ends=NOW, not_after=NOW + 60), NOW + 60, False),
-        (one("a", RETIRING, Kind.PASSWORD, ends=NOW), NOW, False),
+        (one("a", RETIRING, CredentialKind.PASSWORD, ends=NOW), NOW, False),
         (one("a", ACTIVE), NOW, False),
         (one("a", PENDING), NOW, False),
         (one("a", REVOKED), NOW, False),
@@ -186,8 +188,8 @@ def test_restored_after_the_clock_was_set_back() -> None:
 )
 def test_what_can_be_restored(old: Credential, now: float, possible: bool) -> None:
     """Restore what was replaced a week ago at most, has not expired, and is of that kind."""
-    assert (lifecycle.restorable((old,), Kind.KEY, now) is old) == possible
-    assert (lifecycle.restore((old,), Kind.KEY, now) != (old,)) == possible
+    assert (lifecycle.restorable((old,), CredentialKind.KEY, now) is old) == possible
+    assert (lifecycle.restore((old,), CredentialKind.KEY, now) != (old,)) == possible
 
 
 # --- Time
@@ -211,7 +213,7 @@ def test_expired_is_not_forgotten(state: CredentialState) -> None:
 
 
 @pytest.mark.parametrize("kind", UNSEEN)
-def test_taken_for_used(kind: Kind) -> None:
+def test_taken_for_used(kind: CredentialKind) -> None:
     """Take what the broker checks for used when the overlap is over, or when there was nothing before it."""
     fresh = one("a", kind=kind)
     assert states(lifecycle.settle((fresh,), NOW - 1)) == {"a": "pending"}
@@ -224,7 +226,7 @@ def test_taken_for_used(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", SEEN)
-def test_not_taken_for_used(kind: Kind) -> None:
+def test_not_taken_for_used(kind: CredentialKind) -> None:
     """Wait for the first use of what the gateway itself checks."""
     known = (one("a", RETIRING, kind, ends=NOW), one("b", kind=kind))
     assert states(lifecycle.settle(known, NOW + 99 * DAY)) == {"a": "revoked", "b": "pending"}
@@ -251,7 +253,7 @@ def test_everything_revoked() -> None:
     known = lifecycle.revoke_all((BYSTANDER, one("a", RETIRING, ends=NOW + 60), one("b"), one("c", ACTIVE)))
     assert {(each.state, each.secret) for each in known} == {(REVOKED, b"")}
     assert lifecycle.first_used(known, "b", NOW) == known
-    assert [lifecycle.restorable(known, kind, NOW) for kind in Kind] == [None] * 4
+    assert [lifecycle.restorable(known, kind, NOW) for kind in CredentialKind] == [None] * 4
     assert lifecycle.current(known) == ()
     assert lifecycle.due(known, NOW + 999 * DAY) == ()
 
@@ -262,7 +264,10 @@ def test_everything_revoked() -> None:
 def test_current() -> None:
     """Name the newest of each kind, in the order of issue, whatever the clock said."""
     known = (one("a", RETIRING, created=NOW + 60), BYSTANDER, one("b", created=NOW), one("c", REVOKED))
-    assert {each.kind: each for each in lifecycle.current(known)} == {Kind.KEY: known[2], Kind.CERTIFICATE: BYSTANDER}
+    assert {each.kind: each for each in lifecycle.current(known)} == {
+        CredentialKind.KEY: known[2],
+        CredentialKind.CERTIFICATE: BYSTANDER,
+    }
 
 
 @pytest.mark.parametrize(
@@ -344,10 +349,10 @@ class Life(RuleBasedStateMachine):
     def restore(self) -> None:
         """Put in use again what was replaced last, where that is still possible."""
         expected = self._restorable()
-        found = lifecycle.restorable(self.known, Kind.KEY, self.now)
+        found = lifecycle.restorable(self.known, CredentialKind.KEY, self.now)
         assert (found.key_id if found else "") == expected
         before = self.known
-        self.known = lifecycle.restore(self.known, Kind.KEY, self.now)
+        self.known = lifecycle.restore(self.known, CredentialKind.KEY, self.now)
         if not expected:
             assert self.known == before
             return
@@ -361,9 +366,9 @@ class Life(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         """Do what time does: it may take away what is over, and never the last key."""
-        had = {each.key_id for each in self.known if each.kind is Kind.KEY and each.state is not REVOKED}
+        had = {each.key_id for each in self.known if each.kind is CredentialKind.KEY and each.state is not REVOKED}
         self.known = lifecycle.settle(self.known, self.now)
-        left = {each.key_id for each in self.known if each.kind is Kind.KEY and each.state is not REVOKED}
+        left = {each.key_id for each in self.known if each.kind is CredentialKind.KEY and each.state is not REVOKED}
         assert left or not had
         replaced = [*self.former, *([(self.current, self.grace)] if self.fresh and self.current else [])]
         over = {key_id for key_id, ended in replaced if self.now >= ended + RESTORABLE}
@@ -388,14 +393,14 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def one_in_use(self) -> None:
         """Never have two keys in use, nor two that wait for their first use."""
-        found = [each.state for each in self.known if each.kind is Kind.KEY]
+        found = [each.state for each in self.known if each.kind is CredentialKind.KEY]
         assert found.count(ACTIVE) <= 1
         assert found.count(PENDING) <= 1
 
     @invariant()
     def dead_stay_dead(self) -> None:
         """Keep no secret of what was revoked, and revive none of it."""
-        found = {each.key_id: each for each in self.known if each.kind is Kind.KEY}
+        found = {each.key_id: each for each in self.known if each.kind is CredentialKind.KEY}
         assert {key_id for key_id, each in found.items() if each.state is REVOKED} == found.keys() & self.dead
         assert all(not found[key_id].secret for key_id in found.keys() & self.dead)
 
@@ -417,7 +422,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def bystander_is_left_alone(self) -> None:
         """Change nothing of another kind but when everything is revoked, or forgotten after that."""
-        assert [each for each in self.known if each.kind is not Kind.KEY] in (
+        assert [each for each in self.known if each.kind is not CredentialKind.KEY] in (
             [BYSTANDER],
             [lifecycle.revoked(BYSTANDER)],
             [],

@@ -12,13 +12,13 @@ from custom_components.grokmon.gateway.models import (
     Auth,
     Channel,
     Credential,
+    CredentialKind,
     CredentialState,
     Device,
     DeviceStatus,
     Downlink,
     Greeting,
     Hello,
-    Kind,
     Message,
     OfflineHint,
     Outbound,
@@ -82,7 +82,7 @@ def test_names_on_the_wire() -> None:
     assert [channel.value for channel in Downlink] == ["session", "command"]
     assert [status.value for status in DeviceStatus] == ["active", "disabled", "revoked"]
     assert [auth.value for auth in Auth] == ["signed", "broker", "token"]
-    assert [kind.value for kind in Kind] == ["key", "password", "token", "certificate"]
+    assert [kind.value for kind in CredentialKind] == ["key", "password", "token", "certificate"]
     assert [state.value for state in CredentialState] == ["pending", "active", "retiring", "revoked"]
 
 
@@ -120,20 +120,20 @@ LIVES = (
 )
 def test_key_in_use_comes_first(order: tuple[Credential, ...]) -> None:
     """Put the key in use first, then what it replaced; what was over when its successor began comes after that one."""
-    other = replace(CREDENTIAL, kind=Kind.TOKEN)
+    other = replace(CREDENTIAL, kind=CredentialKind.TOKEN)
     device = replace(DEVICE, credentials=(other, *order, other))
-    assert device.of_kind(Kind.KEY) == LIVES
+    assert device.of_kind(CredentialKind.KEY) == LIVES
     assert device.key is LIVES[0]
-    assert device.of_kind(Kind.TOKEN) == (other, other)
+    assert device.of_kind(CredentialKind.TOKEN) == (other, other)
 
 
 def test_newest_comes_first() -> None:
     """Go by the order of issue among equals, whatever the clock said."""
     old = credential("old", CredentialState.RETIRING, created=9.0, ends=9.0)
     new = credential("new", CredentialState.RETIRING, created=1.0, ends=1.0)
-    assert replace(DEVICE, credentials=(old, new)).of_kind(Kind.KEY) == (new, old)
+    assert replace(DEVICE, credentials=(old, new)).of_kind(CredentialKind.KEY) == (new, old)
 
 
 def test_device_that_signs_nothing() -> None:
     """Find no key where there is none."""
-    assert replace(DEVICE, credentials=(replace(CREDENTIAL, kind=Kind.PASSWORD),)).key is None
+    assert replace(DEVICE, credentials=(replace(CREDENTIAL, kind=CredentialKind.PASSWORD),)).key is None

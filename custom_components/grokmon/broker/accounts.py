@@ -19,7 +19,14 @@ from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
 from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, DriftKind, Role, role_of
 from custom_components.grokmon.gateway.credentials import account_name
-from custom_components.grokmon.gateway.models import Channel, CredentialState, Device, DeviceStatus, Downlink, Kind
+from custom_components.grokmon.gateway.models import (
+    Channel,
+    CredentialKind,
+    CredentialState,
+    Device,
+    DeviceStatus,
+    Downlink,
+)
 from custom_components.grokmon.gateway.registry import DeviceRegistry
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
 from custom_components.grokmon.store import SecurityStore
@@ -301,7 +308,7 @@ def _accounts(device: Device) -> Iterable[Account]:
     enabled = device.status is DeviceStatus.ACTIVE
     usable = [each for each in device.credentials if each.state is not CredentialState.REVOKED and now < each.until]
     for each in usable:
-        if each.kind is Kind.PASSWORD:
+        if each.kind is CredentialKind.PASSWORD:
             yield Account(
                 username=account_name(device.device_id, each),
                 device_id=device.device_id,
@@ -309,7 +316,7 @@ def _accounts(device: Device) -> Iterable[Account]:
                 password=each.secret.decode(),
                 enabled=enabled,
             )
-    if any(each.kind is Kind.CERTIFICATE for each in usable):
+    if any(each.kind is CredentialKind.CERTIFICATE for each in usable):
         yield Account(
             username=device.device_id, device_id=device.device_id, client_id=device.device_id, enabled=enabled
         )

@@ -19,7 +19,7 @@ from custom_components.grokmon.credential_keeper import CredentialKeeper
 from custom_components.grokmon.disk import replace_file
 from custom_components.grokmon.gateway import authority
 from custom_components.grokmon.gateway.credentials import record_certificate
-from custom_components.grokmon.gateway.models import CredentialState, Device, DeviceStatus, Kind
+from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, Device, DeviceStatus
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
 
@@ -193,7 +193,9 @@ class Certificates:
 def _serials(device: Device | None) -> set[str]:
     if device is None or device.status is DeviceStatus.REVOKED:
         return set()
-    return {each.key_id for each in device.of_kind(Kind.CERTIFICATE) if each.state is not CredentialState.REVOKED}
+    return {
+        each.key_id for each in device.of_kind(CredentialKind.CERTIFICATE) if each.state is not CredentialState.REVOKED
+    }
 
 
 def _write(folder: Path, bundle: str, lists: str) -> None:

@@ -119,10 +119,18 @@ def _open(door: Door) -> socket.socket:
 
 def _expiry(door: Door, context: ssl.SSLContext) -> float:
     with _open(door) as plain, context.wrap_socket(plain, server_hostname=door.host) as tls:
-        der = tls.getpeercert(binary_form=True)
-    if der is None:
+        return expiry_of(tls.getpeercert(binary_form=True))
+
+
+def expiry_of(certificate: bytes | None) -> float:
+    """Return when the certificate that a server showed (DER) expires. Raises ValueError for what is none."""
+    if certificate is None:
         raise ValueError("no certificate")
-    return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+    try:
+        return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()
+    except x509.InvalidVersion as error:
+        # Which is no ValueError, and which OpenSSL lets through where it verifies nothing.
+        raise ValueError("a certificate of no known version") from error
 
 
 def _old_hello(host: str) -> bytes:

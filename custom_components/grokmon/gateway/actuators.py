@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from math import isfinite
+from math import inf
 import re
 from typing import Any, Final, Self
 
@@ -125,7 +125,7 @@ class Actuator:
         """Return a checked actuator from plain data. Raises RegistryError (`actuator_invalid`)."""
         known = {each.name for each in fields(cls)}
         if unknown := data.keys() - known:
-            raise RegistryError(Code.ACTUATOR_INVALID, min(unknown))
+            raise RegistryError(Code.ACTUATOR_INVALID, min(map(str, unknown)))
         role = data.get("role")
         if type(role) is not str or role not in {each.value for each in Role}:
             raise RegistryError(Code.ACTUATOR_INVALID, "role")
@@ -156,7 +156,7 @@ class Actuator:
 
 
 def _in(value: object, low: float, high: float) -> bool:
-    return type(value) in {int, float} and isfinite(value) and low <= value <= high  # type: ignore[operator, arg-type] # a number, by its type
+    return type(value) in {int, float} and low <= value <= high  # type: ignore[operator] # a number, by its type
 
 
 def check(actuator: Actuator) -> None:
@@ -306,7 +306,8 @@ def normalise(command: Command, actuator: Actuator) -> Command:
         "amount_ml": (0.0, actuator.max_dose_ml),
         "seconds": (1.0, MAX_INJECTION_S),
     }[wanted]
-    if type(value) not in {int, float} or not isfinite(value):
+    # Not isfinite: that cannot tell of a whole number beyond every float.
+    if type(value) not in {int, float} or not -inf < value < inf:
         raise PolicyError(Code.PARAMETER_INVALID, f"{wanted} is not a finite number")
     if value < 0:
         raise PolicyError(Code.PARAMETER_INVALID, f"{wanted} is negative")

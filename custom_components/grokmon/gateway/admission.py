@@ -11,11 +11,11 @@ from .models import (
     Channel,
     Claims,
     Credential,
+    CredentialKind,
     CredentialState,
     Device,
     DeviceStatus,
     Downlink,
-    Kind,
     Outbound,
     PrivateKey,
     SigningKey,
@@ -124,7 +124,7 @@ def admission_of(
     budgets = before.budgets if before is not None else Budgets(device.rate_limit)
     if budgets.messages.capacity != device.rate_limit:
         budgets.messages = TokenBucket(device.rate_limit, PERIOD)
-    keys = [key for key in device.of_kind(Kind.KEY) if key.state is not CredentialState.REVOKED]
+    keys = [key for key in device.of_kind(CredentialKind.KEY) if key.state is not CredentialState.REVOKED]
     return Admission(
         device=device,
         doors=tuple(_door(key, site_keys) for key in keys),

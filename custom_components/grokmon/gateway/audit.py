@@ -33,7 +33,11 @@ _TAIL_BYTES: Final = len(_MAC_MEMBER) + 64 + len(b'"}\n')
 _START: Final = re.compile(rb'\{"n":([1-9][0-9]{0,17}),"prev":"([0-9a-f]{64})",')
 _KEY: Final = re.compile(r"([1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
 _SEGMENT: Final = re.compile(r"audit-([0-9]{12})\.jsonl")
-_NOTE: Final = re.compile(r"(\S+)\n([0-9]{1,18})\n([A-Za-z0-9+/]{43}=)\n((?:.+\n)*)\n\u2014 (\S+) ([A-Za-z0-9+/=]+)\n")
+# It begins where a word does, and has a few lines more at most: to try at each letter of a long word, or each beginning
+# of many that have no end, would take the square of the length.
+_NOTE: Final = re.compile(
+    r"(?<!\S)(\S+)\n([0-9]{1,18})\n([A-Za-z0-9+/]{43}=)\n((?:.+\n){0,32})\n\u2014 (\S+) ([A-Za-z0-9+/=]+)\n"
+)
 _SIGNATURE_BYTES: Final = 64
 _KEY_HASH_BYTES: Final = 4
 _ED25519: Final = b"\x01"

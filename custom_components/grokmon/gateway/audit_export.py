@@ -61,7 +61,7 @@ def _event(record: Record) -> str:
     flat = _flat(record)
     named = {
         "rt": int(datetime.fromisoformat(record["at"]).timestamp() * 1000),
-        "externalId": flat["n"],
+        "externalId": flat.get("n"),
         "suser": flat.get("identity"),
         "spriv": flat.get("caller"),
         "dvchost": flat.get("device"),
@@ -72,7 +72,7 @@ def _event(record: Record) -> str:
         "cs2Label": "object",
         "cs2": json.dumps(record["object"]),
     }
-    extension = " ".join(f"{name}={_value(value)}" for name, value in named.items() if value not in {None, ""})
+    extension = " ".join(f"{name}={_value(value)}" for name, value in named.items() if value not in (None, ""))
     action = _header(record["action"])
     return f"CEF:0|Grok & Mon|grokmon|1|{action}|{action}|{_SEVERITY.get(record['outcome'], 5)}|{extension}"
 

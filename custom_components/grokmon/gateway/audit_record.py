@@ -13,6 +13,7 @@ type Record = dict[str, Any]
 _MAX_DETAILS: Final = 2048
 _MAX_TEXT: Final = 256
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
+_TEXTS: Final = ("at", "boot", "action", "outcome", "reason")
 OUTCOMES: Final = ("done", "allowed", "refused", "failed", "found")
 
 
@@ -90,9 +91,20 @@ def search(lines: Iterable[bytes], wanted: Search, limit: int) -> Iterator[Recor
             return
         try:
             record = json.loads(line)
-            matches = wanted.matches(record)
-        except ValueError, KeyError, TypeError, AttributeError:
+            matches = wanted.matches(record) and _is_record(record)
+        except ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError:
             continue
         if matches:
             found += 1
             yield record
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record has the form that `make` gives it: who reads it need not look again."""
+    datetime.fromisoformat(record["at"]).timestamp()
+    named: tuple[Any, ...] = (record["principal"] or {}, record["object"])
+    texts = [*(record[name] for name in _TEXTS), *(text for each in named for text in each.values())]
+    cid = record["cid"]
+    return (
+        type(record["details"]) is dict and {type(text) for text in texts} == {str} and type(cid) in {str, type(None)}
+    )

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from .errors import Code, RegistryError
-from .models import Algorithm, Credential, Kind, PrivateKey, PublicKey, SigningKey, VerifyingKey
+from .models import Algorithm, Credential, CredentialKind, PrivateKey, PublicKey, SigningKey, VerifyingKey
 from .weak_keys import anybody_can_sign
 
 ROOT_KEY_BYTES: Final = 32
@@ -29,10 +29,10 @@ TOKEN_ID_BYTES: Final = 16
 _FINGERPRINT_DIGITS: Final = 32
 _DAY: Final = 86_400.0
 LIFETIMES: Final = {
-    Kind.KEY: 365 * _DAY,
-    Kind.PASSWORD: 180 * _DAY,
-    Kind.TOKEN: 90 * _DAY,
-    Kind.CERTIFICATE: 365 * _DAY,
+    CredentialKind.KEY: 365 * _DAY,
+    CredentialKind.PASSWORD: 180 * _DAY,
+    CredentialKind.TOKEN: 90 * _DAY,
+    CredentialKind.CERTIFICATE: 365 * _DAY,
 }
 _UP: Final = b"grokmon/v1/up"
 _DOWN: Final = b"grokmon/v1/down"
@@ -49,17 +49,17 @@ def issue(algorithm: Algorithm, now: float, public_key: str = "") -> Credential:
     else:
         key = _load_public_key(algorithm, public_key)
         pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    return _issued(Kind.KEY, now, token_hex(4), algorithm=algorithm, secret=secret, public_key=pem)
+    return _issued(CredentialKind.KEY, now, token_hex(4), algorithm=algorithm, secret=secret, public_key=pem)
 
 
 def issue_password(now: float) -> Credential:
     """Return a new password for an account at the broker."""
-    return _issued(Kind.PASSWORD, now, token_hex(4), secret=token_urlsafe(PASSWORD_BYTES).encode())
+    return _issued(CredentialKind.PASSWORD, now, token_hex(4), secret=token_urlsafe(PASSWORD_BYTES).encode())
 
 
 def issue_token(now: float) -> Credential:
     """Return the record of a new access token; its `key_id` is the token's identifier."""
-    return _issued(Kind.TOKEN, now, token_hex(TOKEN_ID_BYTES))
+    return _issued(CredentialKind.TOKEN, now, token_hex(TOKEN_ID_BYTES))
 
 
 def account_name(device_id: str, password: Credential) -> str:
@@ -69,7 +69,7 @@ def account_name(device_id: str, password: Credential) -> str:
 
 def record_certificate(serial: str, pem: str, now: float, not_after: float) -> Credential:
     """Return the record of a certificate that the authority signed."""
-    return replace(_issued(Kind.CERTIFICATE, now, serial, public_key=pem), not_after=not_after)
+    return replace(_issued(CredentialKind.CERTIFICATE, now, serial, public_key=pem), not_after=not_after)
 
 
 def fingerprint(algorithm: Algorithm, public_key: str) -> str:
@@ -121,7 +121,7 @@ def load_site_key(pem: str) -> PrivateKey:
     return key
 
 
-def _issued(kind: Kind, now: float, key_id: str, **material: Any) -> Credential:
+def _issued(kind: CredentialKind, now: float, key_id: str, **material: Any) -> Credential:
     return Credential(
         key_id=key_id, kind=kind, created=now, not_before=now, not_after=now + LIFETIMES[kind], **material
     )

@@ -10,7 +10,7 @@ from math import inf
 from typing import Final
 
 from .errors import Code, RegistryError
-from .models import Credential, CredentialState, Kind
+from .models import Credential, CredentialKind, CredentialState
 
 OVERLAP: Final = 86_400.0
 RESTORABLE: Final = 7 * 86_400.0
@@ -20,7 +20,7 @@ type Credentials = tuple[Credential, ...]
 
 _IN_USE: Final = frozenset({CredentialState.ACTIVE, CredentialState.RETIRING})
 # The broker checks them, and does not tell.
-_UNSEEN: Final = frozenset({Kind.PASSWORD, Kind.CERTIFICATE})
+_UNSEEN: Final = frozenset({CredentialKind.PASSWORD, CredentialKind.CERTIFICATE})
 
 
 def rotate(credentials: Credentials, fresh: Credential, now: float, overlap: float = OVERLAP) -> Credentials:
@@ -49,7 +49,7 @@ def first_used(credentials: Credentials, key_id: str, now: float) -> Credentials
     )
 
 
-def restorable(credentials: Credentials, kind: Kind, now: float) -> Credential | None:
+def restorable(credentials: Credentials, kind: CredentialKind, now: float) -> Credential | None:
     """Return the credential that was replaced last and can be put in use again, or None."""
     found = [
         each
@@ -61,7 +61,7 @@ def restorable(credentials: Credentials, kind: Kind, now: float) -> Credential |
     return found[-1] if found else None
 
 
-def restore(credentials: Credentials, kind: Kind, now: float) -> Credentials:
+def restore(credentials: Credentials, kind: CredentialKind, now: float) -> Credentials:
     """Return the credentials with the one that was replaced last in use again; those after it are revoked."""
     old = restorable(credentials, kind, now)
     if old is None:
@@ -100,7 +100,7 @@ def revoked(credential: Credential) -> Credential:
 
 def current(credentials: Credentials) -> Credentials:
     """Return the newest credential of each kind that is not revoked: what has to be replaced before it expires."""
-    newest: dict[Kind, Credential] = {}
+    newest: dict[CredentialKind, Credential] = {}
     for each in credentials:
         if each.state is not CredentialState.REVOKED:
             newest[each.kind] = each

@@ -57,7 +57,7 @@ class Auth(StrEnum):
     TOKEN = "token"  # noqa: S105 - a name
 
 
-class Kind(StrEnum):
+class CredentialKind(StrEnum):
     """What a credential is."""
 
     KEY = "key"
@@ -94,7 +94,7 @@ class Credential:
 
     key_id: str
     created: float
-    kind: Kind = Kind.KEY
+    kind: CredentialKind = CredentialKind.KEY
     algorithm: Algorithm = Algorithm.HS256
     secret: bytes = field(default=b"", repr=False)
     public_key: str = ""
@@ -145,7 +145,7 @@ class Device:
     rate_limit: int = 100
     status: DeviceStatus = DeviceStatus.ACTIVE
 
-    def of_kind(self, kind: Kind) -> tuple[Credential, ...]:
+    def of_kind(self, kind: CredentialKind) -> tuple[Credential, ...]:
         """Return the credentials of a kind, the one in use first, and those that are revoked last.
 
         Where one was replaced without an overlap, the one that replaced it is in use before it was used.
@@ -157,7 +157,7 @@ class Device:
     @property
     def key(self) -> Credential | None:
         """Return the key in use, or None for a device that signs nothing."""
-        keys = self.of_kind(Kind.KEY)
+        keys = self.of_kind(CredentialKind.KEY)
         return keys[0] if keys else None
 
 

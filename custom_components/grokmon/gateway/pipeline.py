@@ -14,12 +14,12 @@ from .models import (
     Auth,
     Channel,
     Claims,
+    CredentialKind,
     CredentialState,
     Device,
     DeviceStatus,
     Downlink,
     Greeting,
-    Kind,
     Message,
     OfflineHint,
     Outbound,
@@ -167,10 +167,10 @@ class Gateway:
         if admission is None:
             raise TransportError(Code.UNKNOWN_DEVICE)
         check_status(admission.device)
-        tokens = admission.device.of_kind(Kind.TOKEN)
+        tokens = admission.device.of_kind(CredentialKind.TOKEN)
         known = next((each for each in tokens if each.key_id == token_id), None)
         if known is None or known.state is CredentialState.REVOKED:
-            raise TransportError(Code.CREDENTIAL_REVOKED, Kind.TOKEN.value)
+            raise TransportError(Code.CREDENTIAL_REVOKED, CredentialKind.TOKEN.value)
         check_dates(known, tokens[0], now)
         return Peer(device_id, token_id, token_id if known.state is CredentialState.PENDING else "")
 

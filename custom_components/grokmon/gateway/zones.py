@@ -204,7 +204,7 @@ class Zone:
                 co2_hour_s=data.get("co2_hour_s", 240.0),
                 interlocks=InterlockSettings(**chosen),
             )
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise RegistryError(Code.ZONE_INVALID, str(error)) from error
         check(zone)
         return zone
@@ -233,6 +233,8 @@ def check(zone: Zone) -> None:
     for name, (value, low, high) in bounds.items():
         if not _in(value, low, high):
             raise RegistryError(Code.ZONE_INVALID, f"{name}: {low:g} to {high:g}")
+    if type(settings.exhaust_on_smoke) is not bool:
+        raise RegistryError(Code.ZONE_INVALID, "exhaust_on_smoke")
     for stage, targets in zone.stages.items():
         daily = {"light_hours": (targets.light_hours, 24.0), "water_ml_day": (targets.water_ml_day, 1_000_000.0)}
         for name, (value, high) in daily.items():

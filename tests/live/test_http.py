@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import json
 from pathlib import Path
 import shutil
+import sys
 import time
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from .http_clients import Answer, Memory, chunk, gzip_of_zeros, head, talk
 TELEMETRY: Final = "/api/grokmon/v1/telemetry"
 CLAIM: Final = "/api/grokmon/v1/claim"
 REQUEST: Final = "/api/grokmon/v1/enrolment_request"
+EXAMPLE: Final = Path(__file__).resolve().parents[2] / "examples" / "devices" / "python" / "claim.py"
 JSON: Final = "Content-Type: application/json"
 READING: Final = b'{"metrics":{"temp_c":21.5}}'
 ORIGIN: Final = "https://cast.home-assistant.io"
@@ -506,6 +508,25 @@ def _showing(path: str, shown: bytes) -> bytes:
 
 
 # --- Last, since the address has heard enough afterwards
+
+
+async def test_claim_example(site: Site, tmp_path: Path) -> None:
+    """The example fetches the settings of a new device, once, into a file that nobody else can read."""
+    device = {"device_id": "claimer", "name": "Claimer", "metrics": ["temp_c"]}
+    enrolled = await _service(site.installation, "enroll_device", device)
+    claim = json.dumps(await _service(site.installation, "issue_claim_code", {"device_id": "claimer"}))
+    command = (sys.executable, EXAMPLE, site.installation.hass.url, claim)
+    for code in (0, 1):
+        process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == code
+    file = tmp_path / "settings.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    assert (settings["device_id"], settings["key"]) == ("claimer", enrolled["key"])
+    elsewhere = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLE, "http://192.0.2.1:8123", claim, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await elsewhere.wait() == 1
 
 
 async def test_ten_thousand_bad_tokens(site: Site, measured: Callable[[str], None]) -> None:

@@ -12,10 +12,10 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.util import dt as dt_util
 
-from .anchors import Anchors
+from .anchors import Anchors, anchors_from
 from .audit_file import Opening
 from .audit_log import AuditLog
-from .const import DOMAIN
+from .const import CONF_RETENTION, DEFAULT_RETENTION, DOMAIN
 from .gateway.audit import Position, Report, Result
 
 _LOGGER = logging.getLogger(__name__)
@@ -153,3 +153,9 @@ class AuditKeeper:
             translation_key=issue,
             translation_placeholders=facts or None,
         )
+
+
+def audit_keeper_of(hass: HomeAssistant, options: Mapping[str, Any], audit: AuditLog) -> AuditKeeper:
+    """Return the keeper of a trail, as the options want it."""
+    anchors = Anchors(hass, anchors_from(hass, options), audit.record)
+    return AuditKeeper(hass, audit, anchors, options.get(CONF_RETENTION, DEFAULT_RETENTION))

@@ -15,18 +15,15 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
 from .alarms import Alarms
-from .anchors import Anchors, anchors_from
 from .approvals import Approvals
 from .audit_file import Opening
-from .audit_keeper import AuditKeeper
+from .audit_keeper import audit_keeper_of
 from .audit_log import AuditLog
 from .callers import Callers
 from .const import (
     CONF_AI_USERS,
     CONF_LIMITS,
-    CONF_RETENTION,
     CONF_TOPIC_PREFIX,
-    DEFAULT_RETENTION,
 )
 from .coordinator import AI_CONTROL, HubCoordinator
 from .decisions import Decisions
@@ -68,12 +65,7 @@ class GrokmonHub:
         self.store = store
         self.audit = audit
         self.staging = Staging(hass, audit, Vault(store.state.journal_key))
-        self.keeper = AuditKeeper(
-            hass,
-            audit,
-            Anchors(hass, anchors_from(hass, entry.options), audit.record),
-            entry.options.get(CONF_RETENTION, DEFAULT_RETENTION),
-        )
+        self.keeper = audit_keeper_of(hass, entry.options, audit)
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
         self.gateway = Gateway(self.prefix, time(), store.state.site_keys, token_key=store.state.token_key)
         self.enrolment = Enrolment(
@@ -87,7 +79,6 @@ class GrokmonHub:
             changed=self._async_device_changed,
             has_accounts=lambda: self.trust.has_accounts,
         )
-
         self.monitor = SecurityMonitor(hass, audit, self._name_of)
         self.trust = Trust(
             hass,

@@ -230,17 +230,7 @@ class Controller:
             "latched": self.interlocks.snapshot(),
             "ai_allowed": self.policy.ai_allowed,
             "overrides": dict(self.policy.overrides),
-            "outputs": [
-                {
-                    "device_id": key.device_id,
-                    "actuator": key.actuator,
-                    "fault": output.fault,
-                    "started_at": output.started_at,
-                    "stopped_at": output.stopped_at,
-                    "wish": output.wish.as_dict() if output.wish is not None else None,
-                }
-                for key, output in self.outputs.items()
-            ],
+            "outputs": [output.as_dict() for output in self.outputs.values()],
         }
 
     def restore(self, snapshot: Mapping[str, Any], open_until: float, now: Moment) -> None:
@@ -253,14 +243,8 @@ class Controller:
         self.policy.ai_allowed = snapshot["ai_allowed"]
         self.policy.overrides = dict(snapshot["overrides"])
         for data in snapshot["outputs"]:
-            output = self.outputs.get(Key(data["device_id"], data["actuator"]))
-            if output is None:
-                continue
-            output.fault = data["fault"]
-            output.started_at, output.stopped_at = data["started_at"], data["stopped_at"]
-            wish = data["wish"]
-            if wish is not None and now.steady < wish["lease_until"]:
-                output.wish = Wish.from_dict(wish, now.steady)
+            if (output := self.outputs.get(Key(data["device_id"], data["actuator"]))) is not None:
+                output.take_up(data, now.steady)
 
     def _run_s(self, wanted: Command, output: Output) -> float | None:
         if wanted.amount_ml is not None:

@@ -125,6 +125,24 @@ class Output:
         """Tell whether the device does what was asked of it."""
         return self.fault is None and self.mismatch_since is None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what has to survive a restart, as plain data."""
+        return {
+            "device_id": self.key.device_id,
+            "actuator": self.key.actuator,
+            "fault": self.fault,
+            "started_at": self.started_at,
+            "stopped_at": self.stopped_at,
+            "wish": self.wish.as_dict() if self.wish is not None else None,
+        }
+
+    def take_up(self, data: Mapping[str, Any], now: float) -> None:
+        """Take up what `as_dict` returned before a restart; a wish stands only while its lease does."""
+        self.fault, self.started_at, self.stopped_at = data["fault"], data["started_at"], data["stopped_at"]
+        wish = data["wish"]
+        if wish is not None and now < wish["lease_until"]:
+            self.wish = Wish.from_dict(wish, now)
+
     def send(self, order: Order) -> Order | None:
         """Note an order that is on its way; return the one that it takes the place of."""
         replaced, self.pending = self.pending, order

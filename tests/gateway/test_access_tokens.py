@@ -77,7 +77,7 @@ def by_pyjwt(token: bytes, key: bytes = KEY) -> dict[str, Any] | None:
 
 def test_round_trip() -> None:
     """Read whose a token is, and which, from the first to the last moment of its record."""
-    assert claims_in(TOKEN) == CLAIMS
+    assert claims_in(access_tokens.seal("tent-1", RECORD, KEY).encode()) == CLAIMS
     assert access_tokens.read(TOKEN, KEY, NOW) == AccessToken("tent-1", RECORD.key_id)
     assert [read(TOKEN, now) for now in (NOW, RECORD.not_after - 0.001)] == ["accepted"] * 2
 

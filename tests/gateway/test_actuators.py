@@ -89,6 +89,60 @@ def test_refuses_what_could_not_be_driven(changes: dict[Any, Any]) -> None:
     assert refused.value.detail
 
 
+@pytest.mark.parametrize(
+    ("role", "name", "low", "high"),
+    [
+        ("grow_light", "min_percent", 0, 100),
+        ("grow_light", "max_percent", 1, 100),
+        ("exhaust", "safe_percent", 0, 100),
+        ("grow_light", "safe_percent", 0, 0),
+        ("grow_light", "min_on_s", 0, 3600),
+        ("grow_light", "min_off_s", 0, 3600),
+        ("irrigation", "ml_per_s", 0.1, 1000),
+        ("irrigation", "max_dose_ml", 1, 1000),
+        ("irrigation", "dose_ml", 1, 1000),
+        ("irrigation", "day_ml", 0, 1_000_000),
+        ("irrigation", "interval_s", 0, 86_400),
+        ("co2_valve", "inject_s", 1, 120),
+        ("co2_valve", "hour_s", 0, 3600),
+        ("grow_light", "hours_day", 0, 24),
+        ("grow_light", "lease_s", 1, 3600),
+        ("exhaust", "speeds", 1, 100),
+    ],
+)
+def test_bounds(role: str, name: str, low: float, high: float) -> None:
+    """Take a number from the least to the most that can be driven, and say where a worse one should be."""
+
+    def said(value: float) -> str:
+        return str(attempt(lambda: Actuator.from_dict({"role": role, name: value})))
+
+    refusal = f"actuator_invalid: {name}: {low:g} to {high:g}"
+    assert [said(low - 0.05), said(high + 0.05)] == [refusal] * 2
+    assert refusal not in {said(low), said(high)}
+
+
+def test_dose_may_be_the_largest() -> None:
+    """Take a usual dose that is all that may be given at once."""
+    assert Actuator.from_dict({"role": "irrigation", "dose_ml": 300, "max_dose_ml": 300}).dose_ml == 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"role": "laser"}, "role"),
+        ({"name": "Lamp"}, "name"),
+        ({"min_percent": 80, "max_percent": 80}, "min_percent is not below max_percent"),
+        ({"dose_ml": 300, "max_dose_ml": 200}, "dose_ml is above max_dose_ml"),
+        ({"needs_approval": 1}, "needs_approval"),
+        ({"speeds": 0}, "speeds: 1 to 100"),
+        ({"lease_s": 3601}, "lease_s: 1 to 3600"),
+    ],
+)
+def test_what_could_not_be_driven_is_said(changes: dict[str, Any], said: str) -> None:
+    """Name the field."""
+    assert str(attempt(lambda: Actuator.from_dict({"role": "grow_light", **changes}))) == f"actuator_invalid: {said}"
+
+
 def test_minus_500_ml_is_no_dose() -> None:
     """Refuse a negative dose: elsewhere it was accepted and refunded the budget."""
     assert code_of(Command(key=KEY, amount_ml=-500), PUMP) is Code.PARAMETER_INVALID

@@ -175,6 +175,7 @@ def test_forged_during_the_overlap(room: Room) -> None:
         (b'{"alg":"none","typ":"JWT"}', "unsigned"),
         (b'{"alg":"HS512","typ":"JWT"}', "algorithm_not_allowed"),
         (b'{"alg":"HS256","typ":"JWT","kid":"other"}', "header_not_allowed"),
+        (b'{"alg":"HS256","typ":"JWT","kid":null}', "header_not_allowed"),
     ):
         message = Message("tent-1", "telemetry", hs256(room.new.up_key, claims, header))
         assert outcome(room.gateway, message, LATER) == code

@@ -7,7 +7,7 @@ import pytest
 
 from custom_components.grokmon.gateway import commands
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Observed, Role
-from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError, RegistryError
+from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError, RateError, RegistryError
 from custom_components.grokmon.gateway.models import Ack, Device, DeviceStatus, Report, Result
 from custom_components.grokmon.gateway.outputs import Order
 from custom_components.grokmon.gateway.pipeline import Gateway
@@ -15,7 +15,7 @@ from custom_components.grokmon.gateway.registry import check
 from custom_components.grokmon.gateway.sessions import Sessions
 
 from .control_room import PERSON
-from .wire import NOW, Sender, claims_in, device_of, gateway_with, greeted, outcome
+from .wire import NOW, Sender, attempt, claims_in, device_of, gateway_with, greeted, outcome
 
 LAMP = Actuator(name="lamp", role=Role.GROW_LIGHT)
 CID = "01M844DZG07X9CDS65NDYPPESA"
@@ -47,6 +47,7 @@ def test_state_is_the_first_word_under_a_session(gateway: Gateway, sid: str) -> 
     report = gateway.ingest(SENDER.state(sid, 1, states), NOW)
     assert isinstance(report, Report)
     assert report.states == {"lamp": Observed(on=True, percent=60, lease_left_s=12, reason="command", cid=CID)}
+    assert (report.device_id, report.received_at) == ("tent-1", NOW)
     assert report.hello is not None
     again = gateway.ingest(SENDER.state(sid, 2, OFF), NOW)
     assert isinstance(again, Report)
@@ -58,6 +59,8 @@ def test_answer(gateway: Gateway, sid: str) -> None:
     """An answer has a name, a result and a reason, and perhaps states."""
     ack = gateway.ingest(SENDER.ack(sid, 1, CID, "rejected", reason="limit", actuators=OFF), NOW)
     assert isinstance(ack, Ack)
+    assert (ack.device_id, ack.received_at) == ("tent-1", NOW)
+    assert ack.hello is not None
     assert (ack.cid, ack.result, ack.reason, ack.states) == (
         CID,
         Result.REJECTED,
@@ -70,44 +73,55 @@ def test_answer(gateway: Gateway, sid: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "code"),
+    ("states", "said"),
     [
-        (None, "field_invalid"),
-        ([], "field_invalid"),
-        ({"pump": {"on": False}}, "actuator_not_granted"),
-        ({"lamp": True}, "field_invalid"),
-        ({"lamp": {}}, "field_invalid"),
-        ({"lamp": {"on": 1}}, "field_invalid"),
-        ({"lamp": {"on": True, "colour": "red"}}, "field_unknown"),
-        ({"lamp": {"on": True, "percent": 101}}, "field_invalid"),
-        ({"lamp": {"on": True, "percent": True}}, "field_invalid"),
-        ({"lamp": {"on": True, "lease_left_s": 1.5}}, "field_invalid"),
-        ({"lamp": {"on": True, "lease_left_s": -1}}, "field_invalid"),
-        ({"lamp": {"on": True, "reason": "Do what I say"}}, "field_invalid"),
-        ({"lamp": {"on": True, "cid": "x"}}, "field_invalid"),
+        (None, "field_invalid: actuators"),
+        ([], "field_invalid: actuators"),
+        ({"pump": {"on": False}}, "actuator_not_granted: pump"),
+        ({"lamp": True}, "field_invalid: lamp.on"),
+        ({"lamp": {}}, "field_invalid: lamp.on"),
+        ({"lamp": {"on": 1}}, "field_invalid: lamp.on"),
+        ({"lamp": {"on": True, "colour": "red"}}, "field_unknown: colour"),
+        ({"lamp": {"on": True, "percent": 101}}, "field_invalid: percent"),
+        ({"lamp": {"on": True, "percent": True}}, "field_invalid: percent"),
+        ({"lamp": {"on": True, "lease_left_s": 1.5}}, "field_invalid: lease_left_s"),
+        ({"lamp": {"on": True, "lease_left_s": -1}}, "field_invalid: lease_left_s"),
+        ({"lamp": {"on": True, "lease_left_s": 86_401}}, "field_invalid: lease_left_s"),
+        ({"lamp": {"on": True, "reason": "Do what I say"}}, "field_invalid: reason"),
+        ({"lamp": {"on": True, "cid": "x"}}, "field_invalid: cid"),
     ],
 )
-def test_states_that_are_refused(gateway: Gateway, sid: str, states: Any, code: str) -> None:
+def test_states_that_are_refused(gateway: Gateway, sid: str, states: Any, said: str) -> None:
     """A state is of known outputs and of known fields; it carries no sentences."""
-    assert outcome(gateway, SENDER.state(sid, 1, states)) == code
+    assert str(attempt(lambda: gateway.ingest(SENDER.state(sid, 1, states), NOW))) == said
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    "numbers", [{"percent": 0, "lease_left_s": 0}, {"percent": 12.5}, {"percent": 100, "lease_left_s": 86_400}]
+)
+def test_edges_of_states(gateway: Gateway, sid: str, numbers: dict[str, Any]) -> None:
+    """Take the least and the most that a state can say."""
+    report = gateway.ingest(SENDER.state(sid, 1, {"lamp": {"on": True, **numbers}}), NOW)
+    assert isinstance(report, Report)
+    assert report.states == {"lamp": Observed(on=True, **numbers)}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
     [
-        ({"cid": 7}, "field_invalid"),
-        ({"cid": "0" * 25 + "I"}, "field_invalid"),
-        ({"result": "maybe"}, "field_invalid"),
-        ({"result": 1}, "field_invalid"),
-        ({"reason": "A B"}, "field_invalid"),
-        ({"reason": 5}, "field_invalid"),
-        ({"actuators": []}, "field_invalid"),
-        ({"metrics": {}}, "field_unknown"),
+        ({"cid": 7}, "field_invalid: cid"),
+        ({"cid": "0" * 25 + "I"}, "field_invalid: cid"),
+        ({"result": "maybe"}, "field_invalid: result"),
+        ({"result": 1}, "field_invalid: result"),
+        ({"reason": "A B"}, "field_invalid: reason"),
+        ({"reason": 5}, "field_invalid: reason"),
+        ({"actuators": []}, "field_invalid: actuators"),
+        ({"metrics": {}}, "field_unknown: metrics"),
     ],
 )
-def test_answers_that_are_refused(gateway: Gateway, sid: str, body: dict[str, Any], code: str) -> None:
+def test_answers_that_are_refused(gateway: Gateway, sid: str, body: dict[str, Any], said: str) -> None:
     """An answer is of the form of the protocol, or none."""
-    assert outcome(gateway, SENDER.ack(sid, 1, **body)) == code
+    assert str(attempt(lambda: gateway.ingest(SENDER.ack(sid, 1, **body), NOW))) == said
 
 
 def test_missing_fields(gateway: Gateway, sid: str) -> None:
@@ -134,7 +148,12 @@ def test_states_have_a_budget_of_their_own(gateway: Gateway, sid: str) -> None:
     """A device that answers all the time is refused, and its readings are not."""
     for seq in range(1, 601):
         assert outcome(gateway, SENDER.state(sid, seq, OFF)) == "accepted"
-    assert outcome(gateway, SENDER.state(sid, 601, OFF)) == "rate_limited"
+    with pytest.raises(RateError, match=r"^rate_limited: 600 states and answers per minute$"):
+        gateway.ingest(SENDER.state(sid, 601, OFF), NOW)
+    assert [outcome(gateway, SENDER.state(sid, seq, OFF), NOW + 0.15) for seq in (602, 603)] == [
+        "accepted",
+        "rate_limited",
+    ]
 
 
 def test_device_without_outputs_says_nothing_of_them() -> None:
@@ -210,15 +229,13 @@ def test_commands_are_sealed_under_the_session(gateway: Gateway, sid: str) -> No
 
 def test_nothing_is_sealed_for_who_may_not_be_spoken_to(gateway: Gateway, sid: str) -> None:
     """A device without a session, or that was disabled or revoked, gets no commands."""
-    with pytest.raises(PolicyError) as offline:
+    with pytest.raises(PolicyError, match=r"^device_offline: tent-1 has not said hello since the start$"):
         gateway.command("tent-1", {})
-    assert offline.value.code is Code.DEVICE_OFFLINE
     gateway.ingest(SENDER.state(sid, 1, OFF), NOW)
     for status, code in ((DeviceStatus.DISABLED, Code.DEVICE_DISABLED), (DeviceStatus.REVOKED, Code.DEVICE_REVOKED)):
         gateway.admit(gateway.registry.set_status("tent-1", status))
-        with pytest.raises(PolicyError) as refused:
+        with pytest.raises(PolicyError, match=rf"^{code.value}: tent-1$"):
             gateway.command("tent-1", {})
-        assert refused.value.code is code
 
 
 def test_counter_of_commands_goes_on_over_a_restart(gateway: Gateway, sid: str) -> None:
@@ -245,9 +262,13 @@ def test_device_has_metrics_or_outputs() -> None:
 @pytest.mark.parametrize("actuators", [(LAMP, LAMP), tuple(replace(LAMP, name=f"lamp_{n}") for n in range(33))])
 def test_outputs_have_names_of_their_own(actuators: tuple[Actuator, ...]) -> None:
     """Two outputs of one name cannot be told apart, and a device has no end of pins."""
-    with pytest.raises(RegistryError) as refused:
+    with pytest.raises(RegistryError, match=r"^actuator_invalid: at most 32, each with a name of its own$"):
         check(acting(*actuators))
-    assert refused.value.code is Code.ACTUATOR_INVALID
+
+
+def test_most_outputs() -> None:
+    """Take as many outputs as a device may have."""
+    check(acting(*(replace(LAMP, name=f"lamp_{number}") for number in range(32))))
 
 
 def test_outputs_are_checked() -> None:

@@ -12,6 +12,7 @@ from custom_components.grokmon.gateway.broker_accounts import (
     Account,
     Acl,
     AclType,
+    Command,
     Drift,
     DriftKind,
     Found,
@@ -52,9 +53,9 @@ def kinds(drifts: Sequence[Drift]) -> list[tuple[DriftKind, str, str]]:
     return [(drift.kind, drift.name, drift.detail) for drift in drifts]
 
 
-def names(drifts: Sequence[Drift]) -> list[str]:
-    """Return the names of the commands that repair."""
-    return [command["command"] for drift in drifts for command in drift.commands]
+def repairs(drifts: Sequence[Drift]) -> list[Command]:
+    """Return the commands that repair."""
+    return [command for drift in drifts for command in drift.commands]
 
 
 def test_role_holds_exactly_the_channels() -> None:
@@ -152,6 +153,7 @@ def test_disabled_account_is_made_shut() -> None:
     """Do not link an account that is disabled: its certificate would be let in."""
     made = accounts.create_account(replace(CERTIFICATE, enabled=False))
     assert [command["command"] for command in made] == ["createClient", "disableClient"]
+    assert made[1] == accounts.disable("tent-1")
 
 
 def test_rules_are_replaced_so_that_it_kicks() -> None:
@@ -291,56 +293,68 @@ def test_nothing_differs() -> None:
 @pytest.mark.parametrize(
     ("found", "drift", "repair"),
     [
-        (has(), (DriftKind.MISSING_ACCOUNT, "tent-1.k1", ""), ["createClient", "addClientRole"]),
+        (has(), (DriftKind.MISSING_ACCOUNT, "tent-1.k1", ""), [*accounts.create_account(ACCOUNT)]),
         (
             has(THERE, grokmon_tent_1=ROLE.acls[1:]),
             (DriftKind.OTHER_ACLS, "grokmon-tent-1", ""),
-            ["modifyRole", "addRoleACL"],
+            [*accounts.replace_role(ROLE)],
         ),
         (
             has(THERE, grokmon_tent_1=(*ROLE.acls, EVERYTHING)),
             (DriftKind.OTHER_ACLS, "grokmon-tent-1", ""),
-            ["modifyRole", "addRoleACL"],
+            [*accounts.replace_role(ROLE)],
         ),
         (
             has(THERE, grokmon_tent_1=(replace(ROLE.acls[0], priority=5), *ROLE.acls[1:])),
             (DriftKind.OTHER_ACLS, "grokmon-tent-1", ""),
-            ["modifyRole", "addRoleACL"],
+            [*accounts.replace_role(ROLE)],
         ),
-        (has(replace(THERE, client_id="")), (DriftKind.OTHER_CLIENT_ID, "tent-1.k1", ""), ["setClientId"]),
-        (has(replace(THERE, roles=())), (DriftKind.NOT_LINKED, "tent-1.k1", ""), ["addClientRole"]),
-        (has(replace(THERE, enabled=False)), (DriftKind.DISABLED, "tent-1.k1", ""), ["enableClient"]),
+        (
+            has(replace(THERE, client_id="")),
+            (DriftKind.OTHER_CLIENT_ID, "tent-1.k1", ""),
+            [{"command": "setClientId", "username": "tent-1.k1", "clientid": "tent-1.k1"}],
+        ),
+        (
+            has(replace(THERE, roles=())),
+            (DriftKind.NOT_LINKED, "tent-1.k1", ""),
+            [accounts.link("tent-1.k1", ROLE.name)],
+        ),
+        (has(replace(THERE, enabled=False)), (DriftKind.DISABLED, "tent-1.k1", ""), [accounts.enable("tent-1.k1")]),
         (
             has(replace(THERE, roles=(ROLE.name, "everything"))),
             (DriftKind.FOREIGN_ROLE, "tent-1.k1", "everything"),
-            ["removeClientRole"],
+            [accounts.unlink("tent-1.k1", "everything")],
         ),
         (
             has(replace(THERE, groups=("people",))),
             (DriftKind.FOREIGN_GROUP, "tent-1.k1", "people"),
-            ["removeGroupClient"],
+            [{"command": "removeGroupClient", "groupname": "people", "username": "tent-1.k1"}],
         ),
         (
             has(THERE, groups={"people": ("everything", ROLE.name)}),
             (DriftKind.ROLE_IN_GROUP, ROLE.name, "people"),
-            ["removeGroupRole"],
+            [{"command": "removeGroupRole", "groupname": "people", "rolename": ROLE.name}],
         ),
         (
             has(THERE, replace(THERE, username="tent-1.old")),
             (DriftKind.STRAY_ACCOUNT, "tent-1.old", ""),
-            ["deleteClient"],
+            [accounts.remove("tent-1.old")],
         ),
         (
             has(THERE, replace(THERE, username="tent-9", label="grokmon-tent-9", roles=())),
             (DriftKind.STRAY_ACCOUNT, "tent-9", ""),
-            ["deleteClient"],
+            [accounts.remove("tent-9")],
         ),
         (
             has(THERE, replace(HUB, username="eve", roles=("everything", ROLE.name))),
             (DriftKind.STRAY_ACCOUNT, "eve", ROLE.name),
-            ["removeClientRole"],
+            [accounts.unlink("eve", ROLE.name)],
         ),
-        (has(THERE, grokmon_tent_9=()), (DriftKind.STRAY_ROLE, "grokmon-tent-9", ""), ["deleteRole"]),
+        (
+            has(THERE, grokmon_tent_9=()),
+            (DriftKind.STRAY_ROLE, "grokmon-tent-9", ""),
+            [accounts.delete_role("grokmon-tent-9")],
+        ),
         (
             has(replace(THERE, label="", roles=("everything",))),
             (DriftKind.NAME_TAKEN, "tent-1.k1", ""),
@@ -348,32 +362,33 @@ def test_nothing_differs() -> None:
         ),
     ],
 )
-def test_drift(found: Found, drift: tuple[DriftKind, str, str], repair: list[str]) -> None:
+def test_drift(found: Found, drift: tuple[DriftKind, str, str], repair: list[Command]) -> None:
     """Find one difference, and what repairs it."""
     drifts = difference([ACCOUNT], [ROLE], found)
     assert kinds(drifts) == [drift]
-    assert names(drifts) == repair
+    assert repairs(drifts) == repair
 
 
 def test_missing_role_comes_before_its_accounts() -> None:
     """Make a role before what needs it; the roles that a deleted one was linked to have forgotten it."""
-    found = replace(has(replace(THERE, roles=())), roles={})
-    assert names(difference([ACCOUNT], [ROLE], found)) == ["createRole", "addClientRole"]
+    drifts = difference([ACCOUNT], [ROLE], replace(has(replace(THERE, roles=())), roles={}))
+    assert kinds(drifts) == [(DriftKind.MISSING_ROLE, ROLE.name, ""), (DriftKind.NOT_LINKED, "tent-1.k1", "")]
+    assert repairs(drifts) == [accounts.create_role(ROLE), accounts.link("tent-1.k1", ROLE.name)]
 
 
 @pytest.mark.parametrize(
     ("there", "repair"),
     [
-        (THERE, ["removeClientRole", "disableClient"]),
-        (replace(THERE, enabled=False), ["removeClientRole", "disableClient"]),
-        (replace(THERE, roles=()), ["disableClient"]),
+        (THERE, [*accounts.suspend(ACCOUNT)]),
+        (replace(THERE, enabled=False), [*accounts.suspend(ACCOUNT)]),
+        (replace(THERE, roles=()), [accounts.disable("tent-1.k1")]),
     ],
 )
-def test_open_though_disabled(there: FoundAccount, repair: list[str]) -> None:
+def test_open_though_disabled(there: FoundAccount, repair: list[Command]) -> None:
     """Shut an account that is open by password or, with the role, by certificate."""
     drifts = difference([replace(ACCOUNT, enabled=False)], [ROLE], has(there))
     assert kinds(drifts) == [(DriftKind.OPEN_THOUGH_DISABLED, "tent-1.k1", "")]
-    assert names(drifts) == repair
+    assert repairs(drifts) == repair
 
 
 def test_administrator_is_never_touched() -> None:

@@ -14,6 +14,7 @@ from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings
 
 from .control_room import (
     AI,
+    AUTOMATION,
     EXHAUST,
     KEYS,
     LAMP,
@@ -96,6 +97,7 @@ def test_withdrawn_order_leaves_no_trace(room: ControlRoom) -> None:
     room.controller.withdraw(order)
     assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
     assert not room.controller.is_current(order)
+    assert room.controller.outputs[PUMP].pending is None
     first, second = room.accept(PUMP, amount_ml=100).order, room.accept(PUMP, on=False).order
     room.controller.withdraw(first)
     assert room.controller.outputs[PUMP].pending is second
@@ -394,9 +396,9 @@ def test_readings_of_elsewhere_change_nothing(room: ControlRoom) -> None:
 
 def test_device_that_starts_anew_loses_what_was_on_its_way(room: ControlRoom) -> None:
     """Nothing is queued for a device."""
-    room.accept(OUTLET, on=True)
+    order = room.accept(OUTLET, on=True).order
     (settled,) = room.controller.restarted("node")
-    assert (settled.fate, settled.reason) == (Fate.FAILED, "boot")
+    assert (settled.fate, settled.order, settled.reason) == (Fate.FAILED, order, "boot")
     assert room.everything_is_off() == []
 
 
@@ -480,10 +482,28 @@ def test_what_is_on_by_a_standing_wish_stays_on(room: ControlRoom) -> None:
     assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
 
 
-def test_wish_does_not_outlive_its_lease(room: ControlRoom) -> None:
+def test_wish_is_saved_whole(room: ControlRoom) -> None:
+    """What was asked for, by whom and until when is known after a restart; the device has to confirm it anew."""
+    room.set(EXHAUST, AUTOMATION, percent=50)
+    room.set(VALVE, AUTOMATION, seconds=60)
+    before = [room.controller.outputs[key].wish for key in (EXHAUST, VALVE)]
+    restarted(room, 10)
+    after = [room.controller.outputs[key].wish for key in (EXHAUST, VALVE)]
+    assert after == [replace(wish, confirmed_at=room.now) for wish in before if wish is not None]
+
+
+def test_lamp_counts_as_on_until_the_last_lease_had_ended(room: ControlRoom) -> None:
+    """Nobody knows what a lamp did while there was no hub."""
+    room.set(LAMP, percent=50)
+    restarted(room, 60)
+    assert room.controller.ledger.burned(LAMP, room.now + 1000) == 60
+
+
+@pytest.mark.parametrize("after", [300, 301])
+def test_wish_does_not_outlive_its_lease(room: ControlRoom, after: float) -> None:
     """After the lease nothing comes back by itself."""
     room.set(EXHAUST, percent=50)
-    restarted(room, 301)
+    restarted(room, after)
     assert room.controller.outputs[EXHAUST].wish is None
 
 
@@ -499,7 +519,7 @@ def test_latches_faults_and_the_kill_switch_survive(room: ControlRoom) -> None:
     restarted(room, 10)
     assert room.controller.interlocks.active("zone-1") == (Interlock.SMOKE,)
     assert room.controller.outputs[OUTLET].fault == "mismatch"
-    assert not room.controller.policy.ai_allowed
+    assert room.controller.policy.ai_allowed is False
     assert room.controller.policy.overrides == {"zone-1": room.now + 490}
 
 

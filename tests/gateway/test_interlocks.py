@@ -195,4 +195,6 @@ def test_removed_zone_is_forgotten() -> None:
     assert interlocks.zone_ids == {"z"}
     interlocks.remove_zone("z")
     assert interlocks.active(None) == ()
+    assert interlocks.latched("z") == frozenset()
     assert interlocks.zone_ids == frozenset()
+    interlocks.remove_zone("z")

@@ -92,6 +92,7 @@ def test_over_a_restart(ledger: Ledger) -> None:
     ledger.end(OTHER, 2)
     after = Ledger()
     after.restore(ledger.snapshot(), 100)
+    assert after.snapshot()["doses"] == ledger.snapshot()["doses"]
     assert after.given(50, DAY_S, key=PUMP) == 100
     assert after.burned(PUMP, 500) == 90
     assert after.burned(OTHER, 500) == 1

@@ -43,7 +43,7 @@ BYSTANDER = one("other", ACTIVE, CredentialKind.CERTIFICATE)
 # --- Rotate
 
 
-@pytest.mark.parametrize("overlap", [60.0, OVERLAP])
+@pytest.mark.parametrize("overlap", [0.5, 60.0, OVERLAP])
 def test_rotated(overlap: float) -> None:
     """Let what was in use end after the overlap, put the fresh one last, and leave other kinds alone."""
     fresh = one("b", not_before=NOW + 5)

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.grokmon.gateway import access_tokens, credentials, lifecycle
-from custom_components.grokmon.gateway.errors import Code, GatewayError, PolicyError
+from custom_components.grokmon.gateway.errors import Code, GatewayError, PeerError, PolicyError
 from custom_components.grokmon.gateway.models import (
     Auth,
     Credential,
@@ -173,6 +173,14 @@ def test_other_channels_of_the_broker(gateway: Gateway, channel: str, enforced: 
     gateway.broker_enforced = enforced
     assert outcome(gateway, plain({"boot": BOOT}, channel)) == "channel_not_allowed"
     assert outcome(gateway, Message("tent-1", channel, SENDER.sign({"boot": BOOT}, channel))) == "channel_not_allowed"
+
+
+def test_refusal_says_how_the_device_speaks(gateway: Gateway, site: Site) -> None:
+    """Tell the one who sets up a device that it was enrolled to speak in another way."""
+    with pytest.raises(GatewayError, match=r"^channel_not_allowed: the device signs nothing$"):
+        gateway.ingest(plain({"boot": BOOT}, "hello"), NOW)
+    with pytest.raises(GatewayError, match=r"^channel_not_allowed: the device sends over HTTP$"):
+        site.gateway.ingest(plain(TEMP), NOW)
 
 
 def test_entrance_of_the_broker(gateway: Gateway) -> None:
@@ -361,6 +369,12 @@ def test_batch(site: Site, body: Any, result: str) -> None:
     assert site.gateway.refused.total() == (not result.isdigit())
 
 
+def test_refusal_says_how_many_readings(site: Site) -> None:
+    """Tell the one who writes a device how long a batch may be."""
+    with pytest.raises(GatewayError, match=r"^field_invalid: readings: 1 to 100$"):
+        site.send({"readings": []})
+
+
 def test_readings_of_a_batch_are_told_apart(site: Site) -> None:
     """Keep the order, the times and the flags of a batch, and count each reading."""
     bodies = [{"metrics": {"temp_c": temp}, "ts": NOW - 400 * at} for at, temp in enumerate((20.0, 80.0, 21.0))]
@@ -401,6 +415,7 @@ def test_rate_of_the_device_over_http() -> None:
     """Count a request as a message: a device that may send less than others may so over HTTP, too."""
     site = Site(rate_limit=2)
     assert [site.outcome({"readings": [TEMP] * 5}) for _ in range(3)] == ["5", "5", "rate_limited"]
+    assert [site.outcome(TEMP, NOW + 31) for _ in range(2)] == ["1", "rate_limited"]
 
 
 def test_budget_survives_another_token(site: Site) -> None:
@@ -493,12 +508,21 @@ def test_token_of_nobody(site: Site, shown: Credential, device_id: str, code: st
     assert site.gateway.refused == {(counted, Code(code)): 1}
 
 
+def test_refused_token_names_its_device(site: Site) -> None:
+    """Tell the audit trail whose token opens nothing any more, and why."""
+    site.change(())
+    with pytest.raises(PeerError, match=r"^credential_revoked: token$") as refused:
+        site.peer()
+    assert refused.value.device_id == "tent-1"
+
+
 @pytest.mark.parametrize("token", [b"", b"x", b"\xff", hs256(b"", b"{}"), hs256(KEY, b"[]")])
 def test_no_token(site: Site, token: bytes) -> None:
     """Count what the site did not sign under nobody."""
-    with pytest.raises(GatewayError, match=r"^token_invalid$"):
-        site.gateway.authenticate(token, NOW)
-    assert site.gateway.refused == {(None, Code.TOKEN_INVALID): 1}
+    for count in (1, 2):
+        with pytest.raises(GatewayError, match=r"^token_invalid$"):
+            site.gateway.authenticate(token, NOW)
+        assert site.gateway.refused == {(None, Code.TOKEN_INVALID): count}
 
 
 def test_gateway_without_a_key() -> None:

@@ -1,6 +1,7 @@
 """Tests of the policy: what is refused, by which rule, what is left, and when it frees up."""
 
 from dataclasses import replace
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -79,6 +80,15 @@ def test_water_of_the_zone_runs_out() -> None:
     assert room.refused(PUMP, amount_ml=1).left == 0
     room.now += DAY_S
     dose(room, 500)
+
+
+def test_no_water_is_left() -> None:
+    """Where more was given than the zone has now, nothing is left, not less than nothing."""
+    room = ControlRoom(zone=zone_of(water_ml_day=500))
+    dose(room, 400)
+    less = zone_of(water_ml_day=300)
+    left = room.controller.policy.water_left
+    assert [left(zone, [PUMP], room.now) for zone in (room.zone, less)] == [100, 0]
 
 
 def test_what_never_fits_never_frees_up() -> None:
@@ -197,6 +207,49 @@ def test_bounds_of_other_classes(room: ControlRoom) -> None:
     assert room.refused(EXHAUST, VOICE, percent=50).code is Code.LIMIT_EXCEEDED
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"colour": 1},
+        {"rate": 0},
+        {"rate": 0.5},
+        {"rate": None},
+        {"rate": "5"},
+        {"rate": True},
+        {"hold_s": -1},
+        {"hold_s": nan},
+        {"day_ml": inf},
+        {"max_percent": 10**400},
+        {"day_ml": []},
+        {"hold_s": 1e6},
+        {"rate": 5, "hold_s": -1},
+    ],
+)
+def test_limits_that_make_no_sense(changed: dict[str, Any]) -> None:
+    """Refuse what no command could be judged by, before one is."""
+    with pytest.raises(TypeError):
+        limits_from({"ai": changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hold_s": 1e6}, "hold_s is not a number from 0 to 1e+06"),
+        ({"rate": 0.5}, "rate is less than one command a minute"),
+    ],
+)
+def test_what_makes_no_sense_is_said(changed: dict[str, Any], said: str) -> None:
+    """Name the limit."""
+    with pytest.raises(TypeError) as refused:
+        limits_from({"ai": changed})
+    assert str(refused.value) == said
+
+
+def test_limit_that_is_none() -> None:
+    """The water of a day may have no limit."""
+    assert limits_from({"ai": {"day_ml": None, "rate": 1}})[Caller.AI].day_ml is None
+
+
 def test_ai_has_its_own_water() -> None:
     """The AI's share of a day runs out before the zone's."""
     room = ControlRoom()
@@ -233,10 +286,10 @@ def test_ai_moves_a_zone_forward_only(room: ControlRoom) -> None:
         policy.judge_stage(zone, stage, PERSON)
     policy.judge_stage(zone, Stage.FLOWERING, AI)
     policy.judge_stage(zone, Stage.HARVEST, AI)
-    with pytest.raises(PolicyError, match="ai_limit"):
+    with pytest.raises(PolicyError, match=r"^ai_limit: the AI moves .* only, not from flowering to vegetative$"):
         policy.judge_stage(zone, Stage.VEGETATIVE, AI)
     policy.ai_allowed = False
-    with pytest.raises(PolicyError, match="ai_blocked"):
+    with pytest.raises(PolicyError, match=r"^ai_blocked: the AI is switched off; it may only turn things off$"):
         policy.judge_stage(zone, Stage.HARVEST, AI)
 
 

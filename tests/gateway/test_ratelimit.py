@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import pytest
 
-from custom_components.grokmon.gateway.ratelimit import TokenBucket
+from custom_components.grokmon.gateway.ratelimit import HostLimit, TokenBucket
 
 TIMES = st.floats(-(2.0**40), 2.0**40)
 
@@ -100,3 +100,22 @@ class BucketMachine(RuleBasedStateMachine):
 
 TestBucket = BucketMachine.TestCase
 TestBucket.settings = settings(max_examples=80, stateful_step_count=40)
+
+
+def test_each_host_has_a_bucket() -> None:
+    """Let no host spend what is another's, and give each the time that has passed."""
+    limit = HostLimit(2, 60)
+    assert [limit.take("a", 0.0) for _ in range(3)] == [True, True, False]
+    assert limit.take("b", 0.0)
+    assert [limit.take("a", 30.0) for _ in range(2)] == [True, False]
+
+
+def test_forgotten_host() -> None:
+    """Remember 1024 hosts, and forget the one that was not heard of for longest."""
+    limit = HostLimit(1, 60)
+    for number in range(1024):
+        assert limit.take(f"{number}", 0.0)
+    assert not limit.take("0", 0.0)
+    assert limit.take("one more", 0.0)
+    assert not limit.take("0", 0.0)
+    assert limit.take("1", 0.0)

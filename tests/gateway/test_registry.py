@@ -22,7 +22,7 @@ CHOICES: Mapping[str, Any] = {
     "name": "Other name",
     "zone": "zone-1",
     "metrics": frozenset({"ph"}),
-    "actuators": (),
+    "actuators": (Actuator(name="lamp", role=Role.GROW_LIGHT),),
     "ranges": {"ph": Range(5.5, 6.5)},
     "rate_limit": 6000,
 }

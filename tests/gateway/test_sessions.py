@@ -1,5 +1,6 @@
 """Tests of freshness: no message counts twice, whatever is replayed, reordered, restarted or reset."""
 
+from collections.abc import Callable
 import json
 from typing import Any
 
@@ -155,9 +156,11 @@ def test_sixteen_pending_sessions(sessions: Sessions) -> None:
     assert [check(sessions, {"sid": sid, "seq": 1}) for sid in sids[2:]] == ["session_unknown"] * 15
 
 
-def test_sixteen_retired_starts(sessions: Sessions) -> None:
+@pytest.mark.parametrize("between", [lambda sessions: sessions, restarted], ids=["running", "restarted"])
+def test_sixteen_retired_starts(sessions: Sessions, between: Callable[[Sessions], Sessions]) -> None:
     """Remember sixteen starts; an older hello opens a session that nobody can use."""
     for number in range(18):
+        sessions = between(sessions)
         assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(number)), "seq": 1}) == "accepted"
     active = sessions.active_sid(DEVICE)
     assert greet(sessions, DEVICE, hello_of(0)) != active
@@ -352,8 +355,18 @@ def test_restore_takes_only_what_is_asked_for(sessions: Sessions) -> None:
         sid = greet(sessions, device_id, hello_of(1))
         assert check(sessions, {"sid": sid, "seq": 1}, device_id=device_id) == "accepted"
     after = Sessions(NOW)
-    after.restore(sessions.snapshot(), ["kept", "new"])
+    after.restore(sessions.snapshot(), ["new", "kept"])
     assert [after.active_sid(device_id) is None for device_id in ("kept", "removed", "new")] == [False, True, True]
+
+
+def test_snapshot_from_before_the_commands(sessions: Sessions) -> None:
+    """Begin to count commands where the snapshot does not know them yet."""
+    assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(1)), "seq": 1}) == "accepted"
+    before = sessions.snapshot()
+    del before[DEVICE]["commands"]
+    after = Sessions(NOW)
+    after.restore(before, [DEVICE])
+    assert after.snapshot() == sessions.snapshot()
 
 
 @given(

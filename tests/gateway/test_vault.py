@@ -45,6 +45,11 @@ def test_key_of_another_length(length: int) -> None:
         Vault(b"k" * length)
 
 
+def test_first_version() -> None:
+    """Begin with version 1 where nobody says which."""
+    assert VAULT.seal(SECRET, "x").startswith("1.")
+
+
 def test_sealed_twice_is_not_the_same() -> None:
     """Draw a nonce every time: equal secrets must not look equal."""
     assert len({_sealed() for _ in range(50)}) == 50
@@ -138,7 +143,7 @@ def test_other_key_is_named() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1.2", "1.2.3.4", "..", f".{VAULT.key_id}.AAAA", f"-1.{VAULT.key_id}.AAAA", f"x.{VAULT.key_id}.AAAA"],
+    ["", "1", "1.2", "1.2.3.4", "..", *(f"{version}.{VAULT.key_id}.AAAA" for version in ("", "-1", "x", "\u0661"))],
 )
 def test_text_that_is_not_sealed(text: str) -> None:
     """Say of what has not even the form that it is not sealed."""

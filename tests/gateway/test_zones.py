@@ -77,6 +77,56 @@ def test_refuses_settings_that_make_no_sense(data: dict[str, Any]) -> None:
     assert refused.value.code is Code.ZONE_INVALID
 
 
+def test_names_are_kept() -> None:
+    """Take identifier and name from the subentry, and the rest from what is usual."""
+    assert zone() == Zone(zone_id="z", name="Tent")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "low", "high"),
+    [
+        ("", "lights_on_s", 0, DAY_S - 1),
+        ("", "lamp_hours", 0, 24),
+        ("", "water_ml_day", 0, 1_000_000),
+        ("", "co2_hour_s", 0, 3600),
+        ("interlocks", "over_temperature_c", 20, 60),
+        ("interlocks", "high_co2_ppm", 600, 10_000),
+        ("interlocks", "tank_low_percent", 0, 90),
+        ("interlocks", "stale_s", 10, DAY_S),
+        ("flowering", "light_hours", 0, 24),
+        ("flowering", "water_ml_day", 0, 1_000_000),
+    ],
+)
+def test_bounds_of_settings(part: str, name: str, low: float, high: float) -> None:
+    """Take a number from the least to the most that makes sense, and say where a worse one should be."""
+
+    def chosen(value: float) -> dict[str, Any]:
+        within = {part: {name: value}} if part else {name: value}
+        return {"stages": within} if part in Stage else within
+
+    assert zone(**chosen(low)) != zone(**chosen(high))
+    said = f"zone_invalid: {part}: {name}" if part in Stage else f"zone_invalid: {name}"
+    for value in (low - 0.1, high + 0.1):
+        with pytest.raises(RegistryError) as refused:
+            zone(**chosen(value))
+        assert str(refused.value) == f"{said}: {low:g} to {high:g}"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"interlocks": {"exhaust_on_smoke": 1}}, "exhaust_on_smoke"),
+        ({"stages": {"flowering": {"temp_c": [20, 20]}}}, "flowering: temp_c is upside down"),
+        ({"stage": "late"}, "'late' is not a valid Stage"),
+    ],
+)
+def test_what_makes_no_sense_is_said(data: dict[str, Any], said: str) -> None:
+    """Name the setting, and its stage."""
+    with pytest.raises(RegistryError) as refused:
+        zone(**data)
+    assert str(refused.value) == f"zone_invalid: {said}"
+
+
 def test_interlocks_are_chosen() -> None:
     """All are there unless somebody chose."""
     assert zone().interlocks.enabled == frozenset(Interlock)

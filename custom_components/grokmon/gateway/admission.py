@@ -131,7 +131,7 @@ def admission_of(
         topics=topics.all_topics(prefix, device.device_id),
         actuators=frozenset(actuator.name for actuator in device.actuators),
         granted={name: CATALOG[name].is_boolean for name in device.metrics},
-        limits=ranges.limits_of(device, device.metrics | {VPD} if derives_vpd else device.metrics),
+        limits=ranges.limits_of(device, device.metrics | {VPD}),
         derives_vpd=derives_vpd,
         budgets=budgets,
     )

@@ -7,7 +7,7 @@ any other rule costs nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from .actuators import Caller, Command, Key, Kind, Moment, Principal, Role, normalise
 from .errors import Code, PolicyError
@@ -18,6 +18,7 @@ from .ratelimit import TokenBucket
 from .zones import Stage, Zone
 
 _MINUTE_S: Final = 60.0
+_MOST: Final = 1e6
 # Between the starts of two loads.
 STAGGER_S: Final = 2.0
 
@@ -332,9 +333,19 @@ class Policy:
             )
 
 
-def limits_from(data: Mapping[str, Mapping[str, float]]) -> dict[Caller, ClassLimits]:
-    """Return the limits of the classes with what was changed about them, from plain data."""
-    return {caller: replace(default, **data.get(caller.value, {})) for caller, default in LIMITS.items()}  # type: ignore[arg-type] # named as the fields are
+def limits_from(data: Mapping[str, Mapping[str, Any]]) -> dict[Caller, ClassLimits]:
+    """Return the limits of the classes with what was changed about them, from plain data.
+
+    Raises TypeError for a limit that there is none of, or that is no number to reckon with.
+    """
+    for changed in data.values():
+        for name, value in changed.items():
+            if (value is None and name == "day_ml") or (type(value) in {int, float} and 0 <= value <= _MOST):
+                continue
+            raise TypeError(f"{name} is not a number from 0 to {_MOST:g}")
+        if changed.get("rate", 1) < 1:
+            raise TypeError("rate is less than one command a minute")
+    return {caller: replace(default, **data.get(caller.value, {})) for caller, default in LIMITS.items()}
 
 
 def _when(seconds: float | None) -> str:

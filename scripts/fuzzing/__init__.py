@@ -1,0 +1,1 @@
+"""Fuzzing of the parsers of what comes from outside, with Atheris (libFuzzer)."""

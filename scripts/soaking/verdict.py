@@ -1,0 +1,79 @@
+"""What the soak found, as a table, and what Home Assistant's log says about it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+import re
+
+_LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) \([^)]*\) \[(?P<logger>[^\]]+)\] (?P<text>.*)$")
+_BAD_LEVELS = frozenset({"ERROR", "CRITICAL"})
+_BLOCKING = "Detected blocking call"
+_SLOW = re.compile(r"took too long|is taking over|longer than|took \d+\.\d+ seconds")
+# The MQTT client says so of a broker that was ended on purpose.
+_MQTT = ("homeassistant.components.mqtt", "paho.mqtt.client")
+_CONNECTION = re.compile(r"connect|failed to receive on socket")
+_OURS = "custom_components.grokmon"
+_SILENT = "has not been heard for"
+_SHOWN = 5
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Collect what was looked at: what, the figure, what is wanted, and whether it is so; None is not judged."""
+
+    rows: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing was found wrong."""
+        return all(ok is not False for *_, ok in self.rows)
+
+    def add(self, what: str, figure: object, wanted: str = "", ok: bool | None = None) -> None:
+        """Enter a row."""
+        self.rows.append((what, str(figure), wanted, ok))
+
+    def none(self, what: str, problems: Sequence[str]) -> None:
+        """Enter a row of what there should be none of."""
+        shown = "; ".join(problems[:_SHOWN]) + ("; …" if len(problems) > _SHOWN else "")
+        self.add(what, f"{len(problems)}: {shown}" if problems else "none", "none", not problems)
+
+    def text(self) -> str:
+        """Return the table."""
+        said = {True: "holds", False: "**missed**", None: ""}
+        return "\n".join(
+            (
+                "| what | found | wanted | |",
+                "| --- | --- | --- | --- |",
+                *(f"| {what} | {figure} | {wanted} | {said[ok]} |" for what, figure, wanted, ok in self.rows),
+            )
+        )
+
+
+def judge_log(lines: Iterable[str], verdict: Verdict) -> Counter[str]:
+    """Judge a log of Home Assistant; return how many warnings and errors each logger gave."""
+    errors: list[str] = []
+    blocking: list[str] = []
+    slow: list[str] = []
+    silent: list[str] = []
+    warnings: list[str] = []
+    loggers: Counter[str] = Counter()
+    for line in lines:
+        if (match := _LINE.match(line)) is None:
+            continue
+        level, logger, text = match["level"], match["logger"], match["text"]
+        if level not in {"DEBUG", "INFO"}:
+            loggers[f"{level} {logger}"] += 1
+        if _BLOCKING in text:
+            blocking.append(text)
+        elif _SLOW.search(text):
+            slow.append(text)
+        elif level in _BAD_LEVELS and not (logger.startswith(_MQTT) and _CONNECTION.search(text)):
+            errors.append(f"{logger}: {text}")
+        elif level == "WARNING" and logger.startswith(_OURS):
+            (silent if _SILENT in text else warnings).append(text)
+    verdict.none("errors in the log, but for MQTT's about a broker that was ended", errors)
+    verdict.add("devices told silent while the broker was away", len(silent))
+    verdict.none("other warnings of the integration in the log", warnings)
+    verdict.none("blocking calls detected", blocking)
+    verdict.none("slow callbacks, and what took too long", slow)
+    return loggers

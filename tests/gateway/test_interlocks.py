@@ -40,7 +40,7 @@ def see(interlocks: Interlocks, now: float = 1, flags: Any = (), **values: Any) 
         ("tamper", {"tamper": True}, {"tamper": False}, {Role.IRRIGATION, Role.CO2_VALVE}, {Role.EXHAUST}),
         ("mains_loss", {"mains_power": False}, {"mains_power": True}, {Role.GROW_LIGHT, Role.OUTLET}, {Role.EXHAUST}),
         ("over_temperature", {"temp_c": 35}, {"temp_c": 32.9}, {Role.GROW_LIGHT, Role.HEAT_MAT}, {Role.EXHAUST}),
-        ("over_temperature", {"temp_f": 95.1}, {"temp_f": 90}, {Role.GROW_LIGHT}, {Role.CIRCULATION}),
+        ("over_temperature", {"temp_f": 95}, {"temp_f": 91}, {Role.GROW_LIGHT}, {Role.CIRCULATION}),
         ("high_co2", {"co2_ppm": 1800}, {"co2_ppm": 1499}, {Role.CO2_VALVE}, {Role.GROW_LIGHT}),
         ("tank_empty", {"float_switch": True}, {"float_switch": False}, {Role.IRRIGATION}, {Role.GROW_LIGHT}),
         ("tank_empty", {"tank_level_percent": 5}, {"tank_level_percent": 6}, {Role.IRRIGATION}, {Role.EXHAUST}),
@@ -175,6 +175,16 @@ def test_only_sensors_of_the_zone_count() -> None:
     interlocks.observe("sensors", "z", {"smoke": True}, (), 1)
     assert interlocks.judge(1) == []
     assert interlocks.tripped("nowhere") == frozenset()
+
+
+@pytest.mark.parametrize(("metric", "trips", "keeps"), [("temp_c", 35.0, 33.0), ("temp_f", 95.0, 91.4)])
+def test_heat_ends_with_some_distance(metric: str, trips: float, keeps: float) -> None:
+    """A room that is hardly cooler is still too hot, whatever the unit; one that never was too hot is not."""
+    interlocks = guarded(ALL, metric)
+    assert see(interlocks, **{metric: trips - 0.1}) == []
+    assert see(interlocks, **{metric: trips}) == ["+over_temperature"]
+    assert see(interlocks, **{metric: keeps + 0.1}) == []
+    assert see(interlocks, **{metric: keeps - 0.1}) == ["-over_temperature"]
 
 
 def test_only_news_are_worth_a_judgement() -> None:

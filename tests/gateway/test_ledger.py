@@ -53,6 +53,7 @@ def test_frees_when_enough_has_left_the_window(ledger: Ledger) -> None:
     assert ledger.frees_in(250, DAY_S, [PUMP], 150) == DAY_S - 150
     assert ledger.frees_in(250, DAY_S, [PUMP], 301) is None
     assert ledger.frees_in(250, DAY_S, [OTHER], 1) is None
+    assert ledger.frees_in(DAY_S, DAY_S, [PUMP], 100) == 100
 
 
 def test_lamp_hours(ledger: Ledger) -> None:

@@ -114,6 +114,40 @@ def test_doses_have_an_interval(room: ControlRoom) -> None:
     assert (error.code, error.frees_in_s) == (Code.DOSE_TOO_SOON, 10)
 
 
+@pytest.mark.parametrize(
+    ("passed", "when"),
+    [(0, "2.0 h"), (1, "120 min"), (7080, "2 min"), (7081, "119 s"), (7199.5, "0 s")],
+)
+def test_refusal_says_when_it_frees_up(passed: float, when: str) -> None:
+    """Say it in words that need no clock: in seconds, minutes or hours."""
+    pump = Actuator(name="irrigation", role=Role.IRRIGATION, interval_s=7200)
+    room = ControlRoom(node=node_of(pump))
+    room.set(PUMP, amount_ml=100)
+    room.report(irrigation=Observed(on=False, reason="done"))
+    room.now += passed
+    error = room.refused(PUMP, amount_ml=100)
+    assert (error.limit, error.frees_in_s) == (7200, 7200 - passed)
+    assert error.detail == f"node/irrigation gives one dose in 7200 s; frees up in {when}"
+    room.now += 7200 - passed
+    room.set(PUMP, amount_ml=100)
+
+
+def test_refusal_says_what_is_left(room: ControlRoom) -> None:
+    """Name the budget, its length, and what is left of it; nothing of a time that never comes."""
+    water = ControlRoom(zone=zone_of(water_ml_day=300))
+    assert water.refused(PUMP, amount_ml=500).detail.endswith(": at most 300 ml in 24 hours, 300 ml left")
+    dose(water, 100)
+    whole = water.refused(PUMP, amount_ml=300)
+    assert whole.frees_in_s == DAY_S - 61
+    assert whole.detail.endswith(": at most 300 ml in 24 hours, 200 ml left; frees up in 24.0 h")
+    room.set(VALVE, seconds=120)
+    room.report(co2_valve=Observed(on=False, reason="done"))
+    room.now += 1800
+    room.set(VALVE, seconds=120)
+    room.report(co2_valve=Observed(on=False, reason="done"))
+    assert " in an hour, 0 " in room.refused(VALVE, seconds=60).detail
+
+
 def test_only_a_refusal_by_the_device_refunds(room: ControlRoom) -> None:
     """A dose that failed, or was never answered, stays spent."""
     ledger = room.controller.ledger
@@ -221,7 +255,7 @@ def test_bounds_of_other_classes(room: ControlRoom) -> None:
         {"day_ml": inf},
         {"max_percent": 10**400},
         {"day_ml": []},
-        {"hold_s": 1e6},
+        {"hold_s": 1_000_001},
         {"rate": 5, "hold_s": -1},
     ],
 )
@@ -234,7 +268,7 @@ def test_limits_that_make_no_sense(changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"hold_s": 1e6}, "hold_s is not a number from 0 to 1e+06"),
+        ({"hold_s": 1_000_001}, "hold_s is not a number from 0 to 1e+06"),
         ({"rate": 0.5}, "rate is less than one command a minute"),
     ],
 )
@@ -248,6 +282,11 @@ def test_what_makes_no_sense_is_said(changed: dict[str, Any], said: str) -> None
 def test_limit_that_is_none() -> None:
     """The water of a day may have no limit."""
     assert limits_from({"ai": {"day_ml": None, "rate": 1}})[Caller.AI].day_ml is None
+
+
+def test_limit_that_the_form_allows() -> None:
+    """The most that a person can type in is taken."""
+    assert limits_from({"ai": {"day_ml": 1_000_000}})[Caller.AI].day_ml == 1_000_000
 
 
 def test_ai_has_its_own_water() -> None:

@@ -37,6 +37,35 @@ def test_no_flow_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize(
+    ("at", "fault"), [(101.9, "no_moisture"), (102, "no_flow"), (120, "no_flow"), (120.1, "no_moisture")]
+)
+def test_flow_counts_while_the_pump_runs(at: float, fault: str) -> None:
+    """Look at the flow from two seconds after the start to the last moment of the dose."""
+    watch = begun()
+    watch.observe("z", {"water_flow_l_min": 0.0}, at)
+    for now in (121, 122, 123):
+        watch.observe("z", {"soil_moisture_percent": 29.0}, now)
+    assert watch.judge(130) + watch.judge(1001) == [(PUMP, fault)]
+
+
+def test_soil_is_looked_at_after_the_dose() -> None:
+    """Count no reading of the soil while the pump runs, nor one of another zone; go on to the zone of the next dose."""
+    watch = WateringWatch()
+    other = Key("node", "other")
+    for zone, pump in (("a", other), ("z", PUMP)):
+        watch.observe(zone, {"soil_moisture_percent": 30.0}, 50)
+        watch.begin(pump, zone, 500, 20, 100)
+    for now in (120, 121, 122):
+        watch.observe("z", {"soil_moisture_percent": 29.0}, now)
+    assert watch.judge(1001) == []
+    watch.begin(other, "a", 500, 20, 1100)
+    watch.begin(PUMP, "z", 500, 20, 1100)
+    for now in (1121, 1122, 1123):
+        watch.observe("z", {"soil_moisture_percent": 28.0}, now)
+    assert watch.judge(2001) == [(PUMP, "no_moisture")]
+
+
+@pytest.mark.parametrize(
     ("amount", "before", "after", "fault"),
     [
         (500, 30.0, [29.9, 30.0, 30.0], True),

@@ -177,7 +177,8 @@ def test_pump_and_valve_end_by_themselves(room: ControlRoom) -> None:
     assert room.report(irrigation=Observed(on=False, reason="done", cid=pump.cid)) == [Ended(PUMP, "done")]
     room.report(co2_valve=Observed(on=True, cid=valve.cid))
     room.controller.outputs[VALVE].renewed(room.now)
-    assert room.controller.outputs[VALVE].lease_of(room.now) == 16
+    leases = [room.controller.outputs[VALVE].lease_of(room.now + later) for later in (0, 0.8, 15.8)]
+    assert leases == [16, 16, 1]
     room.now += 8
     room.controller.outputs[VALVE].renewed(room.now)
     room.now += 7.5

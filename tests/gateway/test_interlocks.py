@@ -198,6 +198,20 @@ def test_only_news_are_worth_a_judgement() -> None:
     assert not news(6.1, metric="ph")
 
 
+def test_news_of_one_sensor_among_many() -> None:
+    """Any of the values may be the news, and those that nobody guards are none."""
+    values: dict[str, Any] = {metric: 1.0 for rule in RULES.values() for metric in rule.metrics}
+    interlocks = guarded()
+    assert interlocks.observe("sensors", "z", values, (), 1)
+    for metric in values:
+        assert interlocks.observe("sensors", "z", values | {metric: 2.0}, (), 1), metric
+        assert interlocks.observe("sensors", "z", values, (), 1), metric
+        assert not interlocks.observe("sensors", "z", values, (), 1), metric
+        assert guarded(ALL, metric).observe("sensors", "z", values, (), 1), metric
+    assert not interlocks.observe("sensors", "elsewhere", values, (), 1)
+    assert not interlocks.observe("others", "z", values, (), 1)
+
+
 def test_removed_zone_is_forgotten() -> None:
     """A zone that is no more blocks nothing."""
     interlocks = guarded(ALL, "smoke")

@@ -49,6 +49,7 @@ def dose(room: ControlRoom, amount: float, **more: Any) -> None:
 def test_dark_period_is_for_every_caller(room: ControlRoom) -> None:
     """No light in the dark period, whoever asks, and the answer says when it ends."""
     room.day_s = NIGHT
+    assert ControlRoom(day_s=NIGHT, now=0.5).refused(LAMP, percent=50).code is Code.DARK_PERIOD
     for who in (PERSON, AUTOMATION, VOICE, AI):
         error = room.refused(LAMP, who, percent=50)
         assert error.code is Code.DARK_PERIOD
@@ -140,11 +141,10 @@ def test_refusal_says_what_is_left(room: ControlRoom) -> None:
     whole = water.refused(PUMP, amount_ml=300)
     assert whole.frees_in_s == DAY_S - 61
     assert whole.detail.endswith(": at most 300 ml in 24 hours, 200 ml left; frees up in 24.0 h")
-    room.set(VALVE, seconds=120)
-    room.report(co2_valve=Observed(on=False, reason="done"))
-    room.now += 1800
-    room.set(VALVE, seconds=120)
-    room.report(co2_valve=Observed(on=False, reason="done"))
+    for _ in range(2):
+        room.set(VALVE, seconds=120)
+        room.report(co2_valve=Observed(on=False, reason="done"))
+        room.now += 61
     assert " in an hour, 0 " in room.refused(VALVE, seconds=60).detail
 
 
@@ -314,6 +314,8 @@ def test_kill_switch_never_blocks_turning_off(room: ControlRoom) -> None:
     room.set(EXHAUST, AI, percent=50)
     room.controller.policy.ai_allowed = False
     assert room.refused(EXHAUST, AI, percent=60).code is Code.AI_BLOCKED
+    with pytest.raises(PolicyError, match=r"^ai_blocked: the AI is switched off$"):
+        room.controller.policy.sustain(room.controller.site(room.controller.output(EXHAUST)), room.moment)
     assert [action.key for action in room.pass_time(1) if hasattr(action, "key")] == [EXHAUST]
     room.set(EXHAUST, AI, on=False)
 

@@ -14,7 +14,6 @@ from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, 
 from custom_components.grokmon.gateway.errors import PolicyError, RegistryError
 from custom_components.grokmon.gateway.outputs import Output
 from custom_components.grokmon.gateway.policy import limits_from
-from custom_components.grokmon.gateway.posture import Report
 from custom_components.grokmon.gateway.registry import check
 from custom_components.grokmon.gateway.zones import STAGES, TARGET_METRICS, Interlock, Stage, Zone
 from custom_components.grokmon.store import SecurityRecord
@@ -116,14 +115,6 @@ def _limits(data: bytes) -> None:
             hold("times that are some", kept=0 <= limits.hold_s < inf)
 
 
-def _posture(data: bytes) -> None:
-    """Read what a probe found. Like every record of the store it raises what plain data raises."""
-    found = _tree(data)
-    if isinstance(found, dict):
-        report = Report.from_dict(found)
-        hold("a verdict", kept=report.posture is not None)
-
-
 def _tool(data: bytes) -> None:
     """Call a tool as a model does, as far as its schema, its words and the bounds of the output."""
     called = _tree(data)
@@ -171,16 +162,6 @@ TARGETS: Final = (
         words=("system", "person", "automation", "voice", "ai", "rate", "hold_s", "day_ml"),
         tree=True,
     ),
-    Target(
-        name="posture",
-        run=_posture,
-        seeds=lambda: [b'{"results":[["anonymous","passed",""]],"at":1.0,"certificate_expires":null}'],
-        refusals=(KeyError, TypeError, ValueError),
-        words=("results", "at", "certificate_expires", "own_topic", "failed"),
-        tree=True,
-    ),
-    # Probatio compiles a schema after 49 calls, and forgets that a number can be too large for a float. Nobody meets
-    # that: the schema of a tool lives as long as one conversation.
     Target(
         name="tool",
         run=_tool,

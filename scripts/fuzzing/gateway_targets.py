@@ -6,6 +6,8 @@ import json
 from math import isfinite
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+import jwt
 import orjson
 
 from custom_components.grokmon import http
@@ -240,11 +242,13 @@ def _claim(data: bytes) -> None:
         hold("a fingerprint", kept=len(asked.fingerprint) == 39)  # noqa: PLR2004 - eight groups of four
         hold("a name", kept=topics.DEVICE_ID_PATTERN.fullmatch(asked.device_id) is not None)
         check_possession(body["device_id"], method.algorithm, body["public_key"], body["proof"].encode(), NOW)
-        hold("only who has the key", kept=_PROOFS.get(body["device_id"]) == body["proof"])
+        key: Any = load_pem_public_key(body["public_key"].encode())
+        jws = jwt.PyJWS()
+        proven = refused(lambda: jws.decode(body["proof"], key, [method.algorithm.value]), jwt.InvalidTokenError)
+        hold("only who has the key", kept=json.loads(proven or b"{}").get("iss") == body["device_id"])
 
 
 _CODE: Final = b"$code"
-_PROOFS: Final = dict[str, str]()
 
 
 def _claims() -> Iterator[bytes]:
@@ -253,7 +257,6 @@ def _claims() -> Iterator[bytes]:
         pem = "" if sender.private_key is None else public_pem(sender.private_key)
         asking = replace(sender, device_id=f"tent-2{sender.device_id}")
         proof = asking.sign_bytes(to_json({"iss": asking.device_id, "aud": AUDIENCE}))
-        _PROOFS[asking.device_id] = proof.decode()
         named = {"device_id": asking.device_id, "auth": sender.algorithm.name.lower()}
         yield to_json({**named, "public_key": pem, "proof": proof.decode()})
 

@@ -25,11 +25,10 @@ LEAST: Final = 0.85
 NOTICED: Final = {"killed", "timeout", "segfault"}
 FAILED: Final = 1
 NOT_COLLECTED: Final = 2
-SUSPICIOUS: Final = 35
 
 
 class Runner(PytestRunner):  # type: ignore[misc] # as above
-    """Run tests by the names of their functions, and those of the module itself as if they were new.
+    """Run tests by the names of their functions, and all of the module itself as if they were new.
 
     The parameters in the identifiers differ between two runs where they hold keys or addresses. A test that pytest
     cannot find is an error, which mutmut takes for a test that noticed the change. And what the tests of a module make
@@ -41,13 +40,18 @@ class Runner(PytestRunner):  # type: ignore[misc] # as above
         return ["-x", "-q", *(names or self._pytest_add_cli_args_test_selection)]
 
     def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
-        """Return pytest's exit code, but that of a failure where the tests cannot be imported."""
-        module, _, _ = (mutant_name or "").removeprefix(PACKAGE).partition(".")
+        """Return pytest's exit code, but that of a failure where changed code keeps tests from being imported."""
+        if mutant_name is None:
+            return int(super().run_tests(mutant_name=None, tests=tests))
+        module, _, _ = mutant_name.removeprefix(PACKAGE).partition(".")
         sys.modules.pop(f"tests.gateway.test_{module}", None)
+        own = f"tests/gateway/test_{module}.py"
+        if Path("mutants", own).exists():
+            tests = [own, *(test for test in tests if not test.startswith(f"{own}::"))]
         try:
             code = int(super().run_tests(mutant_name=mutant_name, tests=tests))
         except BadTestExecutionCommandsException:
-            return SUSPICIOUS
+            return FAILED
         return FAILED if code == NOT_COLLECTED else code
 
 

@@ -1,9 +1,8 @@
 """What was measured about a broker: whether it really keeps devices apart."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Final
 
 
 class Check(StrEnum):
@@ -84,28 +83,6 @@ class Report:
     def finding(self, check: Check) -> Finding:
         """Return how a check ended; UNKNOWN where it was not made."""
         return next((result.finding for result in self.results if result.check is check), Finding.UNKNOWN)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain data that `from_dict` takes."""
-        return {
-            "results": [[result.check.value, result.finding.value, result.detail] for result in self.results],
-            "at": self.at,
-            "certificate_expires": self.certificate_expires,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the report that `as_dict` wrote; what it names and is not a check any more is left out."""
-        known = {check.value for check in Check}
-        return cls(
-            results=tuple(
-                Result(check=Check(check), finding=Finding(finding), detail=detail)
-                for check, finding, detail in data["results"]
-                if check in known
-            ),
-            at=data["at"],
-            certificate_expires=data["certificate_expires"],
-        )
 
     def _passed(self, check: Check) -> bool:
         if check is Check.CERTIFICATE and self.certificate_expires is not None:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Stop, Tripped
+from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
 from custom_components.grokmon.gateway.actuators import Actuator, Observed, Role, system
 from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
-from custom_components.grokmon.gateway.models import Result
+from custom_components.grokmon.gateway.models import Ack, Result
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings
 
 from .control_room import (
@@ -68,6 +68,29 @@ def test_answers_of_every_kind(room: ControlRoom) -> None:
     with pytest.raises(CommandError):
         room.answer(first)
     assert room.answer(second.order)[0] is Fate.DONE
+
+
+def test_what_an_answer_settles(room: ControlRoom) -> None:
+    """Tell which order an answer is to, and the reason that the device gives."""
+
+    def settled(cid: str) -> Settled:
+        wall = room.moment.wall
+        ack = Ack(
+            device_id="node", received_at=wall, cid=cid, result=Result.DONE, reason="limit", states={}, hello=None
+        )
+        return room.controller.acknowledge(ack, room.moment)[0]
+
+    order = room.accept(EXHAUST, percent=50).order
+    assert settled(order.cid) == Settled(Fate.DONE, order, "limit")
+    room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    room.now += 5
+    assert settled("R" * 26) == Settled(Fate.RENEWED, None, "limit")
+    wish = room.controller.outputs[EXHAUST].wish
+    assert wish is not None
+    assert wish.confirmed_at == room.now
+    late = room.accept(OUTLET, on=True).order
+    room.accept(OUTLET, on=False)
+    assert settled(late.cid) == Settled(Fate.LATE, late, "limit")
 
 
 def test_late_answer_does_not_bring_anything_back(room: ControlRoom) -> None:
@@ -213,6 +236,22 @@ def test_fault_without_another_report(room: ControlRoom) -> None:
     assert only(room.pass_time(5), Faulted) == []
 
 
+def test_rounding_is_no_difference(room: ControlRoom) -> None:
+    """A device that shows whole percents is in step."""
+    room.set(EXHAUST, percent=50)
+    for percent, near in ((51, True), (51.1, False), (49, True), (48.9, False)):
+        room.report(exhaust=Observed(on=True, percent=percent))
+        assert room.controller.outputs[EXHAUST].in_step is near
+
+
+def test_faults_at_once(room: ControlRoom) -> None:
+    """No fault hides another one, nor what else is due."""
+    room.set(OUTLET, on=True)
+    room.set(VALVE, seconds=60)
+    room.report(outlet=Observed(on=False), co2_valve=Observed(on=False))
+    assert set(only(room.pass_time(5), Faulted)) == {Faulted(OUTLET, "mismatch"), Faulted(VALVE, "mismatch")}
+
+
 def test_fault_in_the_middle_of_a_command(room: ControlRoom) -> None:
     """What was on its way when a fault latched is not wanted any more, whatever the device makes of it."""
     for answered in (True, False):
@@ -246,9 +285,9 @@ def test_steps_of_a_fan_are_near_enough() -> None:
     fan = Actuator(name="exhaust", role=Role.EXHAUST, speeds=3)
     room = ControlRoom(node=node_of(fan))
     room.set(EXHAUST, percent=50)
-    room.report(exhaust=Observed(on=True, percent=66.7))
-    room.report(exhaust=Observed(on=True))
-    assert room.controller.outputs[EXHAUST].in_step
+    for percent, near in ((66.7, True), (33.3, True), (68.7, False), (None, True)):
+        room.report(exhaust=Observed(on=True, percent=percent))
+        assert room.controller.outputs[EXHAUST].in_step is near
 
 
 def test_what_nobody_asked_for_is_stopped(room: ControlRoom) -> None:
@@ -263,6 +302,8 @@ def test_safe_state_of_a_fan_is_no_fault() -> None:
     fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)
     room = ControlRoom(node=node_of(fan))
     assert room.report(exhaust=Observed(on=True, percent=30, reason="lease")) == []
+    assert room.report(exhaust=Observed(on=True, percent=31)) == [Stop(EXHAUST, "unasked")]
+    assert room.report(exhaust=Observed(on=True, percent=30)) == []
     assert Stop(EXHAUST, "interlocked", "the interlock smoke keeps node/exhaust off") in room.measure(smoke=True)
 
 
@@ -348,7 +389,9 @@ def test_fan_that_was_off_goes_off_again(room: ControlRoom) -> None:
     """What an interlock switched on it switches off."""
     (drive,) = only(room.measure(co2_ppm=1900.0), Drive)
     room.set(EXHAUST, drive.principal, percent=100)
+    assert drive.command.key == EXHAUST
     assert only(room.measure(co2_ppm=900.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+    assert only(room.pass_time(1), Stop) == []
 
 
 def test_person_may_switch_a_driven_fan_off(room: ControlRoom) -> None:

@@ -214,7 +214,7 @@ def test_people_come_before_automations_and_those_before_the_ai(room: ControlRoo
 def test_two_callers_at_once(room: ControlRoom) -> None:
     """Whoever comes first in the order has the output; a higher one takes it from a lower one on its way."""
     room.accept(EXHAUST, PERSON, percent=30)
-    assert room.refused(EXHAUST, AI, percent=90).code is Code.HELD
+    assert str(room.refused(EXHAUST, AI, percent=90)) == "held: a command of the class person is on its way"
     other = ControlRoom()
     first = other.accept(EXHAUST, AI, percent=90).order
     assert other.accept(EXHAUST, PERSON, percent=30).replaced is first

@@ -21,7 +21,7 @@ def test_flow_is_seen() -> None:
     """Flow while the pump runs settles it, whatever the soil says."""
     watch = begun()
     watch.observe("z", {"water_flow_l_min": 0.0}, 101)
-    watch.observe("z", {"water_flow_l_min": 1.5}, 110)
+    watch.observe("z", {"water_flow_l_min": 0.1}, 110)
     assert watch.judge(115) == []
     assert watch.judge(121) == []
     assert watch.judge(2000) == []
@@ -31,6 +31,7 @@ def test_no_flow_is_a_fault() -> None:
     """A flow sensor that sees nothing while the pump runs is a fault, told once."""
     watch = begun()
     watch.observe("z", {"water_flow_l_min": 0.0}, 110)
+    assert watch.judge(120) == []
     watch.observe("z", {"water_flow_l_min": 1.5}, 130)
     assert watch.judge(131) == [(PUMP, "no_flow")]
     assert watch.judge(132) == []
@@ -82,9 +83,9 @@ def test_soil_moisture(amount: float, before: float | None, after: list[float], 
     for number, value in enumerate(after):
         watch.observe("z", {"soil_moisture_percent": value}, 200 + number)
     watch.observe("elsewhere", {"soil_moisture_percent": 99}, 210)
-    assert watch.judge(900) == []
-    assert watch.judge(1001) == ([(PUMP, "no_moisture")] if fault else [])
-    assert watch.judge(1002) == []
+    assert watch.judge(999.9) == []
+    assert watch.judge(1000) == ([(PUMP, "no_moisture")] if fault else [])
+    assert watch.judge(1001) == []
 
 
 def test_nothing_is_expected_of_a_dose_that_was_stopped() -> None:

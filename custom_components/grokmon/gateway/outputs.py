@@ -223,4 +223,4 @@ class Output:
         if wanted is None or observed.percent is None:
             return True
         step = 50.0 / self.actuator.speeds if self.actuator.speeds else 0.0
-        return abs(observed.percent - wanted) <= max(_PERCENT_TOLERANCE, step)
+        return abs(observed.percent - wanted) <= _PERCENT_TOLERANCE + step

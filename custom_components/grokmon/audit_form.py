@@ -9,9 +9,6 @@ from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
     NumberSelectorMode,
-    QrCodeSelector,
-    QrCodeSelectorConfig,
-    QrErrorCorrectionLevel,
     TextSelector,
 )
 import probatio
@@ -26,6 +23,7 @@ from .anchors import (
 )
 from .audit_log import AuditLog
 from .const import CONF_RETENTION, DEFAULT_RETENTION
+from .qr_code import qr_code
 
 AUDIT_OPTIONS: Final = probatio.Schema(
     {
@@ -53,8 +51,7 @@ async def async_new_key_form(audit: AuditLog) -> dict[str, Any]:
     It is shown as text and as a QR code, with the public key that checkpoints are signed by.
     """
     text = (await audit.async_new_key(ACTOR)).to_text()
-    qr = QrCodeSelector(QrCodeSelectorConfig(data=text, scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM))
     return {
-        "data_schema": probatio.Schema({probatio.Optional("qr"): qr}),
+        "data_schema": probatio.Schema({probatio.Optional("qr"): qr_code(text)}),
         "description_placeholders": {"key": text, "public_key": b64encode(audit.signer.public_key).decode()},
     }

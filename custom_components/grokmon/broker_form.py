@@ -17,12 +17,10 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .broker.accounts import CONF_ADMIN, CONF_MODE, AccountMode
+from .broker.accounts import CONF_ADMIN, CONF_ADMIN_PASSWORD, CONF_MODE, CONF_PROBE_PASSWORD, AccountMode
 from .broker.address import CONF_CA
 from .posture import CONF_PLAINTEXT_PORT, DEFAULT_PLAINTEXT_PORT
 
-CONF_ADMIN_PASSWORD: Final = "admin_password"  # noqa: S105 - a name
-CONF_PROBE_PASSWORD: Final = "probe_password"  # noqa: S105 - a name
 _SECRETS: Final = (CONF_ADMIN_PASSWORD, CONF_PROBE_PASSWORD)
 
 

@@ -1,9 +1,9 @@
 """The credential keeper: rotate, restore, and tell in time what expires."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import logging
 from time import time
-from typing import Final
+from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
@@ -59,23 +59,17 @@ class CredentialKeeper:
                 changed = lifecycle.rotate(changed, self._fresh(device, kind, public_key), time(), overlap)
             return changed
 
-        device = await self._enrolment.async_change_credentials(
-            device_id, rotated, "rotated", actor, overlap_s=round(overlap)
-        )
-        self._tell(device, time())
-        return device
+        return await self._async_change(device_id, rotated, "rotated", actor, overlap_s=round(overlap))
 
     async def async_add(self, device_id: str, credential: Credential, actor: str) -> Device:
         """Give a device a credential of a kind; one of the same kind ends after the overlap. Raises RegistryError."""
-        device = await self._enrolment.async_change_credentials(
+        return await self._async_change(
             device_id,
             lambda device: lifecycle.rotate(device.credentials, credential, time()),
             "issued",
             actor,
             kind=credential.kind.value,
         )
-        self._tell(device, time())
-        return device
 
     async def async_restore(self, device_id: str, actor: str) -> Device:
         """Put in use again what was replaced last. Raises RegistryError when there is nothing of that kind left."""
@@ -88,9 +82,8 @@ class CredentialKeeper:
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
             return changed
 
-        device = await self._enrolment.async_change_credentials(device_id, restored, "credential_restored", actor)
+        device = await self._async_change(device_id, restored, "credential_restored", actor)
         ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
-        self._tell(device, time())
         return device
 
     def can_restore(self, device: Device) -> bool:
@@ -133,16 +126,12 @@ class CredentialKeeper:
         """Do to the credentials what time does to them, and tell what expires."""
         self._looked_at = now
         for device in list(self._registry):
-            if device.status is DeviceStatus.REVOKED:
-                continue
-            if lifecycle.settle(device.credentials, now) == device.credentials:
-                continue
             try:
                 await self._enrolment.async_change_credentials(
                     device.device_id, lambda known: lifecycle.settle(known.credentials, now), "settled", "system"
                 )
             except GatewayError:
-                # It was revoked or removed while the disk was waited for.
+                # It is revoked, or was removed while the disk was waited for.
                 continue
             except HomeAssistantError:
                 _LOGGER.exception("What time did to the credentials of %s was not kept", device.name)
@@ -160,6 +149,19 @@ class CredentialKeeper:
         """Drop the issues of a device that is no more."""
         for issue in (ISSUE_EXPIRES, ISSUE_SILENT):
             ir.async_delete_issue(self._hass, DOMAIN, f"{issue}_{device_id}")
+
+    async def _async_change(
+        self,
+        device_id: str,
+        change: Callable[[Device], tuple[Credential, ...]],
+        action: str,
+        actor: str,
+        **details: Any,
+    ) -> Device:
+        """Change the credentials of a device, and tell anew whether they expire soon. Raises RegistryError."""
+        device = await self._enrolment.async_change_credentials(device_id, change, action, actor, **details)
+        self._tell(device, time())
+        return device
 
     @callback
     def _tell(self, device: Device, now: float) -> None:

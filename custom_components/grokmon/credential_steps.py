@@ -11,9 +11,6 @@ from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
     NumberSelectorMode,
-    QrCodeSelector,
-    QrCodeSelectorConfig,
-    QrErrorCorrectionLevel,
     SelectSelector,
     SelectSelectorConfig,
     TextSelector,
@@ -29,6 +26,7 @@ from .const import (
     CONF_DEVICE_ID,
     CONF_HTTP_ENROLMENT,
     CONF_METRICS,
+    CONF_OVERLAP,
     CONF_PUBLIC_KEY,
     CONF_ZONE,
 )
@@ -39,10 +37,10 @@ from .gateway.models import Algorithm, Auth, Device, DeviceStatus
 from .hub import GrokmonHub
 from .onboarding import CLAIM_PATH, instructions, settings_of
 from .output_steps import OutputSteps
+from .qr_code import qr_code
 from .store import SecurityRecord
 
 CONF_HANDOVER: Final = "handover"
-CONF_OVERLAP: Final = "overlap_hours"
 
 _OVERLAP: Final = probatio.Schema(
     {
@@ -128,10 +126,7 @@ class CredentialSteps(OutputSteps):
         await self._hub.enrolment.async_enrol(choices, method, public_key, ACTOR)
         code = self._hub.trust.claiming.async_issue(choices.device_id, ACTOR)
         claim = {"device_id": choices.device_id, "code": code, "path": CLAIM_PATH}
-        config = QrCodeSelectorConfig(
-            data=json.dumps(claim), scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM
-        )
-        schema = probatio.Schema({probatio.Optional("qr"): QrCodeSelector(config)})
+        schema = probatio.Schema({probatio.Optional("qr"): qr_code(json.dumps(claim))})
         return self._form("claim", schema, None, {}, {"name": choices.name, "claim": json.dumps(claim, indent=2)})
 
     async def _taken(self, step_id: str) -> SubentryFlowResult:

@@ -4,6 +4,7 @@ What is off is as if it were not there. A refusal is returned and never raised: 
 towards a ban of the address, and behind one address may be a whole room.
 """
 
+from abc import abstractmethod
 import asyncio
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
@@ -116,8 +117,9 @@ class _DeviceView(HomeAssistantView):
         if (request.content_length or 0) > envelope.MAX_MESSAGE_BYTES:
             raise TransportError(Code.OVERSIZED, f"at most {envelope.MAX_MESSAGE_BYTES} bytes")
 
+    @abstractmethod
     async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
-        raise NotImplementedError
+        """Return what a device is answered. Raises GatewayError."""
 
     def _refuse(self, request: web.Request, error: GatewayError) -> web.Response:
         status = _STATUS.get(error.code, HTTPStatus.BAD_REQUEST)

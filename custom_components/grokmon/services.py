@@ -19,6 +19,7 @@ from .const import (
     CONF_AUTH,
     CONF_DEVICE_ID,
     CONF_METRICS,
+    CONF_OVERLAP,
     CONF_PUBLIC_KEY,
     CONF_RATE_LIMIT,
     CONF_ZONE,
@@ -38,7 +39,6 @@ from .trust_services import async_setup_trust_services
 
 CONF_NAME: Final = "name"
 CONF_KINDS: Final = "kinds"
-CONF_OVERLAP: Final = "overlap_hours"
 
 _DEVICE: Final = {probatio.Required(CONF_DEVICE_ID): cv.string}
 _ENROL: Final = probatio.Schema(
@@ -55,7 +55,9 @@ _ENROL: Final = probatio.Schema(
 )
 _ROTATION: Final = {
     probatio.Optional(CONF_KINDS): probatio.All(cv.ensure_list, [probatio.Coerce(CredentialKind)]),
-    probatio.Optional(CONF_OVERLAP, default=24): probatio.All(probatio.Coerce(float), probatio.Range(min=0, max=168)),
+    probatio.Optional(CONF_OVERLAP, default=lifecycle.OVERLAP / 3600): probatio.All(
+        probatio.Coerce(float), probatio.Range(min=0, max=168)
+    ),
 }
 _ROTATE: Final = probatio.Schema(
     {

@@ -8,7 +8,7 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 
 from .audit_keeper import AuditKeeper
 from .audit_log import AuditLog
-from .broker.accounts import AccountMode, BrokerAccounts
+from .broker.accounts import CONF_ADMIN_PASSWORD, CONF_PROBE_PASSWORD, AccountMode, BrokerAccounts
 from .broker.certificates import Certificates
 from .checklist import Checklist
 from .claiming import Claiming
@@ -90,8 +90,8 @@ class Trust:
         """Keep passwords of the broker that a person typed in; what is left out stays. Raises HomeAssistantError."""
         broker = self._store.state.broker
         before = (broker.admin_password, broker.probe_password, dict(broker.revoking))
-        broker.admin_password = passwords.get("admin_password", before[0])
-        broker.probe_password = passwords.get("probe_password", before[1])
+        broker.admin_password = passwords.get(CONF_ADMIN_PASSWORD, before[0])
+        broker.probe_password = passwords.get(CONF_PROBE_PASSWORD, before[1])
         if broker.probe_password != before[1]:
             self.accounts.async_renew_probe()
         try:
@@ -123,7 +123,7 @@ class Trust:
             self._run(self.credentials.async_look(now), "grokmon credentials")
 
     @callback
-    def _accounts_settled(self, _revoked: frozenset[str]) -> None:
+    def _accounts_settled(self) -> None:
         """See whether the broker goes by what it was told."""
         self.posture.async_request()
 

@@ -17,7 +17,7 @@ from homeassistant.helpers.event import async_track_time_interval
 
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
-from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, DriftKind, Role, role_of
+from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, DriftKind, Role, role_name, role_of
 from custom_components.grokmon.gateway.credentials import account_name
 from custom_components.grokmon.gateway.models import (
     Channel,
@@ -40,6 +40,8 @@ from .work import Work, bring_in_step, confirm_revoked
 
 CONF_MODE: Final = "mode"
 CONF_ADMIN: Final = "admin_username"
+CONF_ADMIN_PASSWORD: Final = "admin_password"  # noqa: S105 - a name
+CONF_PROBE_PASSWORD: Final = "probe_password"  # noqa: S105 - a name
 PROBE_IDS: Final = RESERVED_IDS
 ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
 ISSUE_REVOKING: Final = "revocation_pending"
@@ -69,7 +71,7 @@ class AccountMode(StrEnum):
 class BrokerAccounts:
     """Keep the broker's accounts in step with the registry.
 
-    `settled` is called when the broker has what is wanted, with the devices whose revocation is complete.
+    `settled` is called when the broker has what is wanted.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class BrokerAccounts:
         store: SecurityStore,
         *,
         audit: AuditLog,
-        settled: Callable[[frozenset[str]], None],
+        settled: Callable[[], None],
     ) -> None:
         self._hass = hass
         self._entry = entry
@@ -207,7 +209,7 @@ class BrokerAccounts:
             return
         self._looked_at = time()
         self._made = made
-        self._settled(frozenset(done))
+        self._settled()
 
     async def _async_confirm(self, address: Address, device_id: str) -> bool:
         """See that nobody gets in any more, and that nothing of the device is retained. Raises BrokerError."""
@@ -240,13 +242,12 @@ class BrokerAccounts:
         if changed:
             self._audit.record("broker_files_written", accounts=len(accounts))
             self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
-        self._settled(frozenset())
+        self._settled()
 
     def _wanted(self) -> tuple[list[Account], list[Role]]:
-        devices = [device for device in self._registry if device.status is not DeviceStatus.REVOKED]
-        accounts = [account for device in devices for account in _accounts(device)]
+        accounts = [account for device in self._registry for account in _accounts(device)]
         named = {account.device_id for account in accounts}
-        roles = [_role(self._prefix, device) for device in devices if device.device_id in named]
+        roles = [_role(self._prefix, device) for device in self._registry if device.device_id in named]
         for login, device_id in zip(self.probe_logins, PROBE_IDS, strict=True):
             accounts.append(
                 Account(username=login.username, device_id=device_id, client_id=device_id, password=login.password)
@@ -266,7 +267,7 @@ class BrokerAccounts:
             if key in told:
                 continue
             wanted = drift.kind not in _FOREIGN and any(
-                drift.name in (name, f"grokmon-{name}") or drift.name.startswith(f"{name}.") for name in expected
+                drift.name in (name, role_name(name)) or drift.name.startswith(f"{name}.") for name in expected
             )
             self._audit.record(
                 "broker_changed" if wanted else "broker_drift",

@@ -28,8 +28,11 @@ from homeassistant.core import (
     State,
     callback,
 )
+from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.helpers.translation import async_get_translations
 from homeassistant.util import dt as dt_util
+import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
     async_fire_mqtt_message,
     async_fire_time_changed,
@@ -144,6 +147,17 @@ class Room:
         await self.settle()
         assert isinstance(response, dict)
         return response
+
+    async def refusal(self, service: str, data: Mapping[str, Any]) -> ServiceValidationError:
+        """Call a service that must refuse; return its error, which must be worded in the user's language."""
+        with pytest.raises(ServiceValidationError) as refused:
+            await self.call(service, data)
+        error = refused.value
+        assert error.translation_domain == DOMAIN
+        texts = await async_get_translations(self.hass, "en", "exceptions", [DOMAIN])
+        text = texts[f"component.{DOMAIN}.exceptions.{error.translation_key}.message"]
+        assert str(error) == text.format(**(error.translation_placeholders or {})).removesuffix(".")
+        return error
 
     async def act(
         self, domain: str, service: str, unique_id: str, *, context: Context | None = None, **data: Any
@@ -290,6 +304,21 @@ class Room:
     def storage(self) -> Path:
         """Return the folder of Home Assistant's stores."""
         return Path(self.hass.config.path(".storage"))
+
+
+def fields_of(result: SubentryFlowResult) -> list[str]:
+    """Return the names of the fields of a form."""
+    schema = result["data_schema"]
+    assert schema is not None
+    return [key.schema for key in schema.schema]
+
+
+def settings_on(result: SubentryFlowResult) -> dict[str, Any]:
+    """Return the settings file that a page shows."""
+    placeholders = result["description_placeholders"]
+    assert placeholders is not None
+    settings: dict[str, Any] = json.loads(placeholders["settings"])
+    return settings
 
 
 @dataclass(slots=True)

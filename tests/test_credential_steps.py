@@ -18,7 +18,7 @@ from custom_components.grokmon.gateway.lifecycle import OVERLAP
 from custom_components.grokmon.gateway.models import CredentialKind, CredentialState
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
 
-from .common import Room, RoomDevice
+from .common import Room, RoomDevice, fields_of, settings_on
 from .device_simulator.credentials import Auth, DeviceIdentity, generate_key_pair, public_pem
 from .device_simulator.protocol import DeviceProtocol
 from .live.needles import Needles, of_bytes, of_root_key
@@ -42,20 +42,6 @@ async def _walk(room: Room, until: str, **answers: Mapping[str, Any]) -> Subentr
         result = await room.submit(result, answers.get(step, ANSWERS[step]))
         assert not result.get("errors"), result["errors"]
     return result
-
-
-def _fields(result: SubentryFlowResult) -> list[str]:
-    schema = result["data_schema"]
-    assert schema is not None
-    return [key.schema for key in schema.schema]
-
-
-def _settings(result: SubentryFlowResult) -> dict[str, Any]:
-    """Return the settings file that a page shows."""
-    placeholders = result["description_placeholders"]
-    assert placeholders is not None
-    settings: dict[str, Any] = json.loads(placeholders["settings"])
-    return settings
 
 
 def _claim_of(result: SubentryFlowResult) -> dict[str, str]:
@@ -103,7 +89,7 @@ async def _claim(room: Room, claim: Mapping[str, str]) -> dict[str, Any]:
 async def test_shows_credentials_once(room: Room, auth: str, page: str) -> None:
     """The page shows what the device needs; the device is enrolled once it was seen, with exactly that."""
     form = await _walk(room, page, auth={"auth": auth})
-    settings = _settings(form)
+    settings = settings_on(form)
     assert room.hub.store.state.devices == {}
     done = await room.submit(form)
     assert done["type"] is FlowResultType.CREATE_ENTRY
@@ -120,7 +106,7 @@ async def test_shows_credentials_once(room: Room, auth: str, page: str) -> None:
 async def test_handover_is_offered_with_http_enrolment_only(room: Room) -> None:
     """Without the way over HTTP a code would lead nowhere; and is not taken from a form that was made up."""
     form = await _walk(room, "auth")
-    assert _fields(form) == ["auth", "public_key"]
+    assert fields_of(form) == ["auth", "public_key"]
     with pytest.raises(InvalidData):
         await room.submit(form, {"auth": "hs256", "handover": "claim"})
 
@@ -152,7 +138,7 @@ async def test_public_key_that_cannot_be_used(room: Room, auth: Auth) -> None:
         assert form["errors"] == {"public_key": "public_key_invalid"}
     form = await room.submit(form, {"auth": auth, "public_key": public_pem(generate_key_pair(auth))})
     assert form["step_id"] == "credentials"
-    assert _settings(form)["site_public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+    assert settings_on(form)["site_public_key"].startswith("-----BEGIN PUBLIC KEY-----")
 
 
 async def test_disk_fails_before_the_device_is_enrolled(room: Room) -> None:
@@ -161,11 +147,11 @@ async def test_disk_fails_before_the_device_is_enrolled(room: Room) -> None:
     room.break_store()
     again = await room.submit(form)
     assert (again["step_id"], again["errors"]) == ("credentials", {"base": "store_not_written"})
-    assert _settings(again) == _settings(form)
+    assert settings_on(again) == settings_on(form)
     assert not room.entry.subentries
     room.repair_store()
     await room.submit(again)
-    await _device(room, _settings(form)).report({"temp_c": 21.5})
+    await _device(room, settings_on(form)).report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
 
 
@@ -189,7 +175,7 @@ async def test_clicked_twice(room: Room) -> None:
     await room.settle()
     assert [each["type"] for each in results if isinstance(each, dict)].count(FlowResultType.CREATE_ENTRY) == 1
     assert len(await room.audit("enrolled")) == 1
-    await _device(room, _settings(form)).report({"temp_c": 21.5})
+    await _device(room, settings_on(form)).report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
 
 
@@ -200,7 +186,7 @@ async def test_clicked_twice(room: Room) -> None:
 async def test_hands_over_with_a_claim_code(room: Room) -> None:
     """The device is enrolled at once, its credentials are shown to nobody, and it fetches them with the QR code."""
     form = await _walk(room, "auth")
-    assert _fields(form) == ["auth", "public_key", "handover"]
+    assert fields_of(form) == ["auth", "public_key", "handover"]
     form = await room.submit(form, {"auth": "hs256", "handover": "claim"})
     assert (form["type"], form["step_id"]) == (FlowResultType.FORM, "claim")
     claim = _claim_of(form)
@@ -311,13 +297,13 @@ async def test_rotates_with_an_overlap(tent: RoomDevice, hours: float) -> None:
     room = tent.room
     await tent.report({"temp_c": 21.5})
     form = await _change(room, "rotate")
-    assert _fields(form) == ["overlap_hours"]
+    assert fields_of(form) == ["overlap_hours"]
     page = await room.submit(form, {"overlap_hours": hours})
     assert page["step_id"] == "rotated"
     old, new = room.hub.gateway.registry["tent-1"].credentials
     assert (old.state, old.ends) == (CredentialState.RETIRING, room.now + hours * 3600)
     assert new.state is CredentialState.PENDING
-    await _device(room, _settings(page)).hello()
+    await _device(room, settings_on(page)).hello()
     done = await room.submit(page)
     assert (done["type"], done["reason"]) == (FlowResultType.ABORT, "rotated")
 
@@ -353,7 +339,7 @@ async def test_rotates_a_key_pair(room: Room) -> None:
     old, new = generate_key_pair("eddsa"), generate_key_pair("eddsa")
     await room.enrol(auth="eddsa", public_key=public_pem(old), private_key=old)
     form = await _change(room, "rotate")
-    assert _fields(form) == ["overlap_hours", "public_key"]
+    assert fields_of(form) == ["overlap_hours", "public_key"]
     for answer in ({}, {"public_key": public_pem(old)}):
         form = await room.submit(form, {"overlap_hours": 1, **answer})
         assert form["errors"] == {"base": "public_key_invalid"}
@@ -369,10 +355,10 @@ async def test_rotates_a_device_that_signs_nothing(room: Room, auth: str, secret
     data = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"], "auth": auth}
     enrolled = await room.call("enroll_device", data)
     form = await _change(room, "rotate")
-    assert _fields(form) == ["overlap_hours"]
+    assert fields_of(form) == ["overlap_hours"]
     page = await room.submit(form)
     assert page["step_id"] == "rotated_plain"
-    assert _settings(page)[secret] != enrolled[secret]
+    assert settings_on(page)[secret] != enrolled[secret]
     done = await room.submit(page)
     assert (done["type"], done["reason"]) == (FlowResultType.ABORT, "rotated")
 

@@ -20,7 +20,7 @@ from custom_components.grokmon.gateway.actuators import Role
 from custom_components.grokmon.gateway.catalog import CATALOG
 from custom_components.grokmon.gateway.vault import Vault
 
-from .common import Room, RoomDevice
+from .common import Room, RoomDevice, fields_of, settings_on
 from .device_simulator.credentials import Auth, DeviceIdentity, PrivateKey, generate_key_pair, public_pem
 from .device_simulator.protocol import DeviceProtocol
 
@@ -48,20 +48,6 @@ def _suggested(result: SubentryFlowResult) -> dict[str, Any]:
     schema = result["data_schema"]
     assert schema is not None
     return {key.schema: key.description["suggested_value"] for key in schema.schema if key.description is not None}
-
-
-def _fields(result: SubentryFlowResult) -> list[str]:
-    schema = result["data_schema"]
-    assert schema is not None
-    return [key.schema for key in schema.schema]
-
-
-def _settings(result: SubentryFlowResult) -> dict[str, Any]:
-    """Return the settings file that a page shows."""
-    placeholders = result["description_placeholders"]
-    assert placeholders is not None
-    settings: dict[str, Any] = json.loads(placeholders["settings"])
-    return settings
 
 
 def _identity(
@@ -100,7 +86,7 @@ async def test_enrols_a_device(room: Room) -> None:
         "ranges": {},
         "rate_limit": 100,
     }
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
     key_ids = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
@@ -112,9 +98,9 @@ async def test_enrols_a_device(room: Room) -> None:
 
 async def test_zone_is_offered_when_there_is_one(room: Room) -> None:
     """A device may be put in a zone; its device starts in the area of that name."""
-    assert _fields(await room.start_flow("device")) == ["name"]
+    assert fields_of(await room.start_flow("device")) == ["name"]
     zone = await room.add_zone("Flower tent")
-    assert _fields(await room.start_flow("device")) == ["name", "zone"]
+    assert fields_of(await room.start_flow("device")) == ["name", "zone"]
     page = await _walk(room, "credentials", user={"name": " Tent 1 ", "zone": zone.subentry_id})
     await room.submit(page)
     assert room.subentry().data["zone"] == zone.subentry_id
@@ -220,7 +206,7 @@ async def test_enrols_a_key_pair(room: Room, auth: Auth) -> None:
     """A device with its own key pair gives its public key, and gets that of the site instead of a secret."""
     key = generate_key_pair(auth)
     page = await _walk(room, "credentials", auth={"auth": auth, "public_key": public_pem(key)})
-    settings = _settings(page)
+    settings = settings_on(page)
     assert "key" not in settings
     await room.submit(page)
     device = RoomDevice(room, DeviceProtocol(_identity(settings, key, auth)))
@@ -282,12 +268,12 @@ async def test_enrolled_by_somebody_else_while_the_credentials_are_shown(room: R
 async def test_disk_fails_while_the_credentials_are_kept(room: Room) -> None:
     """The page stays, says why, and works once the disk does; until then nothing is enrolled."""
     page = await _walk(room, "credentials")
-    shown = _settings(page)
+    shown = settings_on(page)
     room.break_store()
     again = await room.submit(page)
     assert again["step_id"] == "credentials"
     assert again["errors"] == {"base": "store_not_written"}
-    assert _settings(again) == shown
+    assert settings_on(again) == shown
     assert not room.entry.subentries
     assert "tent-1" not in room.hub.gateway.registry
     room.repair_store()
@@ -379,7 +365,7 @@ async def test_key_is_shown_once_and_kept_in_one_place(room: Room, caplog: pytes
     if by == "rotation":
         await room.submit(page)
         page = await room.submit(await _reconfigure(room, "rotate"))
-    key = _settings(page)["key"]
+    key = settings_on(page)["key"]
     during = str(room.hass.config_entries.subentries.async_progress(include_uninitialized=True))
     await room.submit(page)
     *ended, credential = room.hub.enrolment.coordinators["tent-1"].device.credentials
@@ -389,7 +375,7 @@ async def test_key_is_shown_once_and_kept_in_one_place(room: Room, caplog: pytes
     owner = f"device/tent-1/{credential.key_id}"
     assert Vault(room.hub.store.kek.key).unseal(newest["secret"], owner) == urlsafe_b64decode(key + "=")
     assert [each["secret"] for each in stored] == ["" for _ in ended]
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 21.5})
     await device.send(b"nonsense")
     await room.let_pass(61)
@@ -411,7 +397,7 @@ async def test_flow_forgets_what_it_showed(room: Room, step: str) -> None:
         await room.submit(page)
         page = await room.submit(await _reconfigure(room, "rotate"))
     flow = flows._progress[page["flow_id"]]
-    key = _settings(page)["key"]
+    key = settings_on(page)["key"]
     assert key in str(vars(flow))
     await room.submit(page)
     assert flows.async_progress(include_uninitialized=True) == []
@@ -460,7 +446,7 @@ async def test_changes_settings(tent: RoomDevice) -> None:
     zone = await room.add_zone("Flower tent")
     await tent.report({"temp_c": 21.5})
     form = await _reconfigure(room, "settings")
-    assert _fields(form) == ["name", "zone", "metrics", "rate_limit"]
+    assert fields_of(form) == ["name", "zone", "metrics", "rate_limit"]
     assert _suggested(form) == {
         "name": "Tent 1",
         "zone": None,
@@ -580,7 +566,7 @@ async def test_rotates_the_key(tent: RoomDevice) -> None:
     room = tent.room
     await tent.report({"temp_c": 21.5})
     form = await _reconfigure(room, "rotate")
-    assert _fields(form) == ["overlap_hours"]
+    assert fields_of(form) == ["overlap_hours"]
     page = await room.submit(form)
     assert page["step_id"] == "rotated"
     await tent.report({"temp_c": 22.0})
@@ -588,7 +574,7 @@ async def test_rotates_the_key(tent: RoomDevice) -> None:
     done = await room.submit(page)
     assert done["type"] is FlowResultType.ABORT
     assert done["reason"] == "rotated"
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
     await tent.report({"temp_c": 24.0})
@@ -609,7 +595,7 @@ async def test_rotates_the_key_without_an_overlap(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
     assert room.state("tent-1_temp_c").state == "21.5"
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
 
@@ -633,7 +619,7 @@ async def test_restores_the_key(tent: RoomDevice) -> None:
     await tent.hello()
     await tent.report({"temp_c": 22.0})
     assert room.state("tent-1_temp_c").state == "22.0"
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page))))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     assert await device.hello() == []
     assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
     assert [entry["identity"] for entry in await room.audit("credential_restored")] == ["administrator"]
@@ -679,7 +665,7 @@ async def test_rotates_a_key_pair(room: Room, auth: Auth) -> None:
     page = await room.submit(again, {"public_key": public_pem(new)})
     assert page["step_id"] == "rotated"
     await room.submit(page)
-    device = RoomDevice(room, DeviceProtocol(_identity(_settings(page), new, auth)))
+    device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page), new, auth)))
     await device.report({"temp_c": 23.0})
     assert room.state("tent-1_temp_c").state == "23.0"
 

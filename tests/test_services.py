@@ -1,7 +1,6 @@
 """The services for administrators."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from homeassistant.auth.const import GROUP_ID_ADMIN
@@ -9,7 +8,6 @@ from homeassistant.auth.models import User
 from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
 from homeassistant.helpers import issue_registry as ir
-from homeassistant.helpers.translation import async_get_translations
 import probatio
 import pytest
 
@@ -39,18 +37,6 @@ TOPICS = {
     "session": "grokmon/v1/tent-1/down/session",
     "command": "grokmon/v1/tent-1/down/command",
 }
-
-
-async def _refusal(room: Room, service: str, data: Mapping[str, Any]) -> ServiceValidationError:
-    """Call a service that must refuse; return its error, which must be worded in the user's language."""
-    with pytest.raises(ServiceValidationError) as refused:
-        await room.call(service, data)
-    error = refused.value
-    assert error.translation_domain == DOMAIN
-    texts = await async_get_translations(room.hass, "en", "exceptions", [DOMAIN])
-    text = texts[f"component.{DOMAIN}.exceptions.{error.translation_key}.message"]
-    assert str(error) == text.format(**(error.translation_placeholders or {})).removesuffix(".")
-    return error
 
 
 # Who may call
@@ -93,7 +79,7 @@ async def test_administrator_who_was_deactivated_may_not(tent: RoomDevice) -> No
 async def test_needs_a_running_hub(tent: RoomDevice, service: str) -> None:
     """While the hub does not run, the services say so."""
     assert await tent.room.hass.config_entries.async_unload(tent.room.entry.entry_id)
-    assert (await _refusal(tent.room, service, CALLS[service])).translation_key == "not_loaded"
+    assert (await tent.room.refusal(service, CALLS[service])).translation_key == "not_loaded"
 
 
 # Enrolling
@@ -161,7 +147,7 @@ async def test_enrols_with_zone_and_rate_limit(room: Room) -> None:
 )
 async def test_refuses_to_enrol(room: Room, changed: dict[str, Any], key: str, placeholders: dict[str, str]) -> None:
     """What cannot be enrolled is refused in words, and leaves nothing behind."""
-    error = await _refusal(room, "enroll_device", ENROL | changed)
+    error = await room.refusal("enroll_device", ENROL | changed)
     assert error.translation_key == key
     assert error.translation_placeholders == placeholders
     assert not room.entry.subentries
@@ -182,7 +168,7 @@ async def test_refuses_what_is_out_of_form(room: Room, changed: dict[str, Any]) 
 async def test_identifier_belongs_to_one_device(tent: RoomDevice) -> None:
     """Enrolling a second device under the same identifier changes nothing for the first."""
     before = tent.room.stored()
-    error = await _refusal(tent.room, "enroll_device", ENROL)
+    error = await tent.room.refusal("enroll_device", ENROL)
     assert (error.translation_key, error.translation_placeholders) == ("device_exists", {"detail": "tent-1"})
     assert tent.room.stored() == before
     await tent.report({"temp_c": 21.5})
@@ -195,7 +181,7 @@ async def test_identifier_of_a_device_without_a_credential_is_taken(tent: RoomDe
     await room.hass.config_entries.async_unload(room.entry.entry_id)
     (room.storage / "grokmon.security").unlink()
     assert await room.set_up()
-    assert (await _refusal(room, "enroll_device", ENROL)).translation_key == "device_exists"
+    assert (await room.refusal("enroll_device", ENROL)).translation_key == "device_exists"
     assert room.stored()["devices"] == {}
     assert room.hub.enrolment.coordinators == {}
 
@@ -268,7 +254,7 @@ async def test_rotates_a_key_pair(room: Room) -> None:
     """A device with its own key pair brings the new public key."""
     old, new = generate_key_pair("eddsa"), generate_key_pair("eddsa")
     await room.enrol(auth="eddsa", public_key=public_pem(old), private_key=old)
-    error = await _refusal(room, "rotate_credentials", {"device_id": "tent-1"})
+    error = await room.refusal("rotate_credentials", {"device_id": "tent-1"})
     assert error.translation_key == "public_key_invalid"
     response = await room.call("rotate_credentials", {"device_id": "tent-1", "public_key": public_pem(new)})
     (settings,) = response["devices"]
@@ -339,14 +325,14 @@ async def test_revokes_without_a_response(tent: RoomDevice) -> None:
 async def test_revoked_device_stays_revoked(tent: RoomDevice, service: str) -> None:
     """Nothing but a new enrolment brings a revoked device back."""
     await tent.room.call("revoke_device", {"device_id": "tent-1"})
-    error = await _refusal(tent.room, service, {"device_id": "tent-1"})
+    error = await tent.room.refusal(service, {"device_id": "tent-1"})
     assert (error.translation_key, error.translation_placeholders) == ("device_revoked", {"detail": "tent-1"})
 
 
 @pytest.mark.parametrize("service", ["rotate_credentials", "revoke_device"])
 async def test_unknown_device(room: Room, service: str) -> None:
     """A device must be enrolled."""
-    error = await _refusal(room, service, {"device_id": "tent-9"})
+    error = await room.refusal(service, {"device_id": "tent-9"})
     assert (error.translation_key, error.translation_placeholders) == ("unknown_device", {"detail": "tent-9"})
 
 

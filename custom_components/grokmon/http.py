@@ -21,7 +21,6 @@ from .const import CONF_HTTP_ENROLMENT, CONF_HTTP_INGEST
 from .gateway import envelope
 from .gateway.errors import Code, GatewayError, RegistryError, TransportError
 from .gateway.models import Claims
-from .gateway.pipeline import JWT_CONTENT
 from .gateway.ratelimit import HostLimit
 from .hub import GrokmonHub
 from .onboarding import CLAIM_PATH, TELEMETRY_PATH
@@ -140,7 +139,7 @@ class TelemetryView(_DeviceView):
     url = TELEMETRY_PATH
     name = "api:grokmon:telemetry"
     option = CONF_HTTP_INGEST
-    content_types = (_JSON, JWT_CONTENT)
+    content_types = (_JSON, envelope.JWT_CONTENT)
 
     @override
     async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:

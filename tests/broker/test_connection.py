@@ -1,6 +1,6 @@
 """The short-lived connection, with a real Mosquitto and with servers that are none."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 import contextlib
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ from custom_components.grokmon.broker.connection import (
 from custom_components.grokmon.broker.dynamic_security import DynamicSecurity
 from custom_components.grokmon.gateway.broker_accounts import disable
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker
-from tests.stack.certificates import Certificates, ensure_certificates
+from tests.stack.certificates import ensure_certificates
 from tests.stack.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
@@ -40,21 +40,6 @@ TOPIC = "grokmon/v1/tent-1/up/telemetry"
 BOTH = pytest.mark.parametrize("protocol", list(Protocol), ids=["3.1.1", "5"])
 SOON = 0.3
 WITHIN = 5.0
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return certificates for the broker of this module."""
-    return ensure_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-async def broker(tmp_path: Path, certificates: Certificates) -> AsyncGenerator[DynamicMosquittoBroker]:
-    """Run a Mosquitto with the plugin."""
-    if DynamicMosquittoBroker.find_plugin() is None:
-        pytest.skip("mosquitto's dynamic security plugin is not installed")
-    async with DynamicMosquittoBroker(tmp_path / "broker", certificates, accounts=["extra"]) as instance:
-        yield instance
 
 
 @contextlib.contextmanager
@@ -116,7 +101,7 @@ def open_files() -> int:
 async def test_message_goes_round(broker: DynamicMosquittoBroker, protocol: Protocol) -> None:
     """What is published arrives as it was, and everything is closed afterwards."""
     before = open_files()
-    with connection(broker, protocol=protocol) as hub, connection(broker, "extra", protocol) as device:
+    with connection(broker, protocol=protocol) as hub, connection(broker, "other", protocol) as device:
         assert hub.subscribe("grokmon/#") < REFUSED
         assert device.publish(TOPIC, b"21.5") < REFUSED
         assert hub.receive(WITHIN) == Received(TOPIC, b"21.5", retained=False)
@@ -236,10 +221,10 @@ async def test_certificate_of_somebody_else(broker: DynamicMosquittoBroker, tmp_
 
 async def test_session_that_was_ended(broker: DynamicMosquittoBroker) -> None:
     """What came before the end counts; afterwards everything says that it is over."""
-    with connection(broker, "extra") as device, connection(broker) as hub:
+    with connection(broker, "other") as device, connection(broker) as hub:
         device.subscribe(TOPIC)
         assert hub.publish(TOPIC, b"the last") < REFUSED
-        kick(broker, "extra")
+        kick(broker, "other")
         assert device.receive(WITHIN) == Received(TOPIC, b"the last", retained=False)
         with pytest.raises(ClosedError):
             device.receive(WITHIN)
@@ -262,11 +247,11 @@ async def test_denied_publish(broker: DynamicMosquittoBroker, protocol: Protocol
 async def test_session_that_is_kept(broker: DynamicMosquittoBroker) -> None:
     """What waits for a session is there when it is taken up again, and is not when it begins anew."""
     for clean, waiting in ((False, b"queued"), (True, None)):
-        with connection(broker, "extra", Protocol.V311, clean=False) as device:
+        with connection(broker, "other", Protocol.V311, clean=False) as device:
             assert device.subscribe(TOPIC) < REFUSED
         with connection(broker) as hub:
             hub.publish(TOPIC, b"queued")
-        with connection(broker, "extra", Protocol.V311, clean=clean) as device:
+        with connection(broker, "other", Protocol.V311, clean=clean) as device:
             message = device.receive(SOON)
             assert (message.payload if message else None) == waiting
 

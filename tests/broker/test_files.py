@@ -20,7 +20,7 @@ from custom_components.grokmon.broker.connection import (
 from custom_components.grokmon.broker.files import PASSWORDS, RULES, write_files
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
 from tests.stack.brokers import HOME_ASSISTANT, MosquittoBroker
-from tests.stack.certificates import Certificates, ensure_certificates
+from tests.stack.certificates import Certificates
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
@@ -32,12 +32,6 @@ SHUT = Account(username="tent-2.k1", device_id="tent-2", client_id="tent-2", pas
 BY_CERTIFICATE = Account(username="tent-2", device_id="tent-2", client_id="tent-2")
 ROLES = [role_of(PREFIX, name, ("telemetry",), ("command",)) for name in ("tent-1", "tent-2")]
 WITHIN = 5.0
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return certificates for the broker of this module."""
-    return ensure_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

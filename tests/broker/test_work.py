@@ -1,7 +1,6 @@
 """What is done at a real Mosquitto in one go: provision, repair, revoke, and see that it is so."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 from unittest.mock import patch
@@ -35,7 +34,6 @@ from custom_components.grokmon.gateway.broker_accounts import (
     unlink,
 )
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker
-from tests.stack.certificates import Certificates, ensure_certificates
 from tests.stack.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
@@ -47,21 +45,6 @@ SHUT = Account(username="tent-2.k1", device_id="tent-2", client_id="tent-2", pas
 ROLES = [role_of(PREFIX, name, ("telemetry",), ("command",)) for name in ("tent-1", "tent-2")]
 REVOKED_WITHIN = 5.0
 WITHIN = 5.0
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return certificates for the broker of this module."""
-    return ensure_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-async def broker(tmp_path: Path, certificates: Certificates) -> AsyncGenerator[DynamicMosquittoBroker]:
-    """Run a Mosquitto with the plugin."""
-    if DynamicMosquittoBroker.find_plugin() is None:
-        pytest.skip("mosquitto's dynamic security plugin is not installed")
-    async with DynamicMosquittoBroker(tmp_path / "broker", certificates, accounts=["other"]) as instance:
-        yield instance
 
 
 def endpoint(broker: DynamicMosquittoBroker, protocol: Protocol = Protocol.V5) -> Endpoint:

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.grokmon.gateway import access_tokens, credentials, lifecycle
+from custom_components.grokmon.gateway.envelope import JWT_CONTENT
 from custom_components.grokmon.gateway.errors import Code, GatewayError, PeerError, PolicyError
 from custom_components.grokmon.gateway.models import (
     Auth,
@@ -20,7 +21,7 @@ from custom_components.grokmon.gateway.models import (
     OfflineHint,
     Reading,
 )
-from custom_components.grokmon.gateway.pipeline import JWT_CONTENT, Gateway, Peer
+from custom_components.grokmon.gateway.pipeline import Gateway, Peer
 
 from .wire import (
     BOOT,

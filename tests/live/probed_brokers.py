@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import json
 from pathlib import Path
 import ssl
-from typing import Any, Final, Self, override
+from typing import Any, Final, override
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +19,8 @@ from tests.stack.brokers import HOME_ASSISTANT, AmqttBroker, Broker, MosquittoBr
 from tests.stack.brokers.dynamic import DynamicMosquittoBroker
 from tests.stack.certificates import Certificates
 from tests.stack.ports import LOOPBACK, free_port
+
+from .relay import LoopbackServer, carry
 
 PREFIX: Final = "grokmon"
 FIRST, SECOND = "probe-1", "probe-2"
@@ -190,31 +192,19 @@ def reissued(certificates: Certificates, folder: Path, days_left: float) -> Cert
     return Certificates(ca=certificates.ca, certificate=path, key=certificates.key)
 
 
-class Listener:
+class Listener(LoopbackServer):
     """Accept whoever comes, say the same to everybody, and keep what they say: no broker, but it looks like one."""
 
     def __init__(self, answer: bytes, certificates: Certificates | None = None) -> None:
-        self.port = free_port()
+        context: ssl.SSLContext | None = None
+        if certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates.certificate, certificates.key)
+        super().__init__(context)
         self.received: list[bytes] = []
         self._answer = answer
-        self._context: ssl.SSLContext | None = None
-        if certificates is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(certificates.certificate, certificates.key)
-        self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port, ssl=self._context)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close everything."""
-        if self._server is not None:
-            self._server.close()
-            self._server.close_clients()
-            await self._server.wait_closed()
-
+    @override
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(4096):
@@ -224,39 +214,19 @@ class Listener:
         writer.close()
 
 
-class Doorkeeper:
+class Doorkeeper(LoopbackServer):
     """Stand before a broker without TLS, and hang up on whoever does not begin with one of its passwords."""
 
     def __init__(self, broker: Broker) -> None:
-        self.port = free_port()
+        super().__init__()
         self._target = broker.port
         self._passwords = [account.password.encode() for account in broker.accounts.values()]
-        self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close everything."""
-        if self._server is not None:
-            self._server.close()
-            self._server.close_clients()
-            await self._server.wait_closed()
-
+    @override
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.read(4096)
         if any(password in first for password in self._passwords):
             inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, self._target)
             inner_writer.write(first)
-            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            await asyncio.gather(carry(reader, inner_writer), carry(inner_reader, writer))
         writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(4096):
-            writer.write(data)
-            await writer.drain()
-    writer.close()

@@ -34,7 +34,6 @@ from .sessions import Sessions
 LATE_AFTER: Final = 300.0
 _OFFLINE: Final = b"offline"
 MAX_BATCH: Final = 100
-JWT_CONTENT: Final = "application/jwt"
 # A leaf far below the dew point is as wet as one slightly below it; only a device's own figure can be impossible.
 _DEW: Final = -0.5
 
@@ -126,7 +125,7 @@ class Gateway:
             if not admission.budgets.http.take(now):
                 raise RateError(Code.RATE_LIMITED, f"{HTTP_REQUESTS:.0f} requests per minute")
             _check_size(payload)
-            if content_type == JWT_CONTENT:
+            if content_type == envelope.JWT_CONTENT:
                 readings = [self._telemetry(admission, payload, now)]
             else:
                 readings = self._batch(admission, payload, now)

@@ -88,7 +88,8 @@ def _ingest(data: bytes) -> None:
             continue
         sender = _SENDERS[step[0] % len(_SENDERS)]
         channel = str(step[1]).replace("/", "")
-        now += min(max(step[2], -400.0), 400.0) if type(step[2]) in {int, float} else 0.0
+        # In this order: what is no number is not less than 400.
+        now += max(-400.0, min(400.0, step[2])) if type(step[2]) in {int, float} else 0.0
         payload = refused(lambda: _payload(sender, channel, step[3], sids), ValueError, RecursionError)  # noqa: B023 - called now
         if payload is None:
             continue

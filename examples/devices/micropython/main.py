@@ -48,7 +48,7 @@ device = GrokmonDevice(settings, outputs)
 # A program that has stopped must not leave anything on: the board starts again, and everything is off.
 watchdog = WDT(timeout=WATCHDOG_MS)
 while True:
-    # Put the values of your sensors here.
+    # Put the values of your sensors here: only metrics that were chosen at enrolment. Leave it out if there are none.
     device.report({"temp_c": 21.5, "humidity_percent": 55.0})
     device.run(10)
     led(device.ready)

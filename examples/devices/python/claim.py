@@ -5,8 +5,10 @@ python claim.py https://homeassistant.local:8123 '{"device_id": …}'
 
 import json
 import os
+from pathlib import Path
 import sys
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 SECONDS = 30
@@ -33,6 +35,25 @@ def keep(settings: dict[str, Any], path: str = "settings.json") -> None:
         json.dump(known | broker, file, indent=2)
 
 
-if __name__ == "__main__":
-    keep(claim(sys.argv[1], sys.argv[2]))
+def main() -> None:
+    """Claim and keep. The code works once, so everything that can be wrong is looked at before."""
+    try:
+        _, home_assistant, code = sys.argv
+    except ValueError:
+        raise SystemExit(__doc__) from None
+    if Path("settings.json").exists():
+        raise SystemExit("settings.json is there already: move it away, the code is not used up")
+    try:
+        settings = claim(home_assistant, code)
+    except HTTPError as error:
+        raise SystemExit(f"Home Assistant refuses it: {error.code} {error.read().decode()}") from error
+    except URLError as error:
+        raise SystemExit(f"Home Assistant is not reached: {error.reason}") from error
+    except (ValueError, KeyError) as error:
+        raise SystemExit("give the text of the claim code, in quotes") from error
+    keep(settings)
     print("settings.json is written: fill in where the broker is")
+
+
+if __name__ == "__main__":
+    main()

@@ -171,7 +171,7 @@ async def test_web_server_that_does_not_answer(
     hass: HomeAssistant, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Give a server so much time, and no more."""
-    monkeypatch.setattr(anchors, "SECONDS", 0.2)
+    monkeypatch.setattr(anchors, "TIMEOUT_S", 0.2)
     never = asyncio.Event()
 
     async def answer(_request: web.BaseRequest) -> web.StreamResponse:
@@ -248,7 +248,7 @@ async def test_log_server_that_does_not_answer(
     hass: HomeAssistant, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Give a log server so much time for the beginning of TLS, and no more."""
-    monkeypatch.setattr(anchors, "SECONDS", 0.2)
+    monkeypatch.setattr(anchors, "TIMEOUT_S", 0.2)
     never = asyncio.Event()
 
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -444,6 +444,15 @@ async def test_failure_is_an_issue_until_it_works_again(hass: HomeAssistant) -> 
     assert _issue(hass, "syslog") is not None
 
 
+async def test_issue_of_a_place_that_is_not_chosen_any_more(hass: HomeAssistant) -> None:
+    """Clear what nobody sends to any more; what is still chosen is an issue until it works."""
+    failing = [Place(kind, AnchorError("TimeoutError")) for kind in ("https", "file")]
+    await Anchors(hass, failing, Mock()).async_send(NOTE)
+    Anchors(hass, [Place("file")], Mock()).async_start()
+    assert _issue(hass, "https") is None
+    assert _issue(hass, "file") is not None
+
+
 async def test_issue_of_an_earlier_run_goes_with_the_first_success(hass: HomeAssistant) -> None:
     """Clear what another instance raised before a start, without recording an end of what this one did not see."""
     await Anchors(hass, [Place("https", AnchorError("TimeoutError"))], Mock()).async_send(NOTE)
@@ -503,7 +512,7 @@ async def test_file_of_the_authority_holds_for_both_servers(hass: HomeAssistant)
     [
         {},
         {"anchor_url": "https://logs.example/checkpoint?token=x"},
-        {"anchor_url": "https://user:password@[::1]:8443/"},
+        {"anchor_url": "https://[::1]:8443/"},
         {"anchor_syslog": "logs.example"},
         {"anchor_syslog": "10.0.0.7:1"},
         {"anchor_syslog": "[fd00::1]"},
@@ -527,6 +536,9 @@ def test_options_without_a_problem(options: dict[str, Any]) -> None:
         ({"anchor_url": "https://[::1"}, {"anchor_url": "invalid_url"}),
         ({"anchor_url": "https://logs.example:65536/"}, {"anchor_url": "invalid_url"}),
         ({"anchor_url": "https://logs.example:0/"}, {"anchor_url": "invalid_url"}),
+        ({"anchor_url": "https://user:password@[::1]:8443/"}, {"anchor_url": "password_in_url"}),
+        ({"anchor_url": "https://user@logs.example/"}, {"anchor_url": "password_in_url"}),
+        ({"anchor_url": "https://:password@logs.example/"}, {"anchor_url": "password_in_url"}),
         ({"anchor_file": "/a\0b"}, {"anchor_file": "invalid_path"}),
         ({"anchor_syslog": "logs.example:0"}, {"anchor_syslog": "invalid_host"}),
         ({"anchor_syslog": "logs.example:65536"}, {"anchor_syslog": "invalid_host"}),

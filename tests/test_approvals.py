@@ -1,11 +1,12 @@
 """Tests of approvals and of the repairs that an administrator confirms."""
 
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.auth.models import User
 from homeassistant.components.repairs import RepairsFlow
 from homeassistant.core import Context, ServiceCall
-from homeassistant.exceptions import ServiceValidationError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
 import pytest
@@ -14,6 +15,7 @@ from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.actuators import Caller, Command, Key, Principal
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.repairs import async_create_fix_flow
+from custom_components.grokmon.store import ControlStore
 
 from .common import Room, RoomDevice
 
@@ -48,6 +50,11 @@ async def fix(room: Room, issue_id: str) -> RepairsFlow:
     return flow
 
 
+def issues(room: Room) -> set[str]:
+    """Return what there are issues of."""
+    return {issue_id for domain, issue_id in ir.async_get(room.hass).issues if domain == DOMAIN}
+
+
 def pumping(node: RoomDevice) -> bool:
     """Tell whether the pump runs."""
     return node.protocol.outputs.outputs["irrigation"].on
@@ -65,6 +72,20 @@ async def test_approved_in_the_repairs(node: RoomDevice) -> None:
     (entry,) = await node.room.audit("command")
     assert (entry["caller"], entry["approved_by"]) == ("ai", "administrator")
     assert (await flow.async_step_approve())["reason"] == "approval_expired"
+
+
+@pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, "200 ml"), ({"on": True}, "turn on")])
+async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words: str) -> None:
+    """An administrator reads what is wanted of what, and why."""
+    question = await asked(node, Command(key=DOSE.key, **wanted))
+    issue = ir.async_get(node.room.hass).async_get_issue(DOMAIN, f"approval_{question}")
+    assert issue is not None
+    assert issue.translation_placeholders == {
+        "name": "Node",
+        "actuator": "irrigation",
+        "params": words,
+        "reason": "dry soil",
+    }
 
 
 async def test_declined(node: RoomDevice) -> None:
@@ -189,6 +210,48 @@ async def test_fault_is_reset_in_the_repairs(node: RoomDevice) -> None:
     assert (await flow.async_step_confirm({}))["reason"] == "actuator_unknown"
 
 
+async def test_issues_go_with_what_they_are_about(node: RoomDevice) -> None:
+    """Nobody is asked to reset what is no more."""
+    room = node.room
+    zone = next(iter(room.hub.zones.coordinators))
+    node.protocol.outputs.stuck.add("outlet")
+    await room.act("switch", "turn_on", "node_output_outlet")
+    await room.let_pass(6)
+    await node.report({"smoke": True})
+    assert {"output_fault_node_outlet", f"interlock_latched_{zone}_smoke"} <= issues(room)
+    await room.remove("node")
+    assert "output_fault_node_outlet" not in issues(room)
+    assert f"interlock_latched_{zone}_smoke" in issues(room)
+    room.hass.config_entries.async_remove_subentry(room.entry, zone)
+    await room.settle()
+    assert f"interlock_latched_{zone}_smoke" not in issues(room)
+
+
+async def test_another_latch_holds(room: Room) -> None:
+    """Who resets what is over is not told that something else is not."""
+    await room.add_zone("Tent")
+    sensor = await room.enrol("node", "smoke", "leak", zone="Tent")
+    zone = next(iter(room.hub.zones.coordinators))
+    await sensor.report({"smoke": True, "leak": True})
+    await sensor.report({"smoke": False, "leak": True})
+    smoke: Any = await fix(room, f"interlock_latched_{zone}_smoke")
+    leak: Any = await fix(room, f"interlock_latched_{zone}_leak")
+    assert (await smoke.async_step_confirm({}))["type"] == "create_entry"
+    assert (await leak.async_step_confirm({}))["reason"] == "condition_holds"
+
+
+async def test_disk_fails_during_a_repair(node: RoomDevice) -> None:
+    """What was reset and is not kept is said to be so."""
+    room = node.room
+    zone = next(iter(room.hub.zones.coordinators))
+    await node.report({"smoke": True})
+    await node.report({"smoke": False})
+    flow: Any = await fix(room, f"interlock_latched_{zone}_smoke")
+    failed = HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+    with patch.object(ControlStore, "async_save", side_effect=failed):
+        assert (await flow.async_step_confirm({}))["reason"] == "store_not_written"
+
+
 async def test_repairs_need_a_running_hub(node: RoomDevice) -> None:
     """A flow that outlives the hub says so."""
     question = await asked(node)
@@ -208,8 +271,8 @@ async def test_only_administrators_decide(node: RoomDevice, hass_read_only_user:
     hass_read_only_user.groups[:] = []
     hass_read_only_user.is_owner = False
     assert await async_setup_component(room.hass, "repairs", {})
-    await room.hub.async_allow_ai(allowed=False, actor="x")
     who = await room.hub.callers.async_identify(other)
+    await room.hub.async_allow_ai(allowed=False, who=who)
     assert not who.administrator
     for unique_id, service in (("hub_ai_control", "turn_on"), (f"{zone}_reset_interlocks", "press")):
         domain = "switch" if service == "turn_on" else "button"

@@ -17,7 +17,7 @@ import pytest
 from custom_components.grokmon import audit_file
 from custom_components.grokmon.audit_file import CHECKPOINT_LINES, CHECKPOINT_SECONDS, KEY_FILE, AuditFile, Opening
 from custom_components.grokmon.gateway import audit
-from custom_components.grokmon.gateway.audit import Key, Position, Report, Result
+from custom_components.grokmon.gateway.audit import Key, Position, Verdict, Verification
 from custom_components.grokmon.gateway.checkpoints import Signer
 
 NOW = 1_795_456_800.0
@@ -136,8 +136,8 @@ def test_lines_are_a_chain(file: AuditFile, folder: Path, first: Key) -> None:
     """What was appended verifies with the first key, here and with the script."""
     write(file, "one", "two")
     file.append(records("three"), NOW)
-    assert file.verify() == Report(file.end, (), 3, 0, anchored=3)
-    assert audit.main(["verify", str(folder), "--key", first.to_text()]) is Result.GOOD
+    assert file.verify() == Verification(file.end, (), 3, 0, anchored=3)
+    assert audit.main(["verify", str(folder), "--key", first.to_text()]) is Verdict.GOOD
     assert actions(folder) == ["one", "two", "three"]
     assert [json.loads(line)["action"] for line in file.lines()] == ["one", "two", "three"]
     assert [json.loads(line)["action"] for line in file.lines(newest_first=True)] == ["three", "two", "one"]
@@ -161,7 +161,7 @@ def test_empty_trail_is_taken_up(file: AuditFile, folder: Path, first: Key) -> N
     again, opening = opened(folder)
     assert (opening, again.end, file.end) == (Opening(), Position(), Position())
     assert not (folder / FIRST_SEGMENT).exists()
-    assert again.verify() == Report(Position())
+    assert again.verify() == Verification(Position())
     write(again, "one")
     assert good(folder, first, 1)
 
@@ -187,7 +187,7 @@ def test_key_on_the_disk(file: AuditFile, folder: Path, first: Key) -> None:
         assert text.split()[:2] == [f"{number:018}", key.secret.hex()]
         seen.add((len(text), path.stat().st_ino))
         write(file, "x")
-        key = key.evolved()
+        key = Key(number + 1, audit.evolve(key.secret))
         assert first.secret.hex() not in path.read_text()
     assert seen == {(18 + 1 + 64 + 1 + 16 + 1, inode)}
 
@@ -198,7 +198,7 @@ def test_key_stays_behind_until_it_is_marked(file: AuditFile, folder: Path, firs
     file.append(records("one"), NOW)
     assert (folder / KEY_FILE).read_bytes() == before
     file.mark()
-    assert (folder / KEY_FILE).read_text().split()[:2] == [f"{2:018}", first.evolved().secret.hex()]
+    assert (folder / KEY_FILE).read_text().split()[:2] == [f"{2:018}", audit.evolve(first.secret).hex()]
 
 
 def test_new_key(file: AuditFile, folder: Path, first: Key) -> None:
@@ -206,12 +206,12 @@ def test_new_key(file: AuditFile, folder: Path, first: Key) -> None:
     write(file, "one", audit.KEY_CHANGED)
     second = file.new_key()
     assert second.start == 3
-    assert second != first.evolved().evolved()
+    assert second.secret != audit.evolve(audit.evolve(first.secret))
     write(file, "two")
     again, opening = opened(folder)
     assert opening == Opening()
     write(again, "three")
-    assert audit.verify(folder, [first, second]) == Report(again.end, (), 4, 4)
+    assert audit.verify(folder, [first, second]) == Verification(again.end, (), 4, 4)
     assert audit.verify(folder, [first]).keyed == 2
 
 
@@ -340,7 +340,7 @@ def test_damaged_first_line(
         again, _ = opened(folder)
     assert again.end.count == 3
     assert file.expired(0) is None
-    assert audit.verify(folder, [first]).result is Result.ALTERED
+    assert audit.verify(folder, [first]).result is Verdict.ALTERED
 
 
 # --- What a crash or somebody else left
@@ -429,7 +429,7 @@ def test_missing_lines(file: AuditFile, folder: Path, first: Key, left: int) -> 
     assert opening == Opening(missing=3 - left)
     write(again, "four")
     (finding,) = audit.verify(folder, [first]).findings
-    assert (finding.result, finding.line) == (Result.CUT, left + 1)
+    assert (finding.result, finding.line) == (Verdict.CUT, left + 1)
     assert audit.verify(folder, [first]).end.count == 4
     assert opened(folder)[1] == Opening()
 
@@ -488,7 +488,7 @@ def test_lines_that_are_none_behind_the_key(file: AuditFile, folder: Path, first
     again, opening = opened(folder)
     assert opening == Opening(lagged=2)
     assert again.end == file.end
-    assert audit.verify(folder, [first]).result is Result.ALTERED
+    assert audit.verify(folder, [first]).result is Verdict.ALTERED
 
 
 def test_appended_lines_with_another_key(file: AuditFile, folder: Path) -> None:
@@ -531,7 +531,7 @@ def test_lost_key(file: AuditFile, folder: Path, first: Key, spoil: Callable[[Pa
     write(again, "three", audit.KEY_CHANGED)
     second = again.new_key()
     write(again, "five")
-    assert audit.verify(folder).result is Result.GOOD
+    assert audit.verify(folder).result is Verdict.GOOD
     assert {finding.line for finding in audit.verify(folder, [first, second]).findings} == {3, 4}
     assert opened(folder)[1] == Opening()
 
@@ -632,7 +632,7 @@ def test_failed_checkpoint_leaves_no_trace(file: AuditFile, folder: Path, *, fau
     note = file.write_checkpoint(NOW, at_once=True)
     assert note is not None
     assert kept.read_bytes() == known + note.encode()
-    assert file.verify().result is Result.GOOD
+    assert file.verify().result is Verdict.GOOD
 
 
 def test_write_in_pieces(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,7 +643,7 @@ def test_write_in_pieces(file: AuditFile, folder: Path, first: Key, monkeypatch:
         write(file, "one", "two")
         file.write_checkpoint(NOW, at_once=True)
     assert opened(folder)[1] == Opening()
-    assert file.verify() == Report(file.end, (), 2, 0, anchored=2)
+    assert file.verify() == Verification(file.end, (), 2, 0, anchored=2)
     assert good(folder, first, 2)
 
 
@@ -654,7 +654,7 @@ def test_segment_that_vanished(file: AuditFile, folder: Path, first: Key) -> Non
     write(file, "three")
     assert names(folder) == [audit.segment_name(3), KEY_FILE]
     assert actions(folder) == ["three"]
-    assert file.verify().result is Result.CUT
+    assert file.verify().result is Verdict.CUT
     assert audit.verify(folder, [first]).findings[0].reason == "lines 1 to 2 are missing, and no line says why"
 
 
@@ -667,7 +667,7 @@ def test_folder_that_vanished(file: AuditFile, folder: Path) -> None:
     folder.mkdir()
     write(file, "two")
     assert actions(folder) == ["two"]
-    assert file.verify().result is Result.CUT
+    assert file.verify().result is Verdict.CUT
 
 
 def test_end_that_was_cut(file: AuditFile, folder: Path, first: Key) -> None:
@@ -676,9 +676,9 @@ def test_end_that_was_cut(file: AuditFile, folder: Path, first: Key) -> None:
     end = file.end
     path = folder / FIRST_SEGMENT
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
-    assert file.verify().result is Result.CUT
-    assert audit.verify(folder, [first]).result is Result.GOOD
-    assert audit.verify(folder, [first], [end]).result is Result.CUT
+    assert file.verify().result is Verdict.CUT
+    assert audit.verify(folder, [first]).result is Verdict.GOOD
+    assert audit.verify(folder, [first], [end]).result is Verdict.CUT
 
 
 def test_last_line_that_was_edited(file: AuditFile, folder: Path) -> None:
@@ -686,7 +686,7 @@ def test_last_line_that_was_edited(file: AuditFile, folder: Path) -> None:
     write(file, "one", "two")
     path = folder / FIRST_SEGMENT
     path.write_bytes(path.read_bytes().replace(b'"two"', b'"tow"'))
-    assert file.verify().result is Result.ALTERED
+    assert file.verify().result is Verdict.ALTERED
 
 
 # --- Checkpoints
@@ -715,7 +715,7 @@ def test_checkpoint_when_it_is_due(file: AuditFile, folder: Path) -> None:
     assert file.write_checkpoint(NOW + 2 + CHECKPOINT_SECONDS) is None
     assert file.write_checkpoint(NOW + 2 + CHECKPOINT_SECONDS, at_once=True) is not None
     assert _positions(folder) == [100, 101, 102]
-    assert file.verify() == Report(file.end, (), 102, 0, anchored=102)
+    assert file.verify() == Verification(file.end, (), 102, 0, anchored=102)
 
 
 def test_checkpoints_show_what_was_altered(file: AuditFile, folder: Path) -> None:
@@ -750,7 +750,7 @@ def test_torn_checkpoint(file: AuditFile, folder: Path, torn: int) -> None:
     again, _ = opened(folder)
     write(again, "three")
     again.write_checkpoint(NOW, at_once=True)
-    assert again.verify().result is Result.GOOD
+    assert again.verify().result is Verdict.GOOD
     assert list(_positions(folder)) == [1, 3]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from custom_components.grokmon import audit_log
 from custom_components.grokmon.const import DOMAIN
-from custom_components.grokmon.gateway.audit import CHECKPOINTS, Key, checkpoints, main, segments
+from custom_components.grokmon.gateway.audit import CHECKPOINTS, Key, Verdict, checkpoints, main, segments
 
 from .common import Room, RoomDevice
 
@@ -237,6 +237,19 @@ async def test_options_of_the_trail(room: Room, elsewhere: Path) -> None:
     await room.settle()
     assert _kept(elsewhere) == [room.hub.audit.entries]
     assert room.hub.keeper.anchored_at == {"file": room.now}
+
+
+@with_file
+async def test_last_checkpoint_that_cannot_be_kept(room: Room, elsewhere: Path) -> None:
+    """That it failed is the last line of this run, and not one more of a trail that another run has taken up."""
+    await room.let_pass(5)
+    await room.hass.async_add_executor_job(rmtree, elsewhere.parent)
+    await room.reload()
+    await room.let_pass(2)
+    assert [each["event"] for each in await room.audit("stopped", "anchor_failed", "started")] == [
+        *("started", "stopped", "anchor_failed", "started"),
+    ]
+    assert (await room.hub.keeper.async_verify()).result is Verdict.GOOD
 
 
 async def test_options_that_cannot_be_used(room: Room, elsewhere: Path) -> None:

@@ -20,7 +20,7 @@ from custom_components.grokmon.audit_file import AuditFile, Opening
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.gateway import audit
 from custom_components.grokmon.gateway.actuators import Caller, Principal
-from custom_components.grokmon.gateway.audit import Key, Report, Result, checkpoints
+from custom_components.grokmon.gateway.audit import Key, Verdict, Verification, checkpoints
 from custom_components.grokmon.gateway.audit_record import Search
 from custom_components.grokmon.gateway.checkpoints import Signer
 
@@ -302,7 +302,7 @@ async def test_flushes_wait_for_each_other(trail: Trail, gate: Gate) -> None:
     await one
     await other
     assert trail.actions() == ["first", "second"]
-    assert (await trail.log.async_verify()).result is Result.GOOD
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
 
 
 async def test_close_writes_what_waits(trail: Trail) -> None:
@@ -318,19 +318,19 @@ async def test_verification_includes_what_waits(trail: Trail) -> None:
     """What was decided before the question is part of the answer."""
     trail.log.record("one")
     report = await trail.log.async_verify()
-    assert (report.result, report.end.count) == (Result.GOOD, 1)
+    assert (report.result, report.end.count) == (Verdict.GOOD, 1)
     end = report.end
     trail.log.record("two")
-    assert await trail.log.async_verify([end]) == Report(trail.log._file.end, (), 2, 0, anchored=2)
+    assert await trail.log.async_verify([end]) == Verification(trail.log._file.end, (), 2, 0, anchored=2)
     other = audit.Position(1, "0" * 64)
-    assert (await trail.log.async_verify([other])).result is Result.ALTERED
+    assert (await trail.log.async_verify([other])).result is Verdict.ALTERED
 
 
 async def test_verification_holds_nothing_up(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command does not wait for a long verification, and what is written meanwhile is not taken for damage."""
     real, go = AuditFile.verify, Event()
 
-    def slowly(*arguments: Any) -> Report:
+    def slowly(*arguments: Any) -> Verification:
         assert go.wait(10)
         return real(*arguments)
 
@@ -345,7 +345,7 @@ async def test_verification_holds_nothing_up(trail: Trail, monkeypatch: pytest.M
     assert not verifying.done()
     go.set()
     report = await verifying
-    assert (report.result, report.lines) == (Result.GOOD, 1)
+    assert (report.result, report.lines) == (Verdict.GOOD, 1)
 
 
 # --- Taking it up
@@ -364,7 +364,7 @@ async def test_goes_on_where_the_last_one_ended(trail: Trail) -> None:
     assert trail.actions() == ["one", "audit_recovered"]
     recovered = trail.written()[1]
     assert (recovered["outcome"], recovered["reason"], recovered["details"]) == ("found", "torn", {"bytes": 6})
-    assert (await log.async_verify()).result is Result.GOOD
+    assert (await log.async_verify()).result is Verdict.GOOD
 
 
 async def test_key_that_lagged(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
@@ -398,7 +398,7 @@ async def test_end_cut_off_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixt
     found = trail.written()[1]
     assert (found["n"], found["outcome"], found["reason"], found["details"]) == (4, "found", "cut", {"lines": 2})
     assert "2 lines of the audit trail were removed" in caplog.text
-    assert (await log.async_verify()).result is Result.CUT
+    assert (await log.async_verify()).result is Verdict.CUT
 
 
 async def test_forged_line_meanwhile(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
@@ -487,7 +487,7 @@ async def test_written_but_not_marked(trail: Trail, only: str) -> None:
     await trail.let_pass(1)
     assert trail.actions() == ["one", "audit_fault_ended"]
     assert trail.marked() == 3
-    assert (await trail.log.async_verify()).result is Result.GOOD
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
 
 
 async def test_second_fault_is_logged_again(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
@@ -523,7 +523,7 @@ async def test_close_during_a_fault(trail: Trail) -> None:
 
 
 async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> None:
-    """What is recorded while a write fails waits in its turn, for one timer, which closing cancels."""
+    """What is recorded while a write fails waits in its turn, for one timer."""
     trail.log.record("first")
     flushing = trail.hass.async_create_task(trail.log.async_flush())
     assert not flushing.done()
@@ -532,12 +532,24 @@ async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> Non
     gate.opened.set()
     await flushing
     assert not trail.healthy()
-    await trail.log.async_close()
-    gate.error = None
-    await trail.let_pass(60)
     assert trail.actions() == []
+    gate.error = None
     await trail.log.async_flush()
     assert trail.actions() == ["first", "second"]
+
+
+async def test_nothing_is_written_after_the_end(trail: Trail, caplog: pytest.LogCaptureFixture) -> None:
+    """Two that write would tear the trail: what comes too late is told in the log, and no timer is left."""
+    trail.break_disk()
+    trail.log.record("first")
+    await trail.log.async_flush()
+    await trail.log.async_close()
+    trail.repair_disk()
+    trail.log.record("late")
+    await trail.let_pass(60)
+    await trail.log.async_flush(checkpoint=True)
+    assert trail.actions() == []
+    assert "late came too late" in caplog.text
 
 
 async def test_memory_is_bounded(trail: Trail) -> None:
@@ -592,9 +604,9 @@ async def test_new_key(trail: Trail) -> None:
     assert trail.actions() == ["audit_key_changed", "one", "audit_key_changed", "two"]
     assert trail.written()[2]["principal"] == {"caller": "person", "identity": "user-2"}
     assert audit.verify(trail.folder, [first, second]).keyed == 3
-    assert audit.verify(trail.folder, [first, second]).result is Result.GOOD
+    assert audit.verify(trail.folder, [first, second]).result is Verdict.GOOD
     assert audit.verify(trail.folder, [first]).keyed == 2
-    assert audit.verify(trail.folder, [first, Key(4, bytes(32))]).result is Result.ALTERED
+    assert audit.verify(trail.folder, [first, Key(4, bytes(32))]).result is Verdict.ALTERED
 
 
 async def test_new_key_while_something_is_recorded(trail: Trail, gate: Gate) -> None:
@@ -685,7 +697,7 @@ async def test_purge_records_before_it_deletes(trail: Trail, monkeypatch: pytest
     await trail.log.async_purge(later)
     assert "one" not in trail.actions()
     assert trail.actions()[:2] == ["two", "audit_segment_deleted"]
-    assert (await trail.log.async_verify()).result is Result.GOOD
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
 
 
 async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -700,7 +712,7 @@ async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch
     for _ in range(3):
         trail.log.record("tick")
     await trail.log.async_purge(later)
-    assert (await trail.log.async_verify()).result is Result.GOOD
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
 
 
 async def test_checkpoints_are_told(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,19 @@ async def test_disk_fails_while_staged_is_written_before_a_backup(tent: RoomDevi
     assert room.stored()["backup_at"] == room.now
 
 
+async def test_trail_that_cannot_be_read_after_a_backup(room: Room) -> None:
+    """A backup is not lost for it: it is an issue until the trail can be read."""
+    await async_pre_backup(room.hass)
+    checkpoints = room.audit_path.parent / "checkpoints"
+    kept = checkpoints.read_bytes()
+    checkpoints.write_bytes(b"\xff")
+    await async_post_backup(room.hass)
+    assert ir.async_get(room.hass).async_get_issue(DOMAIN, "audit_unreadable") is not None
+    checkpoints.write_bytes(kept)
+    await _back_up(room)
+    assert ir.async_get(room.hass).async_get_issue(DOMAIN, "audit_unreadable") is None
+
+
 async def test_hub_is_not_there(hass: HomeAssistant) -> None:
     """Without a hub there is nothing to do."""
     await async_pre_backup(hass)

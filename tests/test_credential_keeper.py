@@ -756,6 +756,21 @@ async def test_silent_after_a_rotation(tent: RoomDevice) -> None:
     assert _shows(room, 24.0)
 
 
+async def test_silent_after_a_rotation_and_a_restart(tent: RoomDevice) -> None:
+    """A device that was never heard since the start is offered its old key, too, unless it is to be silent."""
+    room = tent.room
+    await _report(tent, 21.0)
+    await _rotate(room)
+    await room.reload()
+    assert _issue(room, SILENT) is None
+    await room.let_pass(3700)
+    assert _issue(room, SILENT) is not None
+    ir.async_delete_issue(room.hass, DOMAIN, SILENT)
+    await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "x")
+    await room.let_pass(3700)
+    assert _issue(room, SILENT) is None
+
+
 async def test_silent_for_another_reason(tent: RoomDevice) -> None:
     """Where nothing was rotated, nothing is offered."""
     await _report(tent, 21.0)

@@ -6,7 +6,7 @@ import json
 from homeassistant.helpers.json import ExtendedJSONEncoder
 from syrupy.assertion import SnapshotAssertion
 
-from custom_components.grokmon.const import CONF_STALE_AFTER, DOMAIN
+from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
@@ -15,6 +15,14 @@ from custom_components.grokmon.gateway.credentials import private_pem
 
 from .common import RoomDevice
 from .device_simulator.credentials import generate_key_pair, public_pem
+
+OPTIONS = {
+    "stale_after": 120,
+    "notify": "phone_of_ann",
+    "anchor_url": "https://grower:hunter2@logs.example/path-of-mine?token=sesame",
+    "anchor_ca_file": "/ssl/of-mine.crt",
+    "broker": {"mode": "none", "host": "broker.example", "admin_username": "boss", "plaintext_port": 1883},
+}
 
 
 async def _make_something_of_everything(tent: RoomDevice) -> None:
@@ -27,7 +35,7 @@ async def _make_something_of_everything(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 26.0, "humidity_percent": 50.0})
     await tent.send(b"nonsense")
     await room.receive("grokmon/v1/nobody/up/telemetry", b"x")
-    room.hass.config_entries.async_update_entry(room.entry, options={CONF_STALE_AFTER: 120})
+    room.hass.config_entries.async_update_entry(room.entry, options=OPTIONS)
     await room.settle()
     await tent.report({"temp_c": 26.0, "humidity_percent": 50.0})
     await tent.send(b"nonsense")
@@ -60,7 +68,7 @@ async def test_device_that_is_none_of_the_room(tent: RoomDevice) -> None:
 
 
 async def test_no_secret(tent: RoomDevice) -> None:
-    """No key gets out, in whatever form, nor who the user is, nor a session that somebody could go on with."""
+    """No key gets out, no session that somebody could go on with, nor who the user is and where the servers are."""
     await _make_something_of_everything(tent)
     room = tent.room
     text = json.dumps(await async_get_config_entry_diagnostics(room.hass, room.entry))
@@ -70,4 +78,5 @@ async def test_no_secret(tent: RoomDevice) -> None:
     private = [line for key in room.hub.store.state.site_keys.values() for line in private_pem(key).splitlines()]
     assert tent.protocol.sid is not None
     hidden = [*sealed, urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(), tent.protocol.sid, *private]
-    assert [form for form in [*hidden, str(room.admin.user_id)] if form in text] == []
+    chosen = ["ann", "grower", "hunter2", "example", "of-mine", "sesame", "boss"]
+    assert [form for form in [*hidden, *chosen, str(room.admin.user_id)] if form in text] == []

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import AsyncMock, Mock, patch
 
 from homeassistant.core import Context
-from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
+import probatio
 import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
     async_fire_mqtt_message,
@@ -15,7 +16,8 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.actuators import Command, Key
-from custom_components.grokmon.gateway.errors import CommandError, PolicyError
+from custom_components.grokmon.gateway.audit import Verdict
+from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 
 from .common import Room, RoomDevice
 
@@ -162,7 +164,7 @@ async def test_lost_answer_times_out_and_the_output_is_switched_off(node: RoomDe
     await room.until(lambda: outputs(node)["outlet"])
     node.protocol.lose_acks = False
     room.tick(6)
-    with pytest.raises(ServiceValidationError) as error:
+    with pytest.raises(HomeAssistantError) as error:
         await call
     assert error.value.translation_key == "command_timeout"
     await room.settle()
@@ -178,7 +180,7 @@ async def test_newer_command_takes_the_place_of_the_older(node: RoomDevice) -> N
     await room.until(lambda: outputs(node)["exhaust"])
     node.protocol.lose_acks = False
     await room.act("fan", "set_percentage", "node_output_exhaust", percentage=60)
-    with pytest.raises(ServiceValidationError) as error:
+    with pytest.raises(HomeAssistantError) as error:
         await first
     assert error.value.translation_key == "command_superseded"
     assert node.protocol.outputs.outputs["exhaust"].percent == 60
@@ -380,7 +382,7 @@ async def test_device_that_starts_anew_fails_what_was_on_its_way(node: RoomDevic
     async_fire_mqtt_message(room.hass, node.identity.up("hello"), fresh.hello(room.now), 1, False)
     await room.until(lambda: bool(list(node.downlinks())))
     await node.answer()
-    with pytest.raises(ServiceValidationError) as error:
+    with pytest.raises(HomeAssistantError) as error:
         await call
     assert error.value.translation_key == "command_failed"
 
@@ -407,15 +409,58 @@ async def test_unexpected_answer_is_a_security_event(node: RoomDevice) -> None:
 async def test_loads_start_one_after_the_other(node: RoomDevice) -> None:
     """The second load waits for its turn."""
     room = node.room
-    policy = room.hub.dispatcher.controller.policy
-    policy.start_delay(room.hub.dispatcher.controller.outputs[Key("node", "grow_light")], room.steady)
+    controller = room.hub.dispatcher.controller
+    lamp = controller.outputs[Key("node", "grow_light")]
+    controller.policy.start_delay(lamp, room.steady)
     call = asyncio.ensure_future(turn_on(room, "node_output_grow_light"))
-    in_queue = policy._next_start
-    await room.until(lambda: policy._next_start > in_queue)
+    await room.until(lambda: controller.policy._starts[lamp.key] > room.steady)
     assert not outputs(node)["grow_light"]
     room.tick(2)
     await call
     assert outputs(node)["grow_light"]
+
+
+async def test_lamp_burns_on_over_a_restart(room: Room) -> None:
+    """A thermometer that did not speak yet is no reason to switch off what it guards."""
+    await room.hass.config.async_set_time_zone("UTC")
+    await room.add_zone("Tent")
+    node = await room.enrol("node", "temp_c", actuators=[LIGHT], zone="Tent")
+    await node.act()
+    for _ in range(8):
+        await node.report({"temp_c": 22.0})
+        await room.let_pass(60)
+    await node.report({"temp_c": 22.0})
+    await room.act("light", "turn_on", "node_output_grow_light", brightness_pct=60)
+    await room.let_pass(5)
+    await room.reload()
+    for _ in range(3):
+        await room.let_pass(1)
+    assert outputs(node)["grow_light"]
+    assert await room.audit("interlock", "output_ended") == []
+
+
+async def test_exhaust_is_driven_once_the_broker_is_back(room: Room) -> None:
+    """Heat that nobody could answer is answered later."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", "temp_c", actuators=[FAN], zone="Tent")
+    await node.act()
+    await node.report({"temp_c": 22.0})
+    with patch.object(room.hub.dispatcher, "_publish", side_effect=CommandError(Code.COMMAND_NOT_SENT, "away")):
+        await node.report({"temp_c": 40.0})
+        await room.let_pass(2)
+    assert not outputs(node)["exhaust"]
+    for _ in range(10):
+        await room.let_pass(1)
+    assert outputs(node)["exhaust"]
+
+
+async def test_output_that_is_removed_while_its_renewal_goes_out(node: RoomDevice) -> None:
+    """Nothing is left to be renewed, and nothing breaks."""
+    await turn_on(node.room, "node_output_outlet")
+    dispatcher = node.room.hub.dispatcher
+    with patch.object(dispatcher, "_publish", AsyncMock(side_effect=lambda _: dispatcher.controller.outputs.clear())):
+        await node.room.let_pass(101)
+    assert dispatcher.controller.outputs == {}
 
 
 async def test_stop_ends_everything(node: RoomDevice) -> None:
@@ -435,6 +480,8 @@ async def test_stop_ends_everything(node: RoomDevice) -> None:
     room.mqtt.connected = False
     assert await refused(room.call("stop")) == "command_not_sent"
     assert await refused(room.call("stop", {"device_id": "nobody"})) == "unknown_device"
+    with pytest.raises(probatio.Invalid):
+        await room.call("stop", {"device_id": "node", "zone": "Tent"})
 
 
 async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, hass_read_only_user: Any) -> None:
@@ -454,8 +501,43 @@ async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, 
 
 async def test_identify(node: RoomDevice) -> None:
     """A device can be asked to show where it is."""
-    await node.room.act("button", "press", "node_identify")
-    assert node.protocol.commands[-1]["action"] == "identify"
+    for _ in range(7):
+        await node.room.act("button", "press", "node_identify")
+        assert node.protocol.commands[-1]["action"] == "identify"
+        await node.answer()
+    assert node.room.hub.refused_by_code("node") == {}
+    assert {each["identity"] for each in await node.room.audit("identify")} == {node.room.admin.user_id}
+
+
+async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -> None:
+    """Another run may have the room by then: a load is not switched on, and whoever asked is told."""
+    room = node.room
+    dispatcher = room.hub.dispatcher
+    lamp = dispatcher.controller.outputs[Key("node", "grow_light")]
+    dispatcher.controller.policy.start_delay(lamp, room.steady)
+    who = await room.hub.callers.async_identify(room.admin)
+    call = asyncio.ensure_future(dispatcher.async_send(Command(key=lamp.key, on=True), who))
+    await room.until(lambda: dispatcher.controller.policy._starts[lamp.key] > room.steady)
+    assert await room.hass.config_entries.async_reload(room.entry.entry_id)
+    room.tick(3)
+    with pytest.raises(CommandError, match="command_not_sent"):
+        await call
+    assert not outputs(node)["grow_light"]
+    assert (await room.hub.keeper.async_verify()).result is Verdict.GOOD
+
+
+async def test_fault_is_shown_after_a_restart_and_an_outage(node: RoomDevice) -> None:
+    """It stays until somebody resets it, and so does what tells of it."""
+    room = node.room
+    node.protocol.outputs.stuck.add("outlet")
+    await turn_on(room, "node_output_outlet")
+    await room.let_pass(6)
+    await room.reload()
+    assert room.state("node_fault_outlet").state == "on"
+    await room.let_pass(400)
+    await node.answer()
+    await room.let_pass(30)
+    assert room.state("node_fault_outlet").state == "on"
 
 
 async def test_stopping_hub_leaves_nobody_waiting(node: RoomDevice) -> None:

@@ -1,5 +1,6 @@
 """The way of a message from Home Assistant's MQTT to a state, and of an answer back; stops and starts."""
 
+import json
 import logging
 from typing import Any
 
@@ -454,6 +455,20 @@ async def test_hello_says_what_the_device_is(tent: RoomDevice) -> None:
     await tent.room.reload()
     await tent.send(tent.sign_reading({"temp_c": 22.0}))
     assert tent.room.device().sw_version == "v1.2.3"
+
+
+async def test_plain_reading_says_what_the_firmware_is(room: Room) -> None:
+    """The firmware of a device that says no hello is what its readings say; a signed one says it in its hello."""
+    chosen = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"], "auth": "broker"}
+    await room.call("enroll_device", chosen)
+    room.hub.gateway.broker_enforced = True
+    for firmware in ("v1", "v2", "v2"):
+        body = {"metrics": {"temp_c": 21.0}, "meta": {"firmware": firmware, "mood": "good"}}
+        await room.receive("grokmon/v1/tent-1/up/telemetry", json.dumps(body).encode())
+        assert room.device().sw_version == firmware
+    dr.async_get(room.hass).async_remove_device(room.device().id)
+    await room.receive("grokmon/v1/tent-1/up/telemetry", json.dumps(body).encode())
+    assert room.hub.gateway.accepted == {"tent-1": 4}
 
 
 async def test_session_of_a_device_that_the_user_deleted_from_the_registry(tent: RoomDevice) -> None:

@@ -174,7 +174,7 @@ async def test_credential_without_a_device_is_forgotten_at_start(tent: RoomDevic
     assert await room.set_up()
     assert room.stored()["devices"] == {}
     assert await room.audit("removed") == [
-        {"event": "removed", "device": "tent-1", "caller": "person", "identity": "system"}
+        {"event": "removed", "device": "tent-1", "caller": "system", "identity": "system"}
     ]
 
 

@@ -109,6 +109,16 @@ def test_every_decision_has_words() -> None:
             {"device": "tent-1", "actuator": "irrigation", "reason": "budget_exceeded", "params": {"amount_ml": 200.0}},
             "Somebody was not allowed to have tent-1 irrigation 200 ml: budget exceeded",
         ),
+        (
+            "command_refused",
+            {
+                "device": "tent-1",
+                "actuator": "irrigation",
+                "reason": "parameter_invalid",
+                "params": {"amount_ml": "nan"},
+            },
+            "Somebody was not allowed to have tent-1 irrigation nan ml: parameter invalid",
+        ),
         ("ai_blocked", {}, "Somebody blocked the AI"),
     ],
 )

@@ -181,6 +181,17 @@ async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
     assert room.hub.dispatcher.controller.policy.limits["ai"].max_dose_ml == 300  # type: ignore[index] # by its name
 
 
+async def test_rehearsal_under_the_limits_that_are_set(node: RoomDevice) -> None:
+    """What is not changed in a rehearsal is as a person set it, and not as it came."""
+    room = node.room
+    await room.call("irrigate", {"device_id": "node", "amount_ml": 500})
+    limits = {"person": {"max_dose_ml": 400}}
+    room.hass.config_entries.async_update_entry(room.entry, options={**room.entry.options, "limits": limits})
+    await room.settle()
+    for changes in ({}, {"limits": {"person": {"rate": 2}, "ai": {"rate": 1}}}):
+        assert [each["code"] for each in (await room.call("rehearse", changes))["refused"]] == ["limit_exceeded"]
+
+
 async def test_rehearsal(node: RoomDevice) -> None:
     """What a changed policy would have refused is told, and nothing moves."""
     room = node.room
@@ -192,8 +203,13 @@ async def test_rehearsal(node: RoomDevice) -> None:
     changed = await room.call("rehearse", {"days": 1, "zones": {"tent": {"water_ml_day": 100}}})
     assert [refused["code"] for refused in changed["refused"]] == ["budget_exceeded"]
     assert changed["commands"] == 1
-    for wrong in ({"zones": {"Tent": {"stage": "compost"}}}, {"limits": {"ai": {"colour": 1}}}):
+    wrong: dict[str, dict[str, Any]] = {
+        "zone_invalid": {"zones": {"Tent": {"stage": "compost"}}},
+        "unknown_zone": {"zones": {"Tnet": {"stage": "harvest"}}},
+        "field_invalid": {"limits": {"ai": {"colour": 1}}},
+    }
+    for code, changes in wrong.items():
         with pytest.raises(ServiceValidationError) as refused:
-            await room.call("rehearse", wrong)
-        assert refused.value.translation_key == "zone_invalid"
+            await room.call("rehearse", changes)
+        assert refused.value.translation_key == code
     assert len(room.published) == before

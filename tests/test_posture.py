@@ -155,6 +155,21 @@ async def test_unload_waits_for_the_probe(quiet_room: Room, slow: Slow) -> None:
     assert slow.begun == 1
 
 
+async def test_connection_is_lost_during_a_probe(quiet_room: Room, slow: Slow) -> None:
+    """What was found before an outage is not believed after it."""
+    room = quiet_room
+    assert await room.hass.config_entries.async_setup(room.entry.entry_id)
+    await room.until(lambda: slow.begun == 1)
+    async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, False)
+    slow.go_on.set()
+    await room.settle()
+    assert room.hub.trust.posture.posture is Posture.UNKNOWN
+    assert not room.hub.gateway.broker_enforced
+    async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, True)
+    await room.settle()
+    assert room.hub.gateway.broker_enforced
+
+
 async def test_failed_turn_is_nobody_elses() -> None:
     """Who shares a run that failed gets one that did not."""
     runs: list[int] = []
@@ -213,6 +228,7 @@ async def test_nobody_knows_where_the_broker_is(room: Room, findings: Findings) 
     assert room.hub.trust.posture.posture is Posture.UNKNOWN
     assert not enforced(room)
     assert posture_issues(room) == set()
+    assert room.hub.trust.posture.as_shown()["probed_at"] is None
 
 
 # What follows

@@ -102,6 +102,19 @@ async def test_disk_fails_while_the_reason_is_kept(room: Room, findings: Finding
     assert done["type"] == "create_entry"
 
 
+async def test_disk_fails_while_it_is_measured_again(room: Room, findings: Findings) -> None:
+    """What was acknowledged and is mended cannot be forgotten then: the flow says so."""
+    await _break(room, findings)
+    _, form = await _begin(room, ANONYMOUS)
+    await room.hub.trust.posture.async_acknowledge("anonymous", "a lab", "administrator")
+    findings[Check.ANONYMOUS] = Finding.PASSED
+    manager: Any = repairs_flow_manager(room.hass)
+    room.break_store()
+    done = await manager.async_configure(form["flow_id"], {"next_step_id": "again"})
+    room.repair_store()
+    assert (done["type"], done["reason"]) == ("abort", "store_not_written")
+
+
 async def test_hub_ends_while_the_reason_is_typed(room: Room, findings: Findings) -> None:
     """A reason that comes too late is not lost without a word."""
     await _break(room, findings)

@@ -62,6 +62,7 @@ async def test_state_is_what_was_measured(room: Room, units: UnitSystem, names: 
     """No number is changed on its way, at both ends of what is possible as well."""
     room.hass.config.units = units
     node = await room.enrol("node", *names)
+    await room.enable_everything()
     hard = {name: limits for name in names if (limits := NUMBERS[name].hard) is not None}
     lowest = {name: limits.low for name, limits in hard.items()}
     if "vpd_kpa" in lowest:
@@ -69,6 +70,13 @@ async def test_state_is_what_was_measured(room: Room, units: UnitSystem, names: 
     for values in (lowest, {name: limits.high for name, limits in hard.items()}):
         await node.report(values)
         assert {name: float(room.state(f"node_{name}").state) for name in names} == pytest.approx(values)
+
+
+async def test_what_is_off_until_a_user_wants_it(room: Room) -> None:
+    """What changes all the time and tells little about the room is not recorded unasked."""
+    await room.enrol("node", *CATALOG)
+    off = {entity.unique_id for entity in room.entities(SENSOR) if entity.disabled}
+    assert off == {"node_rssi_dbm", "node_uptime_s", "node_last_seen", "node_key_age"}
 
 
 async def test_dew_is_shown_as_no_deficit(room: Room) -> None:

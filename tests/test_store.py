@@ -400,6 +400,15 @@ async def test_sessions_grow_old(hass: HomeAssistant, path: Path, later: float, 
     assert not path.with_name("grokmon.sessions").exists()
 
 
+async def test_save_while_home_assistant_stops(hass: HomeAssistant) -> None:
+    """Home Assistant writes everything as the last thing that it does; there is nothing to read back before."""
+    store = await _filled(hass)
+    store.state.acknowledged = {"anonymous": "a lab"}
+    hass.set_state(CoreState.stopping)
+    await store.async_save()
+    hass.set_state(CoreState.running)
+
+
 # What the way out has to remember
 
 

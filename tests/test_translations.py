@@ -375,6 +375,14 @@ def test_every_issue_has_words() -> None:
         assert words.keys() == {"title", "fix_flow" if issue in fixable else "description"}
 
 
+def test_every_repair_says_that_the_disk_failed() -> None:
+    """A repair that is kept on the disk has words for a disk that refuses it."""
+    kept = ("interlock_latched", "output_fault", ISSUE_POSTURE, credential_keeper.ISSUE_SILENT)
+    repairs = [issue for issue in TEXTS["issues"] if issue.startswith(kept)]
+    assert repairs
+    assert [each for each in repairs if "store_not_written" not in TEXTS["issues"][each]["fix_flow"]["abort"]] == []
+
+
 # Entities
 
 
@@ -397,7 +405,9 @@ def test_every_binary_sensor_has_a_name() -> None:
     """Every binary sensor is named by us, or by its class."""
     named = {key for key, description in binary_sensor.DEVICE_SENSORS.items() if description.translation_key}
     zones = {str(description.translation_key) for description in binary_sensor.ZONE_SENSORS}
-    assert TEXTS["entity"]["binary_sensor"].keys() == named | zones | {"output_fault"}
+    faults = {f"{role}_fault" for role in Role}
+    assert TEXTS["entity"]["binary_sensor"].keys() == named | zones | faults
+    assert all("{number}" in TEXTS["entity"]["binary_sensor"][fault]["name"] for fault in faults)
     assert binary_sensor.DEVICE_SENSORS.keys() - named == {"connectivity"}
 
 
@@ -506,7 +516,7 @@ def test_service_offers_the_catalogue() -> None:
     fields = SERVICES["enroll_device"]["fields"]
     assert fields["metrics"]["selector"]["select"]["options"] == list(CATALOG)
     assert fields["auth"]["selector"]["select"]["options"] == list(METHODS)
-    assert fields["rate_limit"]["default"] == registry.DEFAULT_RATE_LIMIT
+    assert fields["rate_limit"]["default"] == models.DEFAULT_RATE_LIMIT
     assert fields["rate_limit"]["selector"]["number"]["max"] == registry.MAX_RATE_LIMIT
     for service in ("rotate_credentials", "rotate_due"):
         kinds = SERVICES[service]["fields"]["kinds"]["selector"]["select"]

@@ -13,6 +13,7 @@ from .entity import hub_device_info
 from .gateway.checkpoints import Signer
 from .http import async_setup_views
 from .hub import GrokmonConfigEntry, GrokmonHub
+from .issues import async_delete_issues
 from .services import async_setup_services
 from .store import async_remove_stores
 
@@ -85,8 +86,6 @@ async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> 
 
 async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) -> None:
     """Delete the credentials, what nobody can decrypt without them, and all issues. The audit trail stays."""
-    for domain, issue_id in list(ir.async_get(hass).issues):
-        if domain == DOMAIN:
-            ir.async_delete_issue(hass, domain, issue_id)
+    async_delete_issues(hass, "")
     await async_remove_stores(hass)
     await async_forget(hass)

@@ -1,4 +1,4 @@
-"""What every service asks first: whether the hub is there, and who is calling."""
+"""What services, flows and repairs ask first: whether the hub is there, and who is calling."""
 
 from typing import Final
 

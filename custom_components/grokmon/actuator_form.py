@@ -4,45 +4,32 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from homeassistant.const import UnitOfTime, UnitOfVolume
-from homeassistant.helpers.selector import (
-    BooleanSelector,
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
-)
+from homeassistant.helpers.selector import BooleanSelector, NumberSelector
 import probatio
 
+from .forms import number
 from .gateway.actuators import MAX_DOSE_ML, MAX_INJECTION_S, MAX_LEASE, Actuator, Kind, Role
 
 _DAY_S: Final = 86_400
 
-
-def _number(low: float, high: float, unit: str | None = None, *, whole: bool = False) -> NumberSelector:
-    """Return a selector for a number; without a unit the configuration has none."""
-    config = NumberSelectorConfig(min=low, max=high, step=1 if whole else "any", mode=NumberSelectorMode.BOX)
-    if unit is not None:
-        config["unit_of_measurement"] = unit
-    return NumberSelector(config)
-
-
 _SECONDS: Final = UnitOfTime.SECONDS
 _MILLILITERS: Final = UnitOfVolume.MILLILITERS
 _FIELDS: Final[Mapping[str, NumberSelector | BooleanSelector]] = {
-    "lease_s": _number(1, MAX_LEASE, _SECONDS, whole=True),
-    "min_percent": _number(0, 100, "%"),
-    "max_percent": _number(1, 100, "%"),
-    "safe_percent": _number(0, 100, "%"),
-    "speeds": _number(1, 100, whole=True),
-    "hours_day": _number(0, 24, UnitOfTime.HOURS),
-    "min_on_s": _number(0, 3600, _SECONDS),
-    "min_off_s": _number(0, 3600, _SECONDS),
-    "ml_per_s": _number(0.1, 1000, "mL/s"),
-    "dose_ml": _number(1, MAX_DOSE_ML, _MILLILITERS),
-    "max_dose_ml": _number(1, MAX_DOSE_ML, _MILLILITERS),
-    "day_ml": _number(0, 1_000_000, _MILLILITERS),
-    "interval_s": _number(0, _DAY_S, _SECONDS),
-    "inject_s": _number(1, MAX_INJECTION_S, _SECONDS),
-    "hour_s": _number(0, 3600, _SECONDS),
+    "lease_s": number(1, MAX_LEASE, _SECONDS, whole=True),
+    "min_percent": number(0, 100, "%"),
+    "max_percent": number(1, 100, "%"),
+    "safe_percent": number(0, 100, "%"),
+    "speeds": number(1, 100, whole=True),
+    "hours_day": number(0, 24, UnitOfTime.HOURS),
+    "min_on_s": number(0, 3600, _SECONDS),
+    "min_off_s": number(0, 3600, _SECONDS),
+    "ml_per_s": number(0.1, 1000, "mL/s"),
+    "dose_ml": number(1, MAX_DOSE_ML, _MILLILITERS),
+    "max_dose_ml": number(1, MAX_DOSE_ML, _MILLILITERS),
+    "day_ml": number(0, 1_000_000, _MILLILITERS),
+    "interval_s": number(0, _DAY_S, _SECONDS),
+    "inject_s": number(1, MAX_INJECTION_S, _SECONDS),
+    "hour_s": number(0, 3600, _SECONDS),
     "needs_approval": BooleanSelector(),
 }
 _WHOLE: Final = frozenset({"lease_s", "speeds"})

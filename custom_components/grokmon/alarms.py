@@ -15,6 +15,7 @@ from .gateway.errors import Code
 from .gateway.interlocks import RULES
 from .gateway.security_events import Severity
 from .gateway.zones import Interlock
+from .issues import async_delete_issues
 from .security import SecurityMonitor
 
 ISSUE_INTERLOCK: Final = "interlock_latched"
@@ -43,6 +44,13 @@ class Alarms:
                 self._raise_fault(key, output.fault)
 
     @callback
+    def async_follow(self, controller: Controller) -> None:
+        """Delete the issues of zones and outputs that are no more."""
+        latches = {_interlock_issue(zone_id, interlock) for zone_id in controller.zones for interlock in RULES}
+        faults = {_fault_issue(key) for key in controller.outputs}
+        async_delete_issues(self._hass, ISSUE_INTERLOCK, ISSUE_FAULT, but=latches | faults)
+
+    @callback
     def async_tripped(self, change: Tripped) -> None:
         """Tell that an interlock tripped or ended."""
         name = self._name_of(change.zone_id)
@@ -52,7 +60,7 @@ class Alarms:
         )
         if not change.active:
             return
-        latches = change.interlock in RULES and RULES[change.interlock].latches
+        latches = RULES[change.interlock].latches
         severity = Severity.CRITICAL if latches else Severity.WARNING
         self._monitor.async_fire(Code.INTERLOCK, None, f"{change.interlock} in {name}", severity)
         if latches:
@@ -89,7 +97,7 @@ class Alarms:
             self._hass,
             DOMAIN,
             _interlock_issue(zone_id, interlock),
-            data={"issue": ISSUE_INTERLOCK, "zone_id": zone_id},
+            data={"issue": ISSUE_INTERLOCK, "zone_id": zone_id, "interlock": interlock.value},
             is_fixable=True,
             severity=ir.IssueSeverity.CRITICAL,
             translation_key=f"{ISSUE_INTERLOCK}_{interlock}",

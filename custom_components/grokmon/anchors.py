@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from homeassistant.components import persistent_notification
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
 from .const import DOMAIN
 from .disk import append_to
 from .gateway.audit import Position, checkpoints
+from .issues import async_delete_issues
 
 CONF_ANCHOR_URL: Final = "anchor_url"
 CONF_ANCHOR_SYSLOG: Final = "anchor_syslog"
@@ -26,7 +27,8 @@ CONF_ANCHOR_FILE: Final = "anchor_file"
 CONF_ANCHOR_NOTIFICATION: Final = "anchor_notification"
 CONF_ANCHOR_CA_FILE: Final = "anchor_ca_file"
 
-SECONDS = 10.0
+ISSUE_FAILED: Final = "anchor_failed"
+TIMEOUT_S: Final = 10.0
 _SYSLOG_PORT: Final = 6514
 # Facility 13 (log audit), severity 5 (notice): RFC 5424, section 6.2.1.
 _PRIORITY: Final = 109
@@ -67,7 +69,7 @@ class HttpsAnchor:
                 self._url,
                 data=note.encode(),
                 headers={"Content-Type": "text/plain; charset=utf-8"},
-                timeout=aiohttp.ClientTimeout(total=SECONDS),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 allow_redirects=False,
                 ssl=context,
             ) as answer:
@@ -96,7 +98,7 @@ class SyslogAnchor:
         header = f"<{_PRIORITY}>1 {at} homeassistant {DOMAIN} - checkpoint - "
         message = b"".join((header.encode(), _BOM, note.encode()))
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(TIMEOUT_S):
                 _, writer = await asyncio.open_connection(self._host, self._port, ssl=context)
                 try:
                     writer.write(b"%d %s" % (len(message), message))
@@ -159,6 +161,11 @@ class Anchors:
         self._failing: set[str] = set()
         self.last_sent: dict[str, float] = {}
 
+    @callback
+    def async_start(self) -> None:
+        """Delete the issues of places that are not chosen any more."""
+        async_delete_issues(self._hass, ISSUE_FAILED, but={_issue(anchor.kind) for anchor in self._anchors})
+
     async def async_send(self, note: str) -> None:
         """Send a checkpoint everywhere."""
         await asyncio.gather(*(self._async_send(anchor, note) for anchor in self._anchors))
@@ -177,7 +184,7 @@ class Anchors:
             self._failed(kind, str(error))
             return
         self.last_sent[kind] = time()
-        ir.async_delete_issue(self._hass, DOMAIN, f"anchor_failed_{kind}")
+        ir.async_delete_issue(self._hass, DOMAIN, _issue(kind))
         if kind in self._failing:
             self._failing.discard(kind)
             self._record("anchor_restored", anchor=kind)
@@ -186,10 +193,10 @@ class Anchors:
         ir.async_create_issue(
             self._hass,
             DOMAIN,
-            f"anchor_failed_{kind}",
+            _issue(kind),
             is_fixable=False,
             severity=ir.IssueSeverity.WARNING,
-            translation_key="anchor_failed",
+            translation_key=ISSUE_FAILED,
             translation_placeholders={"kind": kind, "reason": reason},
         )
         if kind not in self._failing:
@@ -219,10 +226,14 @@ def problems(options: Mapping[str, Any]) -> dict[str, str]:
         try:
             parts = urlsplit(url)
             good = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+            secret = bool(parts.username or parts.password)
         except ValueError:
-            good = False
+            good = secret = False
         if not good:
             found[CONF_ANCHOR_URL] = "invalid_url"
+        elif secret:
+            # Config entries are stored readable by everybody.
+            found[CONF_ANCHOR_URL] = "password_in_url"
     if address := options.get(CONF_ANCHOR_SYSLOG):
         try:
             _address(address)
@@ -232,6 +243,10 @@ def problems(options: Mapping[str, Any]) -> dict[str, str]:
         if (path := options.get(name)) and ("\0" in path or not Path(path).is_absolute()):
             found[name] = "invalid_path"
     return found
+
+
+def _issue(kind: str) -> str:
+    return f"{ISSUE_FAILED}_{kind}"
 
 
 def _address(text: str) -> tuple[str, int]:

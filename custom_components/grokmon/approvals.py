@@ -7,7 +7,6 @@ import logging
 from secrets import token_hex
 from typing import Any, Final
 
-from homeassistant.components import persistent_notification
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
@@ -16,6 +15,7 @@ from homeassistant.helpers.event import async_call_later
 
 from .audit_log import AuditLog
 from .const import CONF_NOTIFY, DOMAIN
+from .decisions import in_words
 from .dispatch import Dispatcher
 from .gateway.actuators import Command, Principal
 from .gateway.errors import Code, GatewayError, PolicyError
@@ -64,11 +64,10 @@ class Approvals:
         """Listen to answers from the mobile app; return how to stop that, and how to close what is open."""
         return [self._hass.bus.async_listen(EVENT_NOTIFICATION_ACTION, self._async_answered), self._close_all]
 
-    async def async_request(self, command: Command, who: Principal) -> str:
-        """Ask for approval of a command; return the identifier of the question. The same question is asked once."""
-        for known in self.open.values():
-            if known.command == command:
-                return known.approval_id
+    async def async_request(self, command: Command, who: Principal) -> None:
+        """Ask for approval of a command; the same question is asked once. Raises PolicyError for too many of them."""
+        if any(known.command == command for known in self.open.values()):
+            return
         if len(self.open) >= _MAX_OPEN:
             raise PolicyError(Code.CONTROL_RATE, f"{_MAX_OPEN} questions are open already", limit=_MAX_OPEN)
         approval_id = token_hex(4)
@@ -91,7 +90,6 @@ class Approvals:
             translation_placeholders=self._words(approval),
         )
         await self._async_notify(approval)
-        return approval_id
 
     async def async_decide(self, approval_id: str, *, approved: bool, administrator: str) -> None:
         """Carry out what was approved, or let go of it. Raises the errors of the command, which is judged anew."""
@@ -119,13 +117,10 @@ class Approvals:
             _LOGGER.warning("What was approved could not be carried out: %s", error)
 
     async def _async_notify(self, approval: Approval) -> None:
-        words = self._words(approval)
-        message = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}. {words['reason']}"
-        persistent_notification.async_create(
-            self._hass, message, title="Grok & Mon", notification_id=f"{DOMAIN}_approval_{approval.approval_id}"
-        )
         if not (service := self._entry.options.get(CONF_NOTIFY)):
             return
+        words = self._words(approval)
+        message = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}. {words['reason']}"
         actions = [
             {"action": f"{_APPROVE}{approval.approval_id}", "title": "Approve"},
             {"action": f"{_DECLINE}{approval.approval_id}", "title": "Decline"},
@@ -137,11 +132,10 @@ class Approvals:
             _LOGGER.warning("The notification could not be sent: %s", error)
 
     def _words(self, approval: Approval) -> dict[str, str]:
-        params = ", ".join(f"{name} {value:g}" for name, value in approval.command.params().items())
         return {
             "name": self._name_of(approval.command.key.device_id),
             "actuator": approval.command.key.actuator,
-            "params": params or "on",
+            "params": in_words(approval.command.params()),
             "reason": approval.principal.reason or "-",
         }
 
@@ -158,7 +152,6 @@ class Approvals:
         approval.cancel()
         self._audit.record(f"approval_{outcome}", approval=approval_id, actor=actor)
         ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_APPROVAL}_{approval_id}")
-        persistent_notification.async_dismiss(self._hass, f"{DOMAIN}_approval_{approval_id}")
         return approval
 
 

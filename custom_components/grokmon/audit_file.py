@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from . import disk
 from .gateway import audit
-from .gateway.audit import Key, Position, Report, Verifier
+from .gateway.audit import Key, Position, Verification, Verifier
 
 KEY_FILE: Final = "next.key"
 SEGMENT_BYTES: Final = 10_000_000
@@ -169,7 +169,7 @@ class AuditFile:
         known = [*(each.position for each in beside), *([self.end] if self.end.count else ())]
         return Extent({path: path.stat().st_size for path in audit.segments(self.folder)}, known)
 
-    def verify(self, anchors: Iterable[Position] = (), extent: Extent | None = None) -> Report:
+    def verify(self, anchors: Iterable[Position] = (), extent: Extent | None = None) -> Verification:
         """Check every line against the checkpoints beside the trail, and the end that this process knows."""
         whole = extent or self.extent()
         verifier = Verifier((), [*whole.known, *anchors])

@@ -4,13 +4,7 @@ from base64 import b64encode
 from typing import Any, Final
 
 from homeassistant.const import UnitOfTime
-from homeassistant.helpers.selector import (
-    BooleanSelector,
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
-    TextSelector,
-)
+from homeassistant.helpers.selector import BooleanSelector, TextSelector
 import probatio
 
 from .access import ACTOR
@@ -23,17 +17,12 @@ from .anchors import (
 )
 from .audit_log import AuditLog
 from .const import CONF_RETENTION, DEFAULT_RETENTION
-from .qr_code import qr_code
+from .forms import number, qr_code
 
 AUDIT_OPTIONS: Final = probatio.Schema(
     {
         probatio.Required(CONF_RETENTION, default=DEFAULT_RETENTION): probatio.All(
-            NumberSelector(
-                NumberSelectorConfig(
-                    min=30, max=3650, step=1, mode=NumberSelectorMode.BOX, unit_of_measurement=UnitOfTime.DAYS
-                )
-            ),
-            probatio.Coerce(int),
+            number(30, 3650, UnitOfTime.DAYS, whole=True), probatio.Coerce(int)
         ),
         probatio.Optional(CONF_ANCHOR_URL): TextSelector(),
         probatio.Optional(CONF_ANCHOR_SYSLOG): TextSelector(),

@@ -16,7 +16,7 @@ from .anchors import Anchors, anchors_from
 from .audit_file import Opening
 from .audit_log import AuditLog
 from .const import CONF_RETENTION, DEFAULT_RETENTION, DOMAIN
-from .gateway.audit import Position, Report, Result
+from .gateway.audit import Position, Verdict, Verification
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,13 +39,14 @@ class AuditKeeper:
         self._retention_s = retention_days * 86_400.0
         self._sending: set[asyncio.Task[None]] = set()
         self.verified_at: float | None = None
-        self.verified: Report | None = None
+        self.verified: Verification | None = None
 
     @callback
     def async_start(self, opening: Opening) -> list[CALLBACK_TYPE]:
         """Raise what was found when the trail was opened, and begin; return how to end that."""
         if opening.new_key:
             self._raise(ISSUE_KEY_UNSEEN, ir.IssueSeverity.WARNING, fixable=True)
+        self._anchors.async_start()
         self._audit.on_checkpoint = self._send
         return [
             async_call_later(self._hass, _AFTER_START, self._async_daily),
@@ -62,11 +63,12 @@ class AuditKeeper:
         """Wait until the last checkpoints are where they are kept; each place has its time-out."""
         if self._sending:
             await asyncio.wait(self._sending)
+        self._audit.on_checkpoint = None
 
-    async def async_verify(self, actor: str | None = None) -> Report:
+    async def async_verify(self, actor: str | None = None) -> Verification:
         """Check the whole trail, record the result, and raise or clear the issue. Raises OSError or ValueError."""
         report = await self._audit.async_verify(await self._async_kept())
-        good = report.result is Result.GOOD
+        good = report.result is Verdict.GOOD
         first: dict[str, Any] = {} if good else {"line": report.findings[0].line, "findings": len(report.findings)}
         self._audit.record(
             "verified",
@@ -79,6 +81,18 @@ class AuditKeeper:
         self.verified_at, self.verified = time(), report
         self._show(report)
         return report
+
+    async def async_check(self, *, purge: bool = False) -> None:
+        """Verify the trail, and delete what is too old if wanted; what cannot be read is an issue until it can."""
+        try:
+            await self.async_verify()
+            if purge:
+                await self._audit.async_purge(time() - self._retention_s)
+        except (OSError, ValueError) as error:
+            _LOGGER.exception("The audit trail could not be verified")
+            self._raise(ISSUE_UNREADABLE, error=str(error))
+            return
+        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREADABLE)
 
     @callback
     def async_key_seen(self) -> None:
@@ -115,14 +129,7 @@ class AuditKeeper:
 
     async def _async_daily(self, moment: datetime) -> None:
         await self._async_hourly(moment)
-        try:
-            await self.async_verify()
-            await self._audit.async_purge(time() - self._retention_s)
-        except (OSError, ValueError) as error:
-            _LOGGER.exception("The audit trail could not be verified")
-            self._raise(ISSUE_UNREADABLE, error=str(error))
-            return
-        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREADABLE)
+        await self.async_check(purge=True)
 
     @callback
     def _send(self, note: str) -> None:
@@ -130,8 +137,8 @@ class AuditKeeper:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    def _show(self, report: Report) -> None:
-        if report.result is Result.GOOD:
+    def _show(self, report: Verification) -> None:
+        if report.result is Verdict.GOOD:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_FINDING)
             return
         finding = report.findings[0]

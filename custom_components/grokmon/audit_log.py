@@ -15,7 +15,7 @@ from homeassistant.helpers.event import async_call_later
 from .audit_file import AuditFile, Opening
 from .const import DOMAIN
 from .gateway.actuators import Caller, Principal
-from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Report
+from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Verification
 from .gateway.audit_record import Record, Search, make, search
 from .gateway.checkpoints import Signer
 
@@ -42,6 +42,7 @@ class AuditLog:
         self._waiting: list[Record] = []
         self._lost = 0
         self._marked = True
+        self._closed = False
         self._lock = asyncio.Lock()
         self._cancel_flush: CALLBACK_TYPE | None = None
         self._boot = token_hex(8)
@@ -99,13 +100,17 @@ class AuditLog:
     ) -> None:
         """Record what was decided; details are JSON and hold neither secrets nor raw payloads.
 
-        `actor` is the id of a person, for what only persons do.
+        `actor` is the id of a person, for what only persons do, or *system*.
         """
+        if self._closed:
+            # Another run may have taken up the trail, and two that write would tear it.
+            _LOGGER.warning("%s came too late for the audit trail", action)
+            return
         if len(self._waiting) >= _MAX_WAITING:
             self._lost += 1
             return
         if actor is not None:
-            who = Principal(caller=Caller.PERSON, identity=actor)
+            who = Principal(caller=Caller.SYSTEM if actor == Caller.SYSTEM else Caller.PERSON, identity=actor)
         named = {"device": device, "actuator": actuator, "zone": zone}
         made = make(
             action,
@@ -133,7 +138,7 @@ class AuditLog:
         async with self._lock:
             await self._async_write(mark=mark, checkpoint=checkpoint)
 
-    async def async_verify(self, anchors: Iterable[Position] = ()) -> Report:
+    async def async_verify(self, anchors: Iterable[Position] = ()) -> Verification:
         """Check the whole trail, against checkpoints too. Raises OSError or ValueError when it cannot be read."""
         async with self._lock:
             await self._async_write(mark=True)
@@ -182,10 +187,11 @@ class AuditLog:
         if self._cancel_flush is not None:
             self._cancel_flush()
             self._cancel_flush = None
+        self._closed = True
         await self._hass.async_add_executor_job(self._file.close)
 
     async def _async_write(self, *, mark: bool, checkpoint: bool = False) -> None:
-        if not self._waiting and (self._marked or not mark) and not checkpoint:
+        if self._closed or (not self._waiting and (self._marked or not mark) and not checkpoint):
             return
         batch, self._waiting = self._waiting, []
         written = 0

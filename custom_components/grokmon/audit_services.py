@@ -10,7 +10,7 @@ import probatio
 from .access import async_administrator, hub_of, zone_named
 from .const import CONF_DEVICE_ID, CONF_ZONE, DOMAIN
 from .gateway.actuators import Caller
-from .gateway.audit import Report
+from .gateway.audit import Verification
 from .gateway.audit_export import FORMATS
 from .gateway.audit_record import OUTCOMES, Search
 from .hub import GrokmonHub
@@ -94,7 +94,7 @@ def _search(hub: GrokmonHub, data: dict[str, Any]) -> Search:
     )
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _told(report: Verification) -> dict[str, Any]:
     result = report.result.name.lower()
     told: dict[str, Any] = {
         "ok": result == "good",

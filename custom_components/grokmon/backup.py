@@ -23,4 +23,4 @@ async def async_post_backup(hass: HomeAssistant) -> None:
         return
     await hub.store.async_mark_backup(None)
     hub.audit.record("backup_ended")
-    await hub.keeper.async_verify()
+    await hub.keeper.async_check()

@@ -11,7 +11,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import CONNECTIVITY, DeviceCoordinator, fault_key
-from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones
+from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones, placeholders_of
 from .gateway.actuators import Actuator
 from .gateway.catalog import CATALOG, Metric
 from .hub import GrokmonConfigEntry, GrokmonHub
@@ -72,11 +72,11 @@ class FaultSensor(DeviceEntity, BinarySensorEntity):
 
     _attr_device_class = BinarySensorDeviceClass.PROBLEM
     _attr_entity_category = EntityCategory.DIAGNOSTIC
-    _attr_translation_key = "output_fault"
 
     def __init__(self, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
         super().__init__(coordinator, fault_key(actuator.name), measured=False)
-        self._attr_translation_placeholders = {"actuator": actuator.name.replace("_", " ")}
+        self._attr_translation_key = f"{actuator.role}_fault"
+        self._attr_translation_placeholders = placeholders_of(actuator)
 
     @property
     @override

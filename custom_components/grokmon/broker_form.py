@@ -6,9 +6,6 @@ from typing import Any, Final
 
 from homeassistant.const import CONF_HOST, CONF_PORT
 from homeassistant.helpers.selector import (
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
     SelectSelector,
     SelectSelectorConfig,
     TextSelector,
@@ -19,6 +16,7 @@ import probatio
 
 from .broker.accounts import CONF_ADMIN, CONF_ADMIN_PASSWORD, CONF_MODE, CONF_PROBE_PASSWORD, AccountMode
 from .broker.address import CONF_CA
+from .forms import number
 from .posture import CONF_PLAINTEXT_PORT, DEFAULT_PLAINTEXT_PORT
 
 _SECRETS: Final = (CONF_ADMIN_PASSWORD, CONF_PROBE_PASSWORD)
@@ -29,8 +27,7 @@ def _password() -> TextSelector:
 
 
 def _port() -> Any:
-    selector = NumberSelector(NumberSelectorConfig(min=1, max=65_535, step=1, mode=NumberSelectorMode.BOX))
-    return probatio.All(selector, probatio.Coerce(int))
+    return probatio.All(number(1, 65_535, whole=True), probatio.Coerce(int))
 
 
 BROKER_OPTIONS: Final = probatio.Schema(

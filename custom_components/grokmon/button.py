@@ -52,7 +52,8 @@ class IdentifyButton(DeviceEntity, ButtonEntity):
     @translate_errors
     async def async_press(self) -> None:
         """Ask it."""
-        await self._hub.dispatcher.async_identify(self._coordinator.device.device_id)
+        who = await self._hub.callers.async_identify(self._context)
+        await self._hub.dispatcher.async_identify(self._coordinator.device.device_id, who)
 
 
 class DoseButton(OutputEntity, ButtonEntity):
@@ -101,7 +102,6 @@ class StopZone(ZoneEntity, ButtonEntity):
 class ResetInterlocks(ZoneEntity, ButtonEntity):
     """Reset what is latched in a zone; for administrators."""
 
-    _attr_device_class = ButtonDeviceClass.RESTART
     _attr_entity_category = EntityCategory.CONFIG
 
     def __init__(self, hub: GrokmonHub, coordinator: ZoneCoordinator) -> None:

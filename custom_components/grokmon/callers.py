@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
 from homeassistant.components.conversation.chat_log import current_chat_log
+from homeassistant.components.script.const import EVENT_SCRIPT_STARTED
 from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
 
 from .gateway.actuators import Caller, Principal
 
-EVENT_SCRIPT_STARTED: Final = "script_started"
 DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
 _REMEMBERED: Final = 1024
 _NOBODY: Final = "unknown"

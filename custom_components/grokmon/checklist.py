@@ -12,7 +12,7 @@ from homeassistant.helpers.network import NoURLAvailableError, get_url
 from .at_rest import folder_of
 from .audit_keeper import AuditKeeper
 from .credential_keeper import CredentialKeeper
-from .gateway.audit import Result
+from .gateway.audit import Verdict
 from .gateway.checklist import Item
 from .gateway.posture import Finding
 from .gateway.registry import DeviceRegistry
@@ -87,7 +87,7 @@ class Checklist:
         report = self._audit.verified
         if report is None or self._audit.verified_at is None or time() - self._audit.verified_at > _VERIFIED_S:
             return Finding.UNKNOWN
-        return _passed(report.result is Result.GOOD)
+        return _passed(report.result is Verdict.GOOD)
 
 
 def _passed(passed: bool) -> Finding:

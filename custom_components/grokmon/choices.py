@@ -8,8 +8,7 @@ from homeassistant.config_entries import ConfigSubentry
 
 from .const import CONF_ACTUATORS, CONF_DEVICE_ID, CONF_METRICS, CONF_RANGES, CONF_RATE_LIMIT, CONF_ZONE
 from .gateway.actuators import Actuator
-from .gateway.models import Algorithm, Auth, Device, Range
-from .gateway.registry import DEFAULT_RATE_LIMIT
+from .gateway.models import DEFAULT_RATE_LIMIT, Algorithm, Auth, Device, Range
 from .store import SecurityRecord
 
 

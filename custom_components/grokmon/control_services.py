@@ -5,7 +5,7 @@ from typing import Final
 from homeassistant.auth.permissions.const import POLICY_CONTROL
 from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
-from homeassistant.exceptions import ServiceValidationError, Unauthorized
+from homeassistant.exceptions import Unauthorized
 from homeassistant.helpers import config_validation as cv, entity_registry as er
 import probatio
 
@@ -38,7 +38,9 @@ _IRRIGATE: Final = probatio.Schema(
         probatio.Required(CONF_AMOUNT): probatio.Coerce(float),
     }
 )
-_STOP: Final = probatio.Schema({probatio.Optional(CONF_DEVICE_ID): cv.string, probatio.Optional(CONF_ZONE): cv.string})
+_STOP: Final = probatio.Schema(
+    {probatio.Exclusive(CONF_DEVICE_ID, "which"): cv.string, probatio.Exclusive(CONF_ZONE, "which"): cv.string}
+)
 _OVERRIDE: Final = probatio.Schema(
     {
         probatio.Required(CONF_ZONE): cv.string,
@@ -112,12 +114,7 @@ async def _async_reset(call: ServiceCall) -> ServiceResponse:
 @translate_errors
 async def _async_rehearse(call: ServiceCall) -> ServiceResponse:
     await async_administrator(call)
-    try:
-        return await async_rehearse(call.hass, hub_of(call.hass), call.data[CONF_DAYS], call.data)
-    except TypeError as error:
-        raise ServiceValidationError(
-            translation_domain=DOMAIN, translation_key="zone_invalid", translation_placeholders={"detail": str(error)}
-        ) from error
+    return await async_rehearse(call.hass, hub_of(call.hass), call.data[CONF_DAYS], call.data)
 
 
 def _pump(hub: GrokmonHub, device_id: str, name: str | None) -> Key:

@@ -137,9 +137,7 @@ class DeviceCoordinator(Coordinator):
         self._last_heard = now
         self._deadline = now + self.stale_after
         if not self.online:
-            self.values = {key: value for key, value in self.values.items() if key in DIAGNOSTICS}
-            self.values[LAST_SEEN] = now
-            self._set_connectivity(True, Context())
+            self._come_back(now, {})
 
     @callback
     def async_show_outputs(self, outputs: Iterable[Output]) -> None:
@@ -154,10 +152,7 @@ class DeviceCoordinator(Coordinator):
         self._last_heard = reading.received_at
         self._deadline = reading.received_at + self.stale_after
         if not self.online:
-            # What was measured before an outage is not current after it.
-            self.values = {key: value for key, value in self.values.items() if key in DIAGNOSTICS} | reading.values
-            self.values[LAST_SEEN] = reading.received_at
-            self._set_connectivity(True, Context())
+            self._come_back(reading.received_at, reading.values)
             return
         # One context for all that a reading changes, and none for a reading that changes nothing.
         context: Context | None = None
@@ -202,6 +197,14 @@ class DeviceCoordinator(Coordinator):
         """Take over what the registry says of the device."""
         self.device = device
         self.values = {name: value for name, value in self.values.items() if name in self.keys}
+
+    @callback
+    def _come_back(self, now: float, values: Mapping[str, Value]) -> None:
+        # What was measured before an outage is not current after it; a fault is, until somebody resets it.
+        kept = DIAGNOSTICS | {fault_key(actuator.name) for actuator in self.device.actuators}
+        self.values = {key: value for key, value in self.values.items() if key in kept} | dict(values)
+        self.values[LAST_SEEN] = now
+        self._set_connectivity(True, Context())
 
     @callback
     def _set_connectivity(self, online: bool, context: Context | None) -> None:

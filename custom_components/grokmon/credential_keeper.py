@@ -105,7 +105,7 @@ class CredentialKeeper:
     def async_silent(self, device_id: str) -> None:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
-        if not _may_miss_new_credentials(device, time()):
+        if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, time()):
             return
         ir.async_create_issue(
             self._hass,
@@ -124,7 +124,7 @@ class CredentialKeeper:
 
     async def async_look(self, now: float) -> None:
         """Do to the credentials what time does to them, and tell what expires."""
-        self._looked_at = now
+        first, self._looked_at = not self._looked_at, now
         for device in list(self._registry):
             try:
                 await self._enrolment.async_change_credentials(
@@ -136,13 +136,11 @@ class CredentialKeeper:
             except HomeAssistantError:
                 _LOGGER.exception("What time did to the credentials of %s was not kept", device.name)
                 break
-        self.async_tell(now)
-
-    @callback
-    def async_tell(self, now: float) -> None:
-        """Raise an issue for every device whose credentials expire soon, and none for the others."""
         for device in self._registry:
             self._tell(device, now)
+            # One that was not heard since the start cannot fall silent, but had an hour for a word.
+            if not first and not self._enrolment.coordinators[device.device_id].online:
+                self.async_silent(device.device_id)
 
     @callback
     def async_forget(self, device_id: str) -> None:

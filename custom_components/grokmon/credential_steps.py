@@ -8,9 +8,6 @@ from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTime
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
     SelectSelector,
     SelectSelectorConfig,
     TextSelector,
@@ -30,6 +27,7 @@ from .const import (
     CONF_PUBLIC_KEY,
     CONF_ZONE,
 )
+from .forms import number, qr_code
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import Code, RegistryError
 from .gateway.lifecycle import OVERLAP
@@ -37,18 +35,13 @@ from .gateway.models import Algorithm, Auth, Device, DeviceStatus
 from .hub import GrokmonHub
 from .onboarding import CLAIM_PATH, instructions, settings_of
 from .output_steps import OutputSteps
-from .qr_code import qr_code
 from .store import SecurityRecord
 
 CONF_HANDOVER: Final = "handover"
 
 _OVERLAP: Final = probatio.Schema(
     {
-        probatio.Required(CONF_OVERLAP, default=OVERLAP / 3600): NumberSelector(
-            NumberSelectorConfig(
-                min=0, max=168, step="any", mode=NumberSelectorMode.BOX, unit_of_measurement=UnitOfTime.HOURS
-            )
-        ),
+        probatio.Required(CONF_OVERLAP, default=OVERLAP / 3600): number(0, 168, UnitOfTime.HOURS),
     }
 )
 _PUBLIC_KEY: Final = probatio.Schema(

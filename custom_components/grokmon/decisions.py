@@ -1,7 +1,7 @@
 """Decisions: what of the audit trail Home Assistant's logbook tells, and which of it is a security event, too."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from homeassistant.const import ATTR_ENTITY_ID, Platform
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
@@ -60,6 +60,16 @@ WORDS: Final = {
     "audit_key_changed": "gave the audit trail a new key",
     "restored": "was restored from a backup",
 }
+_UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
+
+
+def in_words(params: Mapping[str, Any]) -> str:
+    """Return what a command wants; a number that was none stands in the trail as text."""
+    if params.get("on") is False:
+        return "turn off"
+    wanted = [(params[name], unit) for name, unit in _UNITS.items() if name in params]
+    shown = [f"{value if isinstance(value, str) else f'{value:g}'} {unit}" for value, unit in wanted]
+    return ", ".join(shown) or "turn on"
 
 
 class Decisions:

@@ -28,11 +28,12 @@ from .const import (
     SUBENTRY_ZONE,
 )
 from .credential_steps import CredentialSteps
+from .forms import number
 from .gateway.actuators import Role
 from .gateway.catalog import CATALOG, Metric
 from .gateway.errors import RegistryError
-from .gateway.models import Auth, DeviceStatus, Range
-from .gateway.registry import DEFAULT_RATE_LIMIT, MAX_RATE_LIMIT
+from .gateway.models import DEFAULT_RATE_LIMIT, Auth, DeviceStatus, Range
+from .gateway.registry import MAX_RATE_LIMIT
 from .gateway.topics import DEVICE_ID_PATTERN, RESERVED_IDS
 from .output_steps import actuator_selector
 
@@ -62,10 +63,8 @@ def metric_selector(names: list[str], *, multiple: bool) -> SelectSelector:
     )
 
 
-def _number() -> NumberSelector:
-    return NumberSelector(NumberSelectorConfig(step="any", mode=NumberSelectorMode.BOX))
-
-
+# No range is known before the metric is.
+_NUMBER: Final = NumberSelector(NumberSelectorConfig(step="any", mode=NumberSelectorMode.BOX))
 _IDENTITY: Final = probatio.Schema(
     {
         probatio.Required(CONF_DEVICE_ID): TextSelector(),
@@ -78,12 +77,11 @@ _METRICS: Final = probatio.Schema({probatio.Required(CONF_METRICS): metric_selec
 _ACTUATORS: Final = probatio.Schema(
     {probatio.Optional(CONF_ACTUATORS, default=[]): actuator_selector([role.value for role in Role], multiple=True)}
 )
-_RANGE: Final = probatio.Schema({probatio.Required(CONF_LOW): _number(), probatio.Required(CONF_HIGH): _number()})
+_RANGE: Final = probatio.Schema({probatio.Required(CONF_LOW): _NUMBER, probatio.Required(CONF_HIGH): _NUMBER})
 _RATE_LIMIT: Final = probatio.Schema(
     {
         probatio.Required(CONF_RATE_LIMIT, default=DEFAULT_RATE_LIMIT): probatio.All(
-            NumberSelector(NumberSelectorConfig(min=1, max=MAX_RATE_LIMIT, step=1, mode=NumberSelectorMode.BOX)),
-            probatio.Coerce(int),
+            number(1, MAX_RATE_LIMIT, whole=True), probatio.Coerce(int)
         )
     }
 )

@@ -6,22 +6,25 @@ from typing import Any, Final
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
+from .anchors import anchors_from
 from .choices import method_of
-from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
+from .const import CONF_HTTP_ENROLMENT, CONF_HTTP_INGEST, CONF_LIMITS, CONF_RETENTION, CONF_STALE_AFTER, DOMAIN
 from .coordinator import DeviceCoordinator
 from .gateway.outputs import Output
 from .hub import GrokmonConfigEntry, GrokmonHub
 
-# Who is who in the house is nobody's business.
-_PRIVATE: Final = frozenset({CONF_AI_USERS, CONF_NOTIFY})
+# Who is who in the house, and where its servers are, is nobody's business.
+_OPTIONS: Final = (CONF_STALE_AFTER, CONF_HTTP_INGEST, CONF_HTTP_ENROLMENT, CONF_LIMITS, CONF_RETENTION)
 
 
-async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: GrokmonConfigEntry) -> dict[str, Any]:
+async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: GrokmonConfigEntry) -> dict[str, Any]:
     """Return the diagnostics of the hub and its devices."""
     hub = entry.runtime_data
     return {
         "prefix": hub.prefix,
-        "options": {name: value for name, value in entry.options.items() if name not in _PRIVATE},
+        "options": {name: entry.options[name] for name in _OPTIONS if name in entry.options},
+        "anchors": [anchor.kind for anchor in anchors_from(hass, entry.options)],
+        "broker_accounts": hub.trust.accounts.mode.value,
         "accepted": hub.gateway.accepted.total(),
         "refused_unknown_device": hub.refused_by_code(None),
         "audit": {"entries": hub.audit.entries, "healthy": hub.audit.healthy},

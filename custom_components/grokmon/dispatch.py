@@ -71,25 +71,32 @@ class Dispatcher:
         self._saved_at = float("-inf")
         self._waiting: dict[str, asyncio.Future[Settled]] = {}
         self._cancel: CALLBACK_TYPE | None = None
+        self._stopped = False
         self.log = CommandLog(audit)
         self.clock = RoomClock()
         self.controller = Controller()
 
-    async def async_start(self) -> None:
-        """Take up what an earlier run left: budgets, latches, and what was to be on. The controller is configured."""
+    async def async_start(self, zones: Iterable[Zone]) -> None:
+        """Take up what an earlier run left: budgets, latches, and what was to be on."""
         saved = await self._store.async_load()
         if saved is not None:
             self.clock.resume(saved)
+        # By the time that goes on, or every sensor would seem to have been silent for all of it.
+        self.async_configure(zones)
+        if saved is not None:
             now = self.clock.now()
             lamps = [each.actuator for each in self.controller.outputs.values() if each.actuator.kind is Kind.LIGHT]
             longest = max((lamp.lease_s for lamp in lamps), default=0)
             # A lamp that was on when the last run ended without a word may have burned until its last lease was over.
             self.controller.restore(saved["control"], min(now.steady, saved["steady"] + _SAVE_EVERY + longest), now)
         self._alarms.async_restore(self.controller)
+        for device_id in {key.device_id for key in self.controller.outputs}:
+            self._changed(device_id)
         self._cancel = async_track_time_interval(self._hass, self._async_tick, _TICK, cancel_on_shutdown=True)
 
     async def async_stop(self) -> None:
         """Command nothing more, and save. What is on goes on until its lease ends, or the next run takes it up."""
+        self._stopped = True
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
@@ -168,10 +175,15 @@ class Dispatcher:
     def async_configure(self, zones: Iterable[Zone]) -> None:
         """Follow a change of zones and devices."""
         self._give_up(self.controller.configure(zones, list(self._gateway.registry), self.clock.now()))
+        self._alarms.async_follow(self.controller)
 
-    async def async_identify(self, device_id: str) -> None:
+    async def async_identify(self, device_id: str, who: Principal) -> None:
         """Let a device show where it is. Raises GatewayError or HomeAssistantError when it cannot be told."""
-        await self._publish(self._gateway.command(device_id, commands.identify(ulid_now(), self.clock.now().wall)))
+        cid = ulid_now()
+        message = self._gateway.command(device_id, commands.identify(cid, self.clock.now().wall))
+        self.controller.identify(device_id, cid)
+        self._audit.record("identify", who=who, device=device_id, cid=cid)
+        await self._publish(message)
 
     async def async_changed_by_hand(self) -> None:
         """Save at once what an administrator changed: latches, faults, overrides, the AI."""
@@ -197,6 +209,7 @@ class Dispatcher:
     @callback
     def _accept(self, command: Command, who: Principal) -> Order:
         """Return the order for a command. From here on it is in the books: no two callers get the last dose."""
+        self._refuse_when_stopped()
         try:
             self._present(command)
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
@@ -207,6 +220,11 @@ class Dispatcher:
             self._settle(Settled(Fate.SUPERSEDED, replaced))
         self.log.accepted(order, self.clock.now())
         return order
+
+    def _refuse_when_stopped(self) -> None:
+        """Refuse what waited for its turn or for the disk until the hub was gone: another one may run the room."""
+        if self._stopped:
+            raise CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping")
 
     def _present(self, command: Command) -> None:
         """Refuse to energise a device that is not there: nothing is kept for it."""
@@ -238,6 +256,7 @@ class Dispatcher:
         return counts or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT
 
     async def _async_carry_out(self, order: Order) -> None:
+        self._refuse_when_stopped()
         if not self.controller.is_current(order):
             self._take_back(order, Code.COMMAND_SUPERSEDED)
             raise CommandError(Code.COMMAND_SUPERSEDED, str(order.key))
@@ -353,7 +372,8 @@ class Dispatcher:
             # The device ends it when its lease is over.
             _LOGGER.debug("The lease of %s could not be renewed: %s", key, error)
             return
-        self.controller.outputs[key].renewed(now.steady)
+        if (output := self.controller.outputs.get(key)) is not None:
+            output.renewed(now.steady)
 
     async def _async_save(self) -> None:
         self._saved_at = self.clock.now().steady

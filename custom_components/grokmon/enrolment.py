@@ -215,7 +215,7 @@ class Enrolment:
         """Take up every enrolled device, and forget the credentials of those that are no more."""
         self.async_sync()
         if orphans := self._store.state.devices.keys() - self._subentries().keys():
-            await self._async_forget(orphans, "system")
+            await self.async_forget(orphans, "system")
 
     @callback
     def async_sync(self) -> frozenset[str]:
@@ -233,12 +233,6 @@ class Enrolment:
             self._gateway.dismiss(device_id)
         return gone
 
-    async def async_follow(self) -> frozenset[str]:
-        """Follow a change of the subentries: what the user added, changed or removed; return the devices removed."""
-        if gone := self.async_sync():
-            await self._async_forget(gone, "user")
-        return gone
-
     def _refuse_known(self, device_id: str) -> None:
         if device_id in self._store.state.devices or device_id in self._subentries():
             raise RegistryError(Code.DEVICE_EXISTS, device_id)
@@ -250,7 +244,8 @@ class Enrolment:
             if subentry.subentry_type == SUBENTRY_DEVICE
         }
 
-    async def _async_forget(self, device_ids: Iterable[str], actor: str) -> None:
+    async def async_forget(self, device_ids: Iterable[str], actor: str) -> None:
+        """Forget what is kept of devices that were removed. Raises HomeAssistantError when the disk does not follow."""
         for device_id in device_ids:
             self._store.state.devices.pop(device_id, None)
             self._audit.record("removed", device=device_id, actor=actor)

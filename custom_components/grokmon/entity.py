@@ -64,15 +64,14 @@ class DeviceEntity(GrokmonEntity):
 class OutputEntity(DeviceEntity):
     """An entity that drives one actuator: what it shows is what the device reported."""
 
-    _attr_assumed_state = False
-
     def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator, suffix: str = "") -> None:
         # A key of its own, since one entity follows one key: a pump has a number and a button beside its switch.
         super().__init__(coordinator, output_key(actuator.name) + suffix, measured=True)
         self._hub = hub
         self._shown = output_key(actuator.name)
-        self._name_after(actuator)
+        self._actuator = actuator
         self._attr_translation_key = f"{actuator.role}{suffix}"
+        self._attr_translation_placeholders = placeholders_of(actuator)
         self.output = Key(coordinator.device.device_id, actuator.name)
 
     @property
@@ -92,17 +91,17 @@ class OutputEntity(DeviceEntity):
         """Return whether the device is heard, and, for an entity that shows it, has said what the output does."""
         return super().available and (self._key != self._shown or self.observed is not None)
 
-    def _name_after(self, actuator: Actuator) -> None:
-        self._actuator = actuator
-        # One of its role is called by the role; a second one has a name that somebody gave it.
-        number = "" if actuator.name == actuator.role else actuator.name.removeprefix(actuator.role).strip("_")
-        self._attr_translation_placeholders = {"number": f" {number.replace('_', ' ')}" if number else ""}
-
     @translate_errors
     async def _async_command(self, **wanted: Any) -> None:
         """Carry out a command for whoever stands behind the context of this call."""
         who = await self._hub.callers.async_identify(self._context)
         await self._hub.async_command(Command(key=self.output, **wanted), who)
+
+
+def placeholders_of(actuator: Actuator) -> dict[str, str]:
+    """Return what the name of an entity of an actuator has beside its role: one that is not the first has a name."""
+    number = actuator.name.removeprefix(actuator.role).strip("_").replace("_", " ")
+    return {"number": f" {number}" if number else ""}
 
 
 class ZoneEntity(GrokmonEntity):

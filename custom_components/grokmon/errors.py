@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
 
-from homeassistant.exceptions import ServiceValidationError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
 from .const import DOMAIN
-from .gateway.errors import GatewayError
+from .gateway.errors import CommandError, GatewayError
 
 
 def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Raise a translated ServiceValidationError where the wrapped function raises a GatewayError.
+    """Raise a translated error where the wrapped function raises a GatewayError: its code is the translation key.
 
-    The translation key is the error's code.
+    What was asked for in vain is a HomeAssistantError; what should not have been asked for, a ServiceValidationError.
     """
 
     @wraps(function)
@@ -21,7 +21,8 @@ def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P,
         try:
             return await function(*args, **kwargs)
         except GatewayError as error:
-            raise ServiceValidationError(
+            kind = HomeAssistantError if isinstance(error, CommandError) else ServiceValidationError
+            raise kind(
                 translation_domain=DOMAIN,
                 translation_key=error.code.value,
                 translation_placeholders={"detail": error.detail},

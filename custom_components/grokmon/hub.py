@@ -20,11 +20,7 @@ from .audit_file import Opening
 from .audit_keeper import audit_keeper_of
 from .audit_log import AuditLog
 from .callers import Callers
-from .const import (
-    CONF_AI_USERS,
-    CONF_LIMITS,
-    CONF_TOPIC_PREFIX,
-)
+from .const import CONF_AI_USERS, CONF_LIMITS, CONF_TOPIC_PREFIX, DOMAIN
 from .coordinator import AI_CONTROL, HubCoordinator
 from .decisions import Decisions
 from .dispatch import Dispatcher
@@ -32,7 +28,7 @@ from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.actuators import Command, Key, Principal
 from .gateway.errors import Code, CommandError, GatewayError, PeerError, PolicyError, SessionUnknownError
-from .gateway.models import Ack, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
+from .gateway.models import Ack, Auth, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
 from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
 from .gateway.vault import Vault
@@ -117,24 +113,23 @@ class GrokmonHub:
         """Take up devices and sessions, listen, and ask the devices to say hello once the broker lets us hear it."""
         await self._async_note_restored()
         await self.enrolment.async_start()
-        self._configure()
-        await self.dispatcher.async_start()
-        self.coordinator.values[AI_CONTROL] = self.dispatcher.controller.policy.ai_allowed
         devices = list(self.gateway.registry)
         now = time()
         self.gateway.sessions.restore(await self._sessions.async_take(now), [device.device_id for device in devices])
+        # From here on there is something to end, whatever else goes wrong.
+        self._cleanups.append(self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops))
+        await self.dispatcher.async_start(zones_of(self._entry))
+        self.zones.async_sync()
+        self.coordinator.values[AI_CONTROL] = self.dispatcher.controller.policy.ai_allowed
         self.audit.record("started", devices=len(devices))
+        self._cleanups.append(async_track_time_interval(self.hass, self._tick, _TICK, cancel_on_shutdown=True))
+        self._cleanups += self.callers.async_listen()
+        self._cleanups += self.approvals.async_listen()
+        self._cleanups += self.keeper.async_start(opening)
+        self._cleanups.append(self.staging.async_start())
+        self._cleanups.append(self._decisions.async_listen())
+        self._cleanups += self.trust.async_start()
         subscription = topics.subscription(self.prefix)
-        self._cleanups = [
-            self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops),
-            async_track_time_interval(self.hass, self._tick, _TICK, cancel_on_shutdown=True),
-            *self.callers.async_listen(),
-            *self.approvals.async_listen(),
-            *self.keeper.async_start(opening),
-            self.staging.async_start(),
-            self._decisions.async_listen(),
-            *self.trust.async_start(),
-        ]
         self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, QOS, encoding=None))
         # An answer that comes before the broker has the subscription would be lost.
         self._cleanups.append(mqtt.async_on_subscribe_done(self.hass, subscription, QOS, self._ask_for_hellos))
@@ -154,8 +149,10 @@ class GrokmonHub:
             self.monitor.async_tick(now, self.gateway.accepted, closing=True)
             await self.staging.async_flush()
             self.audit.record("stopped")
-        await self.audit.async_close()
+        await self.audit.async_flush(checkpoint=True)
+        # Before the trail is closed: what becomes of the last checkpoint is on record, too.
         await self.keeper.async_finish()
+        await self.audit.async_close()
 
     async def _async_note_restored(self) -> None:
         """Tell that this start is one from a backup: what was revoked or used up since then is not known here."""
@@ -169,19 +166,17 @@ class GrokmonHub:
 
     async def async_follow(self) -> None:
         """Follow a change of the subentries."""
-        gone = await self.enrolment.async_follow()
+        before = dict(self.dispatcher.controller.zones)
+        gone = self.enrolment.async_sync()
+        self.dispatcher.async_configure(zones_of(self._entry))
+        self.zones.async_sync()
+        self.zones.async_record_changes(before)
         for device_id in gone:
             self.monitor.async_forget(device_id)
             self.trust.credentials.async_forget(device_id)
-        before = dict(self.dispatcher.controller.zones)
-        self._configure()
-        self.zones.async_record_changes(before)
-
-    @callback
-    def _configure(self) -> None:
-        """Bring zones and outputs in step with the subentries."""
-        self.dispatcher.async_configure(zones_of(self._entry))
-        self.zones.async_sync()
+        # Last: nothing above is to wait for the disk, or to be left out when it fails.
+        if gone:
+            await self.enrolment.async_forget(gone, "user")
 
     async def _async_home_assistant_stops(self, _event: Event) -> None:
         await self.async_stop()
@@ -220,10 +215,10 @@ class GrokmonHub:
             key, code = next(iter(open_ends.items()))
             raise CommandError(code, f"{key}: it ends when its lease is over")
 
-    async def async_allow_ai(self, allowed: bool, actor: str) -> None:
+    async def async_allow_ai(self, allowed: bool, who: Principal) -> None:
         """Let the AI act, or not: at once, and for what it has switched on already, too."""
         self.dispatcher.controller.policy.ai_allowed = allowed
-        self.audit.record("ai_allowed" if allowed else "ai_blocked", actor=actor)
+        self.audit.record("ai_allowed" if allowed else "ai_blocked", who=who)
         self.coordinator.async_set(AI_CONTROL, allowed)
         await self._async_settings_changed()
 
@@ -313,6 +308,7 @@ class GrokmonHub:
         match said:
             case Reading():
                 coordinator.async_take(said)
+                self._show_firmware(said)
                 self.staging.async_accepted(said)
                 if said.flags:
                     self.monitor.async_implausible(said.device_id, said.flags, now)
@@ -346,6 +342,17 @@ class GrokmonHub:
         self.dispatcher.async_restarted(device_id)
         device = self.enrolment.coordinators[device_id].device_entry
         dr.async_get(self.hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
+
+    @callback
+    def _show_firmware(self, reading: Reading) -> None:
+        """Show what a reading says of the firmware, of a device that says no hello."""
+        device_id, firmware = reading.device_id, reading.meta.get("firmware")
+        if firmware is None or self.gateway.registry[device_id].auth is Auth.SIGNED:
+            return
+        devices = dr.async_get(self.hass)
+        entry = devices.async_get_device(identifiers={(DOMAIN, device_id)})
+        if entry is not None and entry.sw_version != firmware:
+            devices.async_update_device(entry.id, sw_version=firmware)
 
     @callback
     def _tick(self, moment: datetime) -> None:

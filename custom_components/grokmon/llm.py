@@ -16,10 +16,10 @@ from homeassistant.helpers.llm import LLM_API_ASSIST, LLMContext, Tool, ToolAnno
 from homeassistant.util.json import JsonObjectType
 import probatio
 
-from .access import running_hub
+from .access import hub_of, running_hub, zone_named
 from .callers import async_note_model
 from .const import DOMAIN
-from .gateway.actuators import Caller, Command, Kind, Principal, Role
+from .gateway.actuators import Caller, Command, Key, Kind, Principal, Role
 from .gateway.errors import Code, GatewayError, PolicyError
 from .gateway.ledger import DAY_S, HOUR_S
 from .gateway.outputs import Output
@@ -63,7 +63,6 @@ class _Tool(Tool):
     usable = True
 
     def __init__(self, hub: GrokmonHub) -> None:
-        self._hub = hub
         self.parameters = probatio.Schema(self._fields(hub))
 
     def _fields(self, hub: GrokmonHub) -> dict[Any, Any]:
@@ -76,25 +75,18 @@ class _Tool(Tool):
     async def async_call(self, hass: HomeAssistant, tool_input: ToolInput, llm_context: LLMContext) -> ToolResult:
         """Call the tool."""
         data = self.parameters(tool_input.tool_args)
-        who = await self._principal(llm_context, data.get("reason", ""))
+        who = _principal(llm_context, data.get("reason", ""))
         try:
-            return ToolResult(data=await self._async_do(data, who))
+            # The one that runs now: a conversation may outlive a new start of the hub.
+            return ToolResult(data=await self._async_do(hub_of(hass), data, who))
         except GatewayError as error:
             facts = error.facts() if isinstance(error, PolicyError) else {}
             refusal: JsonObjectType = {"refused": error.code.value, "explanation": error.detail, **facts}
             return ToolResult(data=refusal, error=True)
 
     @abstractmethod
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        """Do what the tool is for. Raises GatewayError for what is refused."""
-
-    async def _principal(self, llm_context: LLMContext, reason: str) -> Principal:
-        context = llm_context.context
-        user_id = context.user_id if context is not None else None
-        return Principal(caller=Caller.AI, identity=user_id or llm_context.platform, reason=_printable(reason))
-
-    def _zone(self, name: str) -> Zone:
-        return next(zone for zone in self._hub.dispatcher.controller.zones.values() if zone.name == name)
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        """Do what the tool is for. Raises GatewayError for what is refused, ServiceValidationError for no such zone."""
 
 
 class ReadZone(_Tool):
@@ -106,17 +98,17 @@ class ReadZone(_Tool):
     annotations = _READS
 
     @override
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        zone = self._zone(data["zone"])
-        controller = self._hub.dispatcher.controller
-        now = self._hub.dispatcher.clock.now()
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        controller = hub.dispatcher.controller
+        zone = controller.zones[zone_named(hub, data["zone"])]
+        now = hub.dispatcher.clock.now()
         outputs = controller.outputs_in(zone.zone_id)
         pumps = [each.key for each in outputs if each.actuator.role is Role.IRRIGATION]
         valves = [each.key for each in outputs if each.actuator.role is Role.CO2_VALVE]
         ledger = controller.ledger
         limits = controller.policy.limits[Caller.AI]
         given = ledger.given(now.steady, DAY_S, keys=pumps, caller=Caller.AI)
-        devices = self._hub.enrolment.coordinators.values()
+        devices = hub.enrolment.coordinators.values()
         return {
             "zone": zone.name,
             "stage": zone.stage.value,
@@ -130,7 +122,7 @@ class ReadZone(_Tool):
             "water_left_for_the_ai_ml": None if limits.day_ml is None else round(max(0.0, limits.day_ml - given)),
             "co2_left_s": round(max(0.0, zone.co2_hour_s - ledger.given(now.steady, HOUR_S, keys=valves))),
             "ai_allowed": controller.policy.ai_allowed,
-            "last_decisions": list(self._hub.dispatcher.log.decisions),
+            "last_decisions": list(hub.dispatcher.log.decisions),
         }
 
 
@@ -158,11 +150,10 @@ class _Drive(_Tool):
         """Return what is wanted, as the fields of a command."""
 
     @override
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        controller = self._hub.dispatcher.controller
-        output = next(each for each in controller.outputs.values() if str(each.key) == data["output"])
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        output = hub.dispatcher.controller.output(Key(*data["output"].split("/", 1)))
         try:
-            await self._hub.async_command(Command(key=output.key, **self._wanted(data)), who)
+            await hub.async_command(Command(key=output.key, **self._wanted(data)), who)
         except PolicyError as error:
             if error.code is Code.APPROVAL_REQUIRED:
                 return {"waits_for": "approval", "explanation": error.detail}
@@ -270,8 +261,8 @@ class SetStage(_Tool):
         return {**super()._fields(hub), probatio.Required("stage"): stages, **_REASON}
 
     @override
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        self._hub.zones.async_set_stage(self._zone(data["zone"]).zone_id, Stage(data["stage"]), who)
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        hub.zones.async_set_stage(zone_named(hub, data["zone"]), Stage(data["stage"]), who)
         return {"done": True, "stage": data["stage"]}
 
 
@@ -288,8 +279,8 @@ class LogObservation(_Tool):
         return {**super()._fields(hub), **_REASON}
 
     @override
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        self._hub.audit.record("observation", who=who, zone=self._zone(data["zone"]).zone_id)
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        hub.audit.record("observation", who=who, zone=zone_named(hub, data["zone"]))
         return {"done": True}
 
 
@@ -306,14 +297,14 @@ class AskHuman(_Tool):
         return {**super()._fields(hub), **_REASON}
 
     @override
-    async def _async_do(self, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        zone = self._zone(data["zone"])
-        self._hub.audit.record("human_asked", who=who, zone=zone.zone_id)
+    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
+        zone_id = zone_named(hub, data["zone"])
+        hub.audit.record("human_asked", who=who, zone=zone_id)
         persistent_notification.async_create(
-            self._hub.hass,
-            f"The AI asks about {zone.name}: {who.reason}",
+            hub.hass,
+            f"The AI asks about {data['zone']}: {who.reason}",
             title="Grok & Mon",
-            notification_id=f"{DOMAIN}_question_{zone.zone_id}",
+            notification_id=f"{DOMAIN}_question_{zone_id}",
         )
         return {"done": True}
 
@@ -347,6 +338,12 @@ def _output(output: Output) -> dict[str, Any]:
         "fault": output.fault,
         "needs_approval": output.actuator.needs_approval,
     }
+
+
+def _principal(llm_context: LLMContext, reason: str) -> Principal:
+    context = llm_context.context
+    user_id = context.user_id if context is not None else None
+    return Principal(caller=Caller.AI, identity=user_id or llm_context.platform, reason=_printable(reason))
 
 
 def _printable(text: str) -> str:

@@ -12,7 +12,7 @@ from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import Event, HomeAssistant, callback
 
 from .const import DOMAIN, EVENT_DECISION
-from .decisions import WORDS
+from .decisions import WORDS, in_words
 
 _NAME: Final = "Audit trail"
 _CALLERS: Final = {"ai": "The AI", "voice": "A voice", "system": "Grok & Mon", "automation": "An automation"}
@@ -32,7 +32,7 @@ def async_describe_events(
         facts = {
             "name": data.get("name", ""),
             "what": " ".join(part for part in (data.get("name"), data.get("actuator")) if part).replace("_", " "),
-            "params": _params(data.get("params", {})),
+            "params": in_words(data.get("params", {})),
             "why": str(data.get("detail") or data.get("reason", "")).replace("_", " "),
             "reason": data.get("reason", "").replace("_", " "),
             "detail": data.get("detail", ""),
@@ -59,10 +59,3 @@ def _who(hass: HomeAssistant, data: Mapping[str, Any]) -> str:
     if caller == "automation" and identity and (state := hass.states.get(identity)) is not None:
         return state.name
     return _CALLERS.get(caller or "", "")
-
-
-def _params(params: Mapping[str, Any]) -> str:
-    if params.get("on") is False:
-        return "turn off"
-    units = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
-    return ", ".join(f"{params[name]:g} {unit}" for name, unit in units.items() if name in params) or "turn on"

@@ -10,9 +10,6 @@ from homeassistant.const import UnitOfTime, UnitOfVolume
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     BooleanSelector,
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
     SelectOptionDict,
     SelectSelector,
     SelectSelectorConfig,
@@ -34,6 +31,7 @@ from .const import (
     CONF_STALE_AFTER,
     DEFAULT_STALE_AFTER,
 )
+from .forms import number
 from .gateway.actuators import Caller
 from .gateway.policy import LIMITS, limits_from
 
@@ -42,12 +40,7 @@ CONF_CALLER: Final = "caller"
 _GENERAL: Final = probatio.Schema(
     {
         probatio.Required(CONF_STALE_AFTER, default=DEFAULT_STALE_AFTER): probatio.All(
-            NumberSelector(
-                NumberSelectorConfig(
-                    min=30, max=86_400, step=1, mode=NumberSelectorMode.BOX, unit_of_measurement=UnitOfTime.SECONDS
-                )
-            ),
-            probatio.Coerce(int),
+            number(30, 86_400, UnitOfTime.SECONDS, whole=True), probatio.Coerce(int)
         ),
         probatio.Optional(CONF_NOTIFY): TextSelector(),
     }
@@ -61,25 +54,15 @@ _HTTP: Final = probatio.Schema(
 _CLASSES: Final = tuple(caller.value for caller in LIMITS)
 _OPTIONAL: Final = frozenset({"day_ml"})
 
-
-def _limit(high: float, unit: str | None = None) -> NumberSelector:
-    config = NumberSelectorConfig(min=0, max=high, step="any", mode=NumberSelectorMode.BOX)
-    if unit is not None:
-        config["unit_of_measurement"] = unit
-    return NumberSelector(config)
-
-
 _LIMIT_FIELDS: Final = {
-    "rate": probatio.All(
-        NumberSelector(NumberSelectorConfig(min=1, max=600, step=1, mode=NumberSelectorMode.BOX)), probatio.Coerce(int)
-    ),
-    "hold_s": _limit(86_400, UnitOfTime.SECONDS),
-    "max_percent": _limit(100, "%"),
-    "min_dose_ml": _limit(1000, UnitOfVolume.MILLILITERS),
-    "max_dose_ml": _limit(1000, UnitOfVolume.MILLILITERS),
-    "day_ml": _limit(1_000_000, UnitOfVolume.MILLILITERS),
-    "min_inject_s": _limit(120, UnitOfTime.SECONDS),
-    "max_inject_s": _limit(120, UnitOfTime.SECONDS),
+    "rate": probatio.All(number(1, 600, whole=True), probatio.Coerce(int)),
+    "hold_s": number(0, 86_400, UnitOfTime.SECONDS),
+    "max_percent": number(0, 100, "%"),
+    "min_dose_ml": number(0, 1000, UnitOfVolume.MILLILITERS),
+    "max_dose_ml": number(0, 1000, UnitOfVolume.MILLILITERS),
+    "day_ml": number(0, 1_000_000, UnitOfVolume.MILLILITERS),
+    "min_inject_s": number(0, 120, UnitOfTime.SECONDS),
+    "max_inject_s": number(0, 120, UnitOfTime.SECONDS),
 }
 _LIMITS: Final = probatio.Schema(
     {

@@ -30,6 +30,7 @@ DEFAULT_PLAINTEXT_PORT: Final = 1883
 ISSUE_POSTURE: Final = "posture"
 _DAY: Final = timedelta(days=1)
 _WORSE: Final = frozenset({Posture.OPEN, Posture.PARTIAL})
+_NOTHING: Final = Report(results=(), at=0.0)
 
 
 class PostureKeeper:
@@ -62,7 +63,8 @@ class PostureKeeper:
         self._changed = changed
         self._turns = Turns(self._async_measure)
         self._items: Mapping[Item, Finding] = {}
-        self.report: Report | None = None
+        self._outages = 0
+        self.report = _NOTHING
 
     @callback
     def async_start(self) -> list[CALLBACK_TYPE]:
@@ -76,14 +78,12 @@ class PostureKeeper:
     @property
     def posture(self) -> Posture:
         """Return what is known of the broker since this start."""
-        return Posture.UNKNOWN if self.report is None else self.report.posture
+        return self.report.posture
 
     @property
     def findings(self) -> dict[Check | Item, Finding]:
         """Return everything that is measured."""
-        checks: dict[Check | Item, Finding] = {
-            check: Finding.UNKNOWN if self.report is None else self.report.finding(check) for check in Check
-        }
+        checks: dict[Check | Item, Finding] = {check: self.report.finding(check) for check in Check}
         return {**checks, **{item: self._items.get(item, Finding.UNKNOWN) for item in Item}}
 
     @property
@@ -98,16 +98,14 @@ class PostureKeeper:
 
     def as_shown(self) -> dict[str, Any]:
         """Return the verdict, and what it is made of, for the entity."""
-        report = self.report
+        expires, probed_at = self.report.certificate_expires, self.report.at if self.report.results else None
         return {
             "posture": self.posture.value,
             **{item.value: finding.value for item, finding in self.findings.items()},
             "acknowledged": sorted(self.acknowledged),
             "revocations_pending": self._accounts.revoking,
-            "certificate_expires": None
-            if report is None or report.certificate_expires is None
-            else dt_util.utc_from_timestamp(report.certificate_expires).isoformat(),
-            "probed_at": None if report is None else dt_util.utc_from_timestamp(report.at).isoformat(),
+            "certificate_expires": _shown(expires),
+            "probed_at": _shown(probed_at),
         }
 
     def is_failed(self, item: str) -> bool:
@@ -141,13 +139,15 @@ class PostureKeeper:
         self._changed()
 
     async def _async_measure(self) -> None:
-        before = self.posture
-        report = self.report = await self._async_probe()
+        before, outages = self.posture, self._outages
+        report = await self._async_probe()
+        # Who answers after an outage may be another broker: what was found before says nothing about that one.
+        self.report = report if outages == self._outages else _NOTHING
         try:
             self._items = await self._checklist.async_measure()
         finally:
             # What was found out about the broker counts, whatever becomes of the rest.
-            self._tell(before, report)
+            self._tell(before, self.report)
             self._changed()
         await self._async_forget_mended()
 
@@ -219,5 +219,10 @@ class PostureKeeper:
             self.async_request()
         else:
             # Who answers next may be another broker, or the same with other settings.
-            self.report = None
+            self._outages += 1
+            self.report = _NOTHING
             self._changed()
+
+
+def _shown(moment: float | None) -> str | None:
+    return None if moment is None else dt_util.utc_from_timestamp(moment).isoformat()

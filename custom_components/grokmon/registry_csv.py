@@ -7,7 +7,7 @@ from typing import Any, Final
 from .choices import METHODS, Choices, method_of
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import Code, GatewayError, RegistryError
-from .gateway.models import Device
+from .gateway.models import DEFAULT_RATE_LIMIT, Device
 from .hub import GrokmonHub
 from .onboarding import settings_of
 from .store import SecurityRecord
@@ -94,7 +94,7 @@ def _choices(hub: GrokmonHub, row: dict[str, str]) -> tuple[Choices, str, str]:
         raise RegistryError(Code.ZONE_INVALID, zone_name)
     if method not in METHODS:
         raise RegistryError(Code.FIELD_INVALID, "auth")
-    limit = row.get("rate_limit") or "100"
+    limit = row.get("rate_limit") or str(DEFAULT_RATE_LIMIT)
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= _DIGITS):
         raise RegistryError(Code.RATE_LIMIT_INVALID)
     if not row["name"].strip():

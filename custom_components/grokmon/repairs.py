@@ -59,13 +59,19 @@ class _ConfirmFlow(_Flow):
             return self.async_show_form(step_id="confirm", data_schema=probatio.Schema({}))
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
-        if (obstacle := await self._async_fix(hub)) is not None:
+        try:
+            obstacle = await self._async_fix(hub)
+        except GatewayError as error:
+            obstacle = error.code.value
+        except HomeAssistantError:
+            obstacle = "store_not_written"
+        if obstacle is not None:
             return self.async_abort(reason=obstacle)
         return self.async_create_entry(data={})
 
     @abstractmethod
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        """Fix the issue; return what stands in the way, or None."""
+        """Fix the issue; return what stands in the way, or None. Raises GatewayError or HomeAssistantError."""
 
 
 class InterlockFlow(_ConfirmFlow):
@@ -74,7 +80,7 @@ class InterlockFlow(_ConfirmFlow):
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
         _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), ACTOR)
-        return "condition_holds" if kept else None
+        return "condition_holds" if self._fact("interlock") in kept else None
 
 
 class FaultFlow(_ConfirmFlow):
@@ -82,10 +88,7 @@ class FaultFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        try:
-            await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), ACTOR)
-        except GatewayError as error:
-            return error.code.value
+        await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), ACTOR)
         return None
 
 
@@ -157,12 +160,7 @@ class SilentFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        try:
-            await hub.trust.credentials.async_restore(self._fact("device_id"), ACTOR)
-        except GatewayError as error:
-            return error.code.value
-        except HomeAssistantError:
-            return "store_not_written"
+        await hub.trust.credentials.async_restore(self._fact("device_id"), ACTOR)
         return None
 
 
@@ -186,7 +184,10 @@ class PostureFlow(_Flow):
         """Measure again: what is in order now is no issue any more."""
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
-        await hub.trust.posture.async_measure()
+        try:
+            await hub.trust.posture.async_measure()
+        except HomeAssistantError:
+            return self.async_abort(reason="store_not_written")
         if hub.trust.posture.is_failed(self._fact("item")):
             return self.async_abort(reason="not_in_order")
         return self.async_create_entry(data={})

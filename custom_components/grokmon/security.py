@@ -17,7 +17,7 @@ from .gateway.security_events import Category, Severity, category_of
 type SecurityListener = Callable[[Category, dict[str, str]], None]
 
 ISSUE_ALERT: Final = "security_alert"
-# More than so many failures of one device in a minute are suspicious (document 000).
+# More than so many failures of one device in a minute are suspicious ("IoT Security Best Practices for Grok & Mon").
 _FAILURES: Final = 5
 _WITHIN: Final = 60.0
 # What an administrator decided is no reason for an alert.

@@ -27,6 +27,8 @@ from .hub import GrokmonConfigEntry
 from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
+# What changes with every reading, and is looked at when something is wrong.
+_SELDOM: Final = frozenset({"rssi_dbm", "uptime_s"})
 # Before the first verification nothing is known against the trail.
 _TRUSTED: Final = frozenset({None, "good"})
 
@@ -58,6 +60,7 @@ def _describe(metric: Metric) -> GrokmonSensorDescription:
         state_class=SensorStateClass(metric.state_class) if metric.state_class else None,
         suggested_display_precision=metric.precision,
         entity_category=EntityCategory.DIAGNOSTIC if metric.diagnostic else None,
+        entity_registry_enabled_default=metric.name not in _SELDOM,
     )
 
 

@@ -30,8 +30,7 @@ from .errors import translate_errors
 from .gateway import lifecycle
 from .gateway.actuators import Actuator
 from .gateway.errors import GatewayError
-from .gateway.models import CredentialKind, Device, DeviceStatus
-from .gateway.registry import DEFAULT_RATE_LIMIT
+from .gateway.models import DEFAULT_RATE_LIMIT, CredentialKind, Device, DeviceStatus
 from .hub import GrokmonHub
 from .onboarding import settings_of
 from .staging_services import async_setup_staging_services

@@ -1,4 +1,4 @@
-"""Services for what is staged: accepted telemetry, rejected messages, and the key that all of it is sealed with."""
+"""Services for what is staged: accepted telemetry, and rejected messages."""
 
 from collections.abc import Awaitable, Callable
 from time import time
@@ -10,7 +10,6 @@ from homeassistant.helpers import config_validation as cv
 import probatio
 
 from .access import async_administrator, hub_of
-from .at_rest import async_rotate_kek
 from .const import CONF_DEVICE_ID, DOMAIN
 from .errors import translate_errors
 from .journal_file import Row
@@ -45,7 +44,6 @@ def async_setup_staging_services(hass: HomeAssistant) -> None:
     hass.services.async_register(DOMAIN, "export_telemetry", _async_export, _PERIOD, only)
     hass.services.async_register(DOMAIN, "get_quarantine", _async_quarantine, _PERIOD, only)
     hass.services.async_register(DOMAIN, "capture_rejected", _async_capture, _CAPTURE)
-    hass.services.async_register(DOMAIN, "rotate_kek", _async_rotate, probatio.Schema({}))
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
@@ -83,10 +81,3 @@ async def _async_capture(call: ServiceCall) -> None:
     minutes: int = call.data[_MINUTES]
     hub.audit.record("capture", actor=actor, device=device.device_id, minutes=minutes)
     hub.staging.async_capture(device.device_id, minutes * 60.0, time())
-
-
-async def _async_rotate(call: ServiceCall) -> None:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
-    await async_rotate_kek(call.hass, hub.store)
-    hub.audit.record("kek_rotated", actor=actor)

@@ -106,25 +106,51 @@ class SecurityState:
     backup_at: float | None = None
 
 
+class _Checked:
+    """A private store whose writes are read back."""
+
+    def __init__(self, hass: HomeAssistant, name: str) -> None:
+        self._hass = hass
+        self._store: Store[dict[str, Any]] = Store(hass, _VERSION, f"{DOMAIN}.{name}", private=True, atomic_writes=True)
+        self._lock = asyncio.Lock()
+
+    @property
+    def path(self) -> str:
+        """Return where the store is on the disk."""
+        return str(self._store.path)
+
+    async def async_load(self) -> dict[str, Any] | None:
+        """Return what was saved, or None before the first time."""
+        return await self._store.async_load()
+
+    async def async_save(self, make: Callable[[], dict[str, Any]]) -> None:
+        """Save what `make` returns when its turn comes. Raises HomeAssistantError when the disk does not hold it."""
+        # One after the other, or one save would read back what the next one wrote.
+        async with self._lock:
+            data = make()
+            await self._store.async_save(data)
+            if self._hass.is_stopping:
+                # Home Assistant writes all stores together then, as the last thing that it does.
+                return
+            if await self._hass.async_add_executor_job(_data_in, Path(self.path)) != data:
+                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+
+
 class SecurityStore:
     """The private store of credentials and keys."""
 
     def __init__(self, hass: HomeAssistant, kek: Kek) -> None:
-        self._hass = hass
         self.kek = kek
         self._vault = Vault(kek.key)
         self._previous = Vault(kek.previous) if kek.previous is not None else None
-        self._store: Store[dict[str, Any]] = Store(
-            hass, _VERSION, f"{DOMAIN}.security", private=True, atomic_writes=True
-        )
-        self._lock = asyncio.Lock()
+        self._store = _Checked(hass, "security")
         self.rotating = asyncio.Lock()
         self.state = SecurityState()
 
     @property
     def path(self) -> str:
         """Return where the store is on the disk."""
-        return str(self._store.path)
+        return self._store.path
 
     async def async_load(self) -> None:
         """Read the store, or begin one. Raises VaultError when the key-encryption key is not the one it needs."""
@@ -177,12 +203,7 @@ class SecurityStore:
 
     async def async_save(self) -> None:
         """Write the store, and read it back. Raises HomeAssistantError when the disk does not hold what was written."""
-        # One after the other, or one save would read back what the next one wrote.
-        async with self._lock:
-            data = self._sealed()
-            await self._store.async_save(data)
-            if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
-                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+        await self._store.async_save(self._sealed)
 
     async def async_mark_backup(self, at: float | None) -> None:
         """Note that a backup is being made since `at`, or none. Raises HomeAssistantError."""
@@ -259,30 +280,11 @@ class SessionStore:
         await self._store.async_remove()
 
 
-class ControlStore:
+class ControlStore(_Checked):
     """What the way out has to remember: budgets that are spent, what is latched, what is to be on, and since when."""
 
     def __init__(self, hass: HomeAssistant) -> None:
-        self._hass = hass
-        self._store: Store[dict[str, Any]] = Store(
-            hass, _VERSION, f"{DOMAIN}.control", private=True, atomic_writes=True
-        )
-        self._lock = asyncio.Lock()
-
-    async def async_load(self) -> dict[str, Any] | None:
-        """Return what was saved, or None before the first time."""
-        return await self._store.async_load()
-
-    async def async_save(self, make: Callable[[], dict[str, Any]]) -> None:
-        """Save what `make` returns when its turn comes. Raises HomeAssistantError when the disk does not hold it."""
-        async with self._lock:
-            data = make()
-            await self._store.async_save(data)
-            if self._hass.is_stopping:
-                # Home Assistant writes all stores together then, as the last thing that it does.
-                return
-            if await self._hass.async_add_executor_job(_data_in, Path(self._store.path)) != data:
-                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+        super().__init__(hass, "control")
 
 
 async def async_remove_stores(hass: HomeAssistant) -> None:

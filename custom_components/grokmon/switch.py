@@ -79,10 +79,10 @@ class AiControl(HubEntity, SwitchEntity):
         who = await self._hub.callers.async_identify(self._context)
         if who.caller is not Caller.PERSON or not who.administrator:
             raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator lets the AI act")
-        await self._hub.async_allow_ai(allowed=True, actor=who.identity)
+        await self._hub.async_allow_ai(allowed=True, who=who)
 
     @override
     async def async_turn_off(self, **kwargs: Any) -> None:
         """Block the AI at once."""
         who = await self._hub.callers.async_identify(self._context)
-        await self._hub.async_allow_ai(allowed=False, actor=who.identity)
+        await self._hub.async_allow_ai(allowed=False, who=who)

@@ -1,4 +1,4 @@
-"""Services for administrators: tokens, certificates, claims, the posture, and the registry as a whole."""
+"""Services for administrators: tokens, certificates, claims, keys, the posture, and the registry as a whole."""
 
 from time import time
 from typing import Any, Final
@@ -8,6 +8,7 @@ from homeassistant.helpers import config_validation as cv
 import probatio
 
 from .access import async_administrator, hub_of
+from .at_rest import async_rotate_kek
 from .broker.certificates import MAX_DAYS
 from .const import CONF_DEVICE_ID, DOMAIN
 from .errors import translate_errors
@@ -40,6 +41,7 @@ def async_setup_trust_services(hass: HomeAssistant) -> None:
     hass.services.async_register(DOMAIN, "issue_claim_code", _async_issue_claim, device, only)
     hass.services.async_register(DOMAIN, "sign_certificate", _async_sign, _SIGN, only)
     hass.services.async_register(DOMAIN, "rotate_authority", _async_rotate_authority, nothing, only)
+    hass.services.async_register(DOMAIN, "rotate_kek", _async_rotate_kek, nothing)
     hass.services.async_register(DOMAIN, "probe_broker", _async_probe, nothing, only)
     hass.services.async_register(DOMAIN, "export_registry", _async_export, nothing, only)
     hass.services.async_register(
@@ -82,6 +84,13 @@ async def _async_rotate_authority(call: ServiceCall) -> ServiceResponse:
     certificates = hub_of(call.hass).trust.certificates
     await certificates.async_rotate(actor)
     return {"ca_certificate": certificates.bundle()}
+
+
+async def _async_rotate_kek(call: ServiceCall) -> None:
+    actor = await async_administrator(call)
+    hub = hub_of(call.hass)
+    await async_rotate_kek(call.hass, hub.store)
+    hub.audit.record("kek_rotated", actor=actor)
 
 
 async def _async_probe(call: ServiceCall) -> ServiceResponse:

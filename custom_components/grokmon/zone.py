@@ -12,6 +12,7 @@ from homeassistant.helpers.device_registry import DeviceEntry
 from .const import SUBENTRY_ZONE
 from .coordinator import Coordinator, DeviceCoordinator
 from .gateway.actuators import Moment, Role
+from .gateway.climate import celsius_of
 from .gateway.control import Controller
 from .gateway.models import Range
 from .gateway.zones import Zone
@@ -25,9 +26,6 @@ VPD: Final = "vpd"
 VPD_IN_TARGET: Final = "vpd_in_target"
 CLIMATE_IN_TARGET: Final = "climate_in_target"
 NO_INTERLOCK: Final = "none"
-ZONE_KEYS: Final = frozenset(
-    {STAGE, INTERLOCK, INTERLOCK_ACTIVE, NEXT_LIGHT_CHANGE, WATER_LEFT, VPD, VPD_IN_TARGET, CLIMATE_IN_TARGET}
-)
 _CLIMATE: Final = ("temp_c", "humidity_percent", "co2_ppm")
 _READ: Final = (*_CLIMATE, "vpd_kpa", "ppfd_umol", "soil_moisture_percent")
 
@@ -51,7 +49,7 @@ def readings_in(zone_id: str, devices: Iterable[DeviceCoordinator]) -> dict[str,
             if (value := device.values.get(metric)) is not None:
                 found.setdefault(metric, []).append(value)
         if "temp_c" not in device.values and (fahrenheit := device.values.get("temp_f")) is not None:
-            found.setdefault("temp_c", []).append((fahrenheit - 32.0) / 1.8)
+            found.setdefault("temp_c", []).append(celsius_of(fahrenheit))
     return {metric: fmean(values) for metric, values in found.items()}
 
 

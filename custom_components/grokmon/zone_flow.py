@@ -7,9 +7,6 @@ from homeassistant.config_entries import ConfigSubentry, ConfigSubentryFlow, Sub
 from homeassistant.const import CONF_NAME, UnitOfTemperature, UnitOfTime, UnitOfVolume
 from homeassistant.helpers.selector import (
     BooleanSelector,
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
     SelectSelector,
     SelectSelectorConfig,
     TextSelector,
@@ -19,6 +16,7 @@ from homeassistant.util import dt as dt_util
 import probatio
 
 from .const import CONF_STAGE, SUBENTRY_ZONE
+from .forms import number
 from .gateway.errors import RegistryError
 from .gateway.zones import TARGET_METRICS, Interlock, Stage, Zone
 
@@ -32,12 +30,6 @@ CONF_ENABLED: Final = "enabled"
 _LOW: Final = "_low"
 _HIGH: Final = "_high"
 _DAILY: Final = ("light_hours", "water_ml_day")
-
-
-def _number(low: float, high: float, unit: str) -> NumberSelector:
-    return NumberSelector(
-        NumberSelectorConfig(min=low, max=high, step="any", mode=NumberSelectorMode.BOX, unit_of_measurement=unit)
-    )
 
 
 def _stages() -> SelectSelector:
@@ -60,20 +52,20 @@ _ZONE: Final = probatio.Schema(
 _BUDGETS: Final = probatio.Schema(
     {
         probatio.Required(CONF_LIGHTS_ON): TimeSelector(),
-        probatio.Optional(CONF_LAMP_HOURS): _number(0, 24, UnitOfTime.HOURS),
-        probatio.Optional(CONF_WATER): _number(0, 1_000_000, UnitOfVolume.MILLILITERS),
-        probatio.Required(CONF_CO2): _number(0, 3600, UnitOfTime.SECONDS),
+        probatio.Optional(CONF_LAMP_HOURS): number(0, 24, UnitOfTime.HOURS),
+        probatio.Optional(CONF_WATER): number(0, 1_000_000, UnitOfVolume.MILLILITERS),
+        probatio.Required(CONF_CO2): number(0, 3600, UnitOfTime.SECONDS),
     }
 )
 _TARGETS: Final = probatio.Schema(
     {
         **{
-            probatio.Required(f"{name}{end}"): _number(-40, 4000, unit)
+            probatio.Required(f"{name}{end}"): number(-40, 4000, unit)
             for name, unit in _UNITS.items()
             for end in (_LOW, _HIGH)
         },
-        probatio.Required("light_hours"): _number(0, 24, UnitOfTime.HOURS),
-        probatio.Required("water_ml_day"): _number(0, 1_000_000, UnitOfVolume.MILLILITERS),
+        probatio.Required("light_hours"): number(0, 24, UnitOfTime.HOURS),
+        probatio.Required("water_ml_day"): number(0, 1_000_000, UnitOfVolume.MILLILITERS),
     }
 )
 _INTERLOCKS: Final = probatio.Schema(
@@ -81,10 +73,10 @@ _INTERLOCKS: Final = probatio.Schema(
         probatio.Required(CONF_ENABLED): SelectSelector(
             SelectSelectorConfig(options=[each.value for each in Interlock], multiple=True, translation_key="interlock")
         ),
-        probatio.Required("over_temperature_c"): _number(20, 60, UnitOfTemperature.CELSIUS),
-        probatio.Required("high_co2_ppm"): _number(600, 10_000, "ppm"),
-        probatio.Required("tank_low_percent"): _number(0, 90, "%"),
-        probatio.Required("stale_s"): _number(10, 86_400, UnitOfTime.SECONDS),
+        probatio.Required("over_temperature_c"): number(20, 60, UnitOfTemperature.CELSIUS),
+        probatio.Required("high_co2_ppm"): number(600, 10_000, "ppm"),
+        probatio.Required("tank_low_percent"): number(0, 90, "%"),
+        probatio.Required("stale_s"): number(10, 86_400, UnitOfTime.SECONDS),
         probatio.Required("exhaust_on_smoke"): BooleanSelector(),
     }
 )

@@ -1,6 +1,7 @@
 """The zones of the room in step with their subentries: a device and a coordinator for each."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry
@@ -84,7 +85,10 @@ class Zones:
     def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
         """Change the growth stage of a zone. Raises PolicyError."""
         controller = self._dispatcher.controller
-        controller.policy.judge_stage(controller.zones[zone_id], stage, who)
+        zone = controller.zones[zone_id]
+        controller.policy.judge_stage(zone, stage, who)
+        # Here at once: what follows from the subentry would be told as a change by somebody else.
+        controller.zones[zone_id] = replace(zone, stage=stage)
         subentry = self._entry.subentries[zone_id]
         self._audit.record("stage", who=who, zone=zone_id, stage=stage.value)
         data = {**subentry.data, CONF_STAGE: stage.value}

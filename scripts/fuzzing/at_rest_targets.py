@@ -76,7 +76,7 @@ def _trail(data: bytes) -> None:
         hold("at most so many findings", kept=len(verifier.report().findings) <= 100)  # noqa: PLR2004 - documented
     verifier = _verifier((_KEY,), (_END,))
     verifier.feed(lines)
-    good = verifier.report().result is audit.Result.GOOD
+    good = verifier.report().result is audit.Verdict.GOOD
     hold("what was changed is found", kept=not good or data == _TRAIL)
 
 
@@ -162,7 +162,7 @@ def _key_texts() -> Iterator[bytes]:
     yield b64encode(b"k" * KEK_BYTES)
     yield _SEALED.encode()
     yield _SEALED.replace("1.", "9" * 5000 + ".", 1).encode()
-    yield _VAULT.seal(b"a secret", "device tent-2", 2).encode()
+    yield _VAULT.seal(b"a secret", "device tent-2").encode()
     yield _FRAME
 
 

@@ -158,7 +158,7 @@ TARGETS: Final = (
         name="limits",
         run=_limits,
         seeds=lambda: [b'{"ai":{"rate":3,"hold_s":60,"day_ml":1000}}'],
-        refusals=(TypeError,),
+        refusals=(RegistryError,),
         words=("system", "person", "automation", "voice", "ai", "rate", "hold_s", "day_ml"),
         tree=True,
     ),

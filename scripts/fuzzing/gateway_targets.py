@@ -119,13 +119,13 @@ def _check(gateway: Gateway, message: Message, result: Incoming, now: float, *, 
     hold("not what is retained", kept=not message.retained)
     hold("not of whom is disabled", kept=message.device_id != _DISABLED)
     hold("not of whom sends over HTTP", kept=message.device_id != _TOKENED)
+    if isinstance(result, Greeting):
+        hold("the answer is for whom said hello", kept=result.answer.topic.split("/")[2] == message.device_id)
+        return
     hold("of its device", kept=result.device_id == message.device_id)
     match result:
         case OfflineHint():
             hold("the word of the broker", kept=message.payload == b"offline")
-            return
-        case Greeting():
-            hold("the answer is for whom said hello", kept=result.answer.topic.split("/")[2] == message.device_id)
             return
         case Reading():
             _check_reading(result)

@@ -23,14 +23,8 @@ from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
 from custom_components.grokmon.broker.work import Work
 from custom_components.grokmon.checklist import Checklist
-from custom_components.grokmon.gateway.broker_accounts import (
-    Account,
-    DriftKind,
-    Found,
-    FoundAccount,
-    Role,
-    difference,
-)
+from custom_components.grokmon.gateway.broker_accounts import Account, Role
+from custom_components.grokmon.gateway.broker_drift import DriftKind, Found, FoundAccount, difference
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.models import DeviceStatus
 from custom_components.grokmon.gateway.posture import Finding, Report
@@ -320,7 +314,7 @@ async def test_broker_is_away(tent: RoomDevice, broker: FakeBroker) -> None:
         await room.let_pass(RETRY)
         assert broker.looks == looks + 1
     (pending,) = await room.audit("broker_accounts_pending")
-    assert pending["reason"] == "ConnectionRefusedError"
+    assert (pending["reason"], pending["detail"]) == ("broker_accounts_pending", "ConnectionRefusedError")
     broker.away = None
     await room.let_pass(RETRY)
     assert issues(room) == set()
@@ -457,7 +451,7 @@ async def test_wrong_administrator(quiet_room: Room, broker: FakeBroker, caplog:
     assert broker.admins[-1].password == "not-the-right-one"
     assert issues(room) == {"broker_accounts_pending"}
     (pending,) = await room.audit("broker_accounts_pending")
-    assert pending["reason"] == "the broker refuses the connection: 135"
+    assert pending["detail"] == "the broker refuses the connection: 135"
     assert "not-the-right-one" not in caplog.text
     assert "not-the-right-one" not in room.audit_path.read_text()
     assert "not-the-right-one" not in json.dumps(room.stored())
@@ -522,6 +516,35 @@ async def test_unload_waits_for_what_is_under_way(tent: RoomDevice, broker: Fake
     await keeper.async_bring_in_step()
     assert broker.looks == looks
     assert not room.entry._background_tasks
+
+
+# Another way to come by accounts
+
+
+@dynamic
+async def test_issues_end_with_the_accounts(tent: RoomDevice, broker: FakeBroker) -> None:
+    """Nobody is told of accounts that nobody keeps any more."""
+    room = tent.room
+    broker.away = AWAY
+    await set_status(room, DeviceStatus.REVOKED)
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-1"}
+    room.hass.config_entries.async_update_entry(room.entry, options={})
+    await room.settle()
+    assert issues(room) == set()
+
+
+@dynamic
+async def test_issues_end_with_the_files(tent: RoomDevice, broker: FakeBroker) -> None:
+    """Who writes files has revoked with that; who writes none has nobody read them."""
+    room = tent.room
+    broker.away = AWAY
+    await set_status(room, DeviceStatus.REVOKED)
+    room.hass.config_entries.async_update_entry(room.entry, options=FILES)
+    await room.settle()
+    assert issues(room) == {"broker_files_changed"}
+    room.hass.config_entries.async_update_entry(room.entry, options=DYNAMIC)
+    await room.settle()
+    assert "broker_files_changed" not in issues(room)
 
 
 # Files

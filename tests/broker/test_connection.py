@@ -15,7 +15,6 @@ from unittest.mock import patch
 import pytest
 
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     BrokerError,
     CertificateError,
@@ -32,6 +31,7 @@ from custom_components.grokmon.broker.dynamic_security import DynamicSecurity
 from custom_components.grokmon.gateway.broker_accounts import disable
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker
 from tests.stack.certificates import ensure_certificates
+from tests.stack.connections import NOT_AUTHORIZED, is_open
 from tests.stack.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
@@ -87,11 +87,6 @@ def kick(broker: DynamicMosquittoBroker, name: str) -> None:
     DynamicSecurity(endpoint(broker), Login(ADMIN, broker.accounts[ADMIN].password)).execute([disable(name)])
 
 
-def is_open(session: Connection) -> bool:
-    """Tell whether a connection is open now, whatever it was before."""
-    return session.is_open
-
-
 def open_files() -> int:
     """Return how many files and sockets this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -106,8 +101,8 @@ async def test_message_goes_round(broker: DynamicMosquittoBroker, protocol: Prot
         assert device.publish(TOPIC, b"21.5") < REFUSED
         assert hub.receive(WITHIN) == Received(TOPIC, b"21.5", retained=False)
         assert hub.receive(0) is None
-        assert hub.is_open
-        assert device.is_open
+        assert is_open(hub)
+        assert is_open(device)
     assert not is_open(hub)
     assert open_files() == before
 
@@ -228,7 +223,7 @@ async def test_session_that_was_ended(broker: DynamicMosquittoBroker) -> None:
         assert device.receive(WITHIN) == Received(TOPIC, b"the last", retained=False)
         with pytest.raises(ClosedError):
             device.receive(WITHIN)
-        assert not device.is_open
+        assert not is_open(device)
         with pytest.raises(ClosedError):
             device.publish(TOPIC, b"too late")
         with pytest.raises(ClosedError):
@@ -285,9 +280,9 @@ async def test_client_that_stumbles(broker: DynamicMosquittoBroker) -> None:
         patch.object(hub._client, "loop", side_effect=struct.error),
         patch.object(hub._client, "disconnect"),
     ):
-        assert not hub.is_open
+        assert not is_open(hub)
         with pytest.raises(ClosedError):
             hub.subscribe(TOPIC)
         hub.close()
         assert open_files() == before
-        assert not hub.is_open
+        assert not is_open(hub)

@@ -10,7 +10,6 @@ from typing import override
 import pytest
 
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     Connection,
     Endpoint,
@@ -21,6 +20,7 @@ from custom_components.grokmon.broker.files import PASSWORDS, RULES, write_files
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
 from tests.stack.brokers import HOME_ASSISTANT, MosquittoBroker
 from tests.stack.certificates import Certificates
+from tests.stack.connections import NOT_AUTHORIZED
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 

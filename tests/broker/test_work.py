@@ -9,7 +9,6 @@ import pytest
 
 from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     ClosedError,
     Connection,
@@ -19,13 +18,11 @@ from custom_components.grokmon.broker.connection import (
     RefusedError,
     UnreachableError,
 )
-from custom_components.grokmon.broker.dynamic_security import Answer, DynamicSecurity
+from custom_components.grokmon.broker.dynamic_security import Answer, DynamicSecurity, Outcome
 from custom_components.grokmon.broker.work import Work, bring_in_step, confirm_revoked, retained_topics
 from custom_components.grokmon.gateway.broker_accounts import (
     Account,
     Command,
-    DriftKind,
-    Outcome,
     Role,
     delete_role,
     enable,
@@ -33,7 +30,9 @@ from custom_components.grokmon.gateway.broker_accounts import (
     role_of,
     unlink,
 )
+from custom_components.grokmon.gateway.broker_drift import DriftKind
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker
+from tests.stack.connections import NOT_AUTHORIZED
 from tests.stack.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")

@@ -40,7 +40,7 @@ FLOWER = Zone("Flower tent", "flowering", "mdi:flower")
 VEG = Zone("Veg tent", "vegetative", "mdi:sprout")
 ZONES = (FLOWER, VEG)
 
-_CLIMATE = ("temp_c", "humidity_percent", "co2_ppm", "ppfd_umol", "dli_mol", "leaf_temp_c", "rssi_dbm")
+_CLIMATE = ("temp_c", "humidity_percent", "co2_ppm", "ppfd_umol", "dli_mol", "leaf_temp_c")
 _SOIL = ("soil_moisture_percent", "soil_temp_c", "ec_ms_cm", "ph", "vbat")
 _SAFETY = ("smoke", "leak", "door", "mains_power", "float_switch", "power_w", "tank_level_percent")
 

@@ -104,10 +104,10 @@ class ControlRoom:
         """Let the device say what its outputs do."""
         return self.controller.report("node", states, self.moment)
 
-    def measure(self, **values: Value) -> list[Action]:
+    def measure(self, device_id: str = "sensors", **values: Value) -> list[Action]:
         """Let the sensors measure something."""
         reading = Reading(
-            device_id="sensors",
+            device_id=device_id,
             received_at=self.moment.wall,
             measured_at=self.moment.wall,
             values=dict(values),
@@ -144,7 +144,6 @@ class ControlRoom:
         """Let the device answer an order; return what became of it and what is to be done."""
         ack = Ack(
             device_id=device_id,
-            received_at=self.moment.wall,
             cid=order.cid,
             result=result,
             reason="",

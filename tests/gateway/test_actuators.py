@@ -143,6 +143,51 @@ def test_what_could_not_be_driven_is_said(changes: dict[str, Any], said: str) ->
     assert str(attempt(lambda: Actuator.from_dict({"role": "grow_light", **changes}))) == f"actuator_invalid: {said}"
 
 
+@pytest.mark.parametrize(
+    ("role", "lease"),
+    [("co2_valve", 30), ("irrigation", 15), ("heat_mat", 120), ("humidifier", 120), ("grow_light", 300)],
+)
+def test_lease_of_a_role(role: str, lease: int) -> None:
+    """End what floods or suffocates within seconds, and let the others bridge a restart."""
+    assert Actuator.from_dict({"role": role}).lease_s == lease
+    assert Actuator.from_dict({"role": role, "lease_s": 1}).lease_s == 1
+
+
+@pytest.mark.parametrize(
+    ("actuator", "told"),
+    [
+        (LAMP, {"kind": "light", "min_percent": 10, "max_percent": 80}),
+        (
+            Actuator(name="fan", role=Role.INTAKE, safe_percent=30),
+            {"kind": "fan", "min_percent": 0, "max_percent": 100, "safe_percent": 30},
+        ),
+        (PUMP, {"kind": "pump", "ml_per_s": 25, "max_run_s": 40}),
+        (OUTLET, {"kind": "switch"}),
+    ],
+)
+def test_what_a_device_has_to_know(actuator: Actuator, told: dict[str, Any]) -> None:
+    """Tell it the kind of its output and the limits that it keeps by itself."""
+    assert actuator.for_device() == told
+
+
+@pytest.mark.parametrize(
+    ("actuator", "wanted", "said"),
+    [
+        (OUTLET, {"on": 1}, "parameter_invalid: on is not a boolean"),
+        (LAMP, {"amount_ml": 10}, "parameter_invalid: lamp takes no amount_ml"),
+        (OUTLET, {"percent": 1, "seconds": 2}, "parameter_invalid: outlet takes no percent"),
+        (LAMP, {"percent": True}, "parameter_invalid: percent is not a finite number"),
+        (PUMP, {"amount_ml": -1}, "parameter_invalid: amount_ml is negative"),
+        (LAMP, {"percent": 81}, "limit_exceeded: percent of lamp: 10 to 80"),
+        (PUMP, {"amount_ml": 1001}, "limit_exceeded: amount_ml of pump: 0 to 1000"),
+        (VALVE, {"seconds": 121}, "limit_exceeded: seconds of valve: 1 to 120"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said(actuator: Actuator, wanted: dict[str, Any], said: str) -> None:
+    """Name the value, the output and the bounds."""
+    assert str(attempt(lambda: normalise(Command(key=KEY, **wanted), actuator))) == said
+
+
 def test_minus_500_ml_is_no_dose() -> None:
     """Refuse a negative dose: elsewhere it was accepted and refunded the budget."""
     assert code_of(Command(key=KEY, amount_ml=-500), PUMP) is Code.PARAMETER_INVALID
@@ -203,6 +248,9 @@ def test_wrong_kinds_are_refused(actuator: Actuator, wanted: dict[str, Any]) -> 
         (PUMP, {"amount_ml": 0}, {"on": False}),
         (PUMP, {"on": False}, {"on": False}),
         (VALVE, {"on": True}, {"on": True, "seconds": 60}),
+        (VALVE, {"seconds": 0}, {"on": False}),
+        (LAMP, {"on": False, "percent": 50}, {"on": False, "percent": 0}),
+        (PUMP, {"on": False, "amount_ml": 50}, {"on": False}),
         (OUTLET, {"on": True}, {"on": True}),
         (OUTLET, {}, {"on": True}),
         (OUTLET, {"on": False}, {"on": False}),

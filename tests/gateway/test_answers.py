@@ -47,7 +47,7 @@ def test_state_is_the_first_word_under_a_session(gateway: Gateway, sid: str) -> 
     report = gateway.ingest(SENDER.state(sid, 1, states), NOW)
     assert isinstance(report, Report)
     assert report.states == {"lamp": Observed(on=True, percent=60, lease_left_s=12, reason="command", cid=CID)}
-    assert (report.device_id, report.received_at) == ("tent-1", NOW)
+    assert report.device_id == "tent-1"
     assert report.hello is not None
     again = gateway.ingest(SENDER.state(sid, 2, OFF), NOW)
     assert isinstance(again, Report)
@@ -59,7 +59,7 @@ def test_answer(gateway: Gateway, sid: str) -> None:
     """An answer has a name, a result and a reason, and perhaps states."""
     ack = gateway.ingest(SENDER.ack(sid, 1, CID, "rejected", reason="limit", actuators=OFF), NOW)
     assert isinstance(ack, Ack)
-    assert (ack.device_id, ack.received_at) == ("tent-1", NOW)
+    assert ack.device_id == "tent-1"
     assert ack.hello is not None
     assert (ack.cid, ack.result, ack.reason, ack.states) == (
         CID,

@@ -22,6 +22,7 @@ ALLOWED = {
         "base64",
         "binascii",
         "collections",
+        "contextlib",
         "csv",
         "dataclasses",
         "datetime",
@@ -43,14 +44,16 @@ ALSO_KNOWS: dict[str, set[str]] = {
     "actions": {"outputs"},
     "admission": {"climate", "credentials", "envelope", "ranges", "ratelimit"},
     "audit_export": {"audit_record"},
-    "authority": {"weak_keys"},
+    "authority": {"credentials", "public_keys"},
+    "broker_drift": {"broker_accounts"},
+    "broker_files": {"broker_accounts"},
     "checkpoints": {"audit"},
     "checklist": {"posture"},
     "claim_codes": {"credentials", "envelope"},
     "commands": {"outputs"},
-    "credentials": {"weak_keys"},
+    "credentials": {"public_keys"},
     "policy": {"interlocks", "ledger", "outputs", "ratelimit"},
-    "rehearsal": {"control", "policy"},
+    "rehearsal": {"actions", "control"},
 }
 # The way in and the way out: the only ones that know the order of the steps.
 ORDERS = {"pipeline.py", "control.py"}

@@ -111,6 +111,7 @@ def test_cef() -> None:
         "cs2Label": "object",
         "cs2": '{"device": "tent-1", "actuator": "pump", "zone": "z1"}',
     }
+    assert second.startswith("CEF:0|")
     assert set(extension(second)) == {"rt", "externalId", "outcome", "cs1Label", "cs1", "cs2Label", "cs2"}
 
 
@@ -127,9 +128,9 @@ def test_cef_severity(outcome: str, severity: int) -> None:
 def test_cef_escapes() -> None:
     """Escape what would end a field, a value or the event."""
     (event,) = common_event_format(
-        [{**RECORD, "action": "a|b\\c", "reason": "x=1 y\\z\r\nCEF:0|", "details": {"k": "a=b|\\"}}]
+        [{**RECORD, "action": "a|b\\c\r\nCEF:0", "reason": "x=1 y\\z\r\nCEF:0|", "details": {"k": "a=b|\\"}}]
     ).splitlines()
-    assert event.startswith(r"CEF:0|Grok & Mon|grokmon|1|a\|b\\c|a\|b\\c|6|")
+    assert event.startswith(r"CEF:0|Grok & Mon|grokmon|1|a\|b\\c\r\nCEF:0|a\|b\\c\r\nCEF:0|6|")
     assert r"reason=x\=1 y\\z\r\nCEF:0|" in event
     read = extension(event)
     assert read["reason"] == "x=1 y\\z\r\nCEF:0|"

@@ -15,7 +15,16 @@ from typing import Any, Final
 import pytest
 
 from custom_components.grokmon.gateway import audit
-from custom_components.grokmon.gateway.audit import Finding, Key, Position, Report, Result, append, evolve, segment_name
+from custom_components.grokmon.gateway.audit import (
+    Finding,
+    Key,
+    Position,
+    Verdict,
+    Verification,
+    append,
+    evolve,
+    segment_name,
+)
 from custom_components.grokmon.gateway.audit_record import make
 
 from .wire import NOW
@@ -264,7 +273,7 @@ def _save(folder: Path, lines: Lines) -> None:
             path.write_bytes(data)
 
 
-def _judged(folder: Path, lines: Lines) -> dict[str, Report]:
+def _judged(folder: Path, lines: Lines) -> dict[str, Verification]:
     _save(folder, lines)
     return {name: audit.verify(folder, keys, anchors) for name, (keys, anchors) in WITH.items()}
 
@@ -274,7 +283,7 @@ def test_trail_as_it_was_written(tmp_path: Path) -> None:
     assert (COUNT, sum(CHANGES.values())) == (300, 1000)
     for name, report in _judged(tmp_path, LINES).items():
         keyed = COUNT if WITH[name][0] else 0
-        assert report == Report(ANCHOR, (), COUNT, keyed, anchored=LAST if WITH[name][1] else 0)
+        assert report == Verification(ANCHOR, (), COUNT, keyed, anchored=LAST if WITH[name][1] else 0)
     assert len(audit.segments(tmp_path)) == 4
 
 
@@ -286,7 +295,7 @@ def test_changes(tmp_path: Path, change: Change) -> None:
         lines, unseen = change(generator)
         assert lines != LINES
         reports = _judged(tmp_path, lines)
-        good = {name for name, report in reports.items() if report.result is Result.GOOD}
+        good = {name for name, report in reports.items() if report.result is Verdict.GOOD}
         assert (number, good) == (number, set(unseen))
 
 
@@ -301,7 +310,7 @@ def test_stolen_key_and_older_checkpoint(tmp_path: Path) -> None:
         assert audit.verify(tmp_path, KEYS, [TRAIL.places[count]]).findings == ()
     for count in (m, m + 1, LAST):
         report = audit.verify(tmp_path, KEYS, [TRAIL.places[count]])
-        assert report.findings == (Finding(count, Result.ALTERED, "the line is not the one of a checkpoint"),)
+        assert report.findings == (Finding(count, Verdict.ALTERED, "the line is not the one of a checkpoint"),)
 
 
 def test_where_a_rewriting_before_the_stolen_key_is_found(tmp_path: Path) -> None:
@@ -316,4 +325,4 @@ def test_where_a_rewriting_before_the_stolen_key_is_found(tmp_path: Path) -> Non
     _save(tmp_path, [*LINES[: m - 10 - FIRST], *again])
     report = audit.verify(tmp_path, KEYS)
     assert [finding.line for finding in report.findings] == list(range(m - 10, m))
-    assert audit.verify(tmp_path, [Key(m, TRAIL.secrets[m])]).result is Result.GOOD
+    assert audit.verify(tmp_path, [Key(m, TRAIL.secrets[m])]).result is Verdict.GOOD

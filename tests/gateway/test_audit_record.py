@@ -24,6 +24,7 @@ def made(
     target: Mapping[str, str] | None = None,
     outcome: str = "allowed",
     reason: str = "",
+    cid: str | None = "cid-1",
     details: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return a record."""
@@ -36,7 +37,7 @@ def made(
         target=target or {},
         outcome=outcome,
         reason=reason,
-        cid="cid-1",
+        cid=cid,
         details=details or {},
     )
 
@@ -62,7 +63,8 @@ def test_record() -> None:
         "cid": "cid-1",
         "details": {"value": 1.5},
     }
-    assert made(who=None)["principal"] is None
+    bare = made(who=None, cid=None)
+    assert (bare["principal"], bare["cid"]) == (None, None)
 
 
 def test_order_of_the_members() -> None:
@@ -161,6 +163,7 @@ def test_search_in_lines() -> None:
     """Return so many of the first that match, in the order of the lines."""
     lines = [json.dumps(record).encode() for record in RECORDS]
     assert list(search(lines, Search(), 10)) == RECORDS
+    assert list(search(lines, Search(), 2)) == RECORDS[:2]
     assert list(search(lines, Search(device="tent-1"), 1)) == RECORDS[:1]
     assert list(search(lines, Search(outcome="refused"), 2)) == RECORDS[1:3]
     assert list(search(lines, Search(), 0)) == []

@@ -1,22 +1,21 @@
 """Tests of the files for a broker without the plugin."""
 
 import base64
-from dataclasses import replace
 import hashlib
 
 import pytest
 
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
-from custom_components.grokmon.gateway.broker_files import acl_file, password_file, password_line
+from custom_components.grokmon.gateway.broker_files import acl_file, password_line
 
 ROLE = role_of("grokmon", "tent-1", ["telemetry"], ["command"])
 ACCOUNT = Account(username="tent-1.k1", device_id="tent-1", client_id="tent-1", password="correct horse")
 CERTIFICATE = Account(username="tent-1", device_id="tent-1", client_id="tent-1")
 
 
-def test_password_file_is_what_mosquitto_reads() -> None:
+def test_line_of_a_password_is_what_mosquitto_reads() -> None:
     """Write name, scheme, rounds, salt and the PBKDF2 of the password."""
-    name, _, rest = password_file([ACCOUNT]).removesuffix("\n").partition(":")
+    name, _, rest = password_line(ACCOUNT.username, "correct horse").removesuffix("\n").partition(":")
     _, scheme, rounds, salt, digest = rest.split("$")
     assert (name, scheme, rounds) == ("tent-1.k1", "7", "101")
     expected = hashlib.pbkdf2_hmac("sha512", b"correct horse", base64.b64decode(salt), 101)
@@ -26,19 +25,14 @@ def test_password_file_is_what_mosquitto_reads() -> None:
 
 def test_salt_is_new_each_time() -> None:
     """Salt every password anew, and show none."""
-    first, second = password_file([ACCOUNT]), password_file([ACCOUNT])
+    first, second = (password_line(ACCOUNT.username, "correct horse") for _ in range(2))
     assert first != second
     assert "correct horse" not in first + second
 
 
-def test_no_password_no_line() -> None:
-    """Leave out who is disabled or has a certificate only."""
-    assert password_file([replace(ACCOUNT, enabled=False), CERTIFICATE]) == ""
-
-
 def test_access_list() -> None:
     """Give the hub its two sides and each device its own topics."""
-    assert acl_file("grokmon", [ROLE], "homeassistant") == (
+    assert acl_file("grokmon", [ROLE], "homeassistant", accounts=[CERTIFICATE], hub_topics=[]) == (
         "user homeassistant\n"
         "topic read grokmon/v1/+/up/+\n"
         "topic write grokmon/v1/+/down/+\n"
@@ -53,7 +47,7 @@ def test_access_list_of_accounts() -> None:
     """Give a block to each open account of a device; a device whose accounts are all shut gets none."""
     other = role_of("grokmon", "tent-2", ["telemetry"], [])
     shut = Account(username="tent-2", device_id="tent-2", client_id="tent-2", enabled=False)
-    written = acl_file("grokmon", [ROLE, other], "hub", accounts=[ACCOUNT, CERTIFICATE, shut])
+    written = acl_file("grokmon", [ROLE, other], "hub", accounts=[ACCOUNT, CERTIFICATE, shut], hub_topics=[])
     users = [line for line in written.splitlines() if line.startswith("user ")]
     assert users == ["user hub", "user tent-1.k1", "user tent-1"]
     assert "tent-2" not in written
@@ -61,7 +55,9 @@ def test_access_list_of_accounts() -> None:
 
 def test_other_topics_of_the_hub() -> None:
     """Let the hub keep what it needs for something else."""
-    assert "topic readwrite zigbee2mqtt/#\n" in acl_file("grokmon", [], "hub", hub_topics=["zigbee2mqtt/#"])
+    assert "topic readwrite zigbee2mqtt/#\n" in acl_file(
+        "grokmon", [], "hub", accounts=[], hub_topics=["zigbee2mqtt/#"]
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nuser b", "a b", "ä", "a\0"])
@@ -70,12 +66,12 @@ def test_name_that_would_be_misread(name: str) -> None:
     with pytest.raises(ValueError, match="misread"):
         password_line(name, "secret")
     with pytest.raises(ValueError, match="misread"):
-        acl_file("grokmon", [], name)
+        acl_file("grokmon", [], name, accounts=[], hub_topics=[])
 
 
 def test_topic_that_would_be_misread() -> None:
     """Refuse a topic that goes on in another line, and a prefix that is none."""
     with pytest.raises(ValueError, match="misread"):
-        acl_file("grokmon", [], "hub", hub_topics=["a\nuser eve\ntopic #"])
+        acl_file("grokmon", [], "hub", accounts=[], hub_topics=["a\nuser eve\ntopic #"])
     with pytest.raises(ValueError, match="prefix"):
-        acl_file("#", [], "hub")
+        acl_file("#", [], "hub", accounts=[], hub_topics=[])

@@ -60,6 +60,12 @@ def test_torn_checkpoint(whole: int, cut: int) -> None:
     assert whole_checkpoints(note * whole + torn) == len(note) * whole
 
 
+def test_torn_character() -> None:
+    """Count what is whole, also when the cut went through a character."""
+    note = SIGNER(Position(1, "00" * 32), NOW).encode()
+    assert whole_checkpoints(note + "\u2014".encode()[:2]) == len(note)
+
+
 @pytest.mark.parametrize(
     "text",
     ["a" * 100_000, f"{SIGNER(Position(1, '00' * 32), NOW).partition('\n\n')[0]}\n" * 10_000],

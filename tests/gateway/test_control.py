@@ -1,6 +1,7 @@
 """Tests of the way out: orders, answers, leases, feedback, interlocks at work, and restarts."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
+from custom_components.grokmon.gateway.outputs import Order
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings
 
 from .control_room import (
@@ -41,11 +43,18 @@ def room() -> ControlRoom:
 # Answers
 
 
+@pytest.fixture
+def dry() -> ControlRoom:
+    """Return a room whose pump can be asked again at once, and in which a flow sensor looks at it."""
+    pump = Actuator(name="irrigation", role=Role.IRRIGATION, interval_s=0)
+    return ControlRoom(node=node_of(pump), sensors=sensors_of("water_flow_l_min"))
+
+
 def test_unknown_output(room: ControlRoom) -> None:
     """Refuse what is not there, to switch off, too."""
     key = replace(LAMP, actuator="nothing")
-    assert room.refused(key, on=False).code is Code.ACTUATOR_UNKNOWN
-    room.controller.report("node", {"nothing": ON}, room.moment)
+    assert str(room.refused(key, on=False)) == "actuator_unknown: node/nothing"
+    assert room.report(nothing=ON, outlet=ON) == [Stop(OUTLET, "unasked")]
 
 
 def test_answers_of_every_kind(room: ControlRoom) -> None:
@@ -63,7 +72,7 @@ def test_answers_of_every_kind(room: ControlRoom) -> None:
     first = room.accept(EXHAUST, percent=50).order
     second = room.accept(EXHAUST, percent=60)
     assert second.replaced is first
-    assert not room.controller.is_current(first)
+    assert [room.controller.is_current(order) for order in (first, second.order)] == [False, True]
     assert room.answer(first)[0] is Fate.LATE
     with pytest.raises(CommandError):
         room.answer(first)
@@ -74,10 +83,7 @@ def test_what_an_answer_settles(room: ControlRoom) -> None:
     """Tell which order an answer is to, and the reason that the device gives."""
 
     def settled(cid: str) -> Settled:
-        wall = room.moment.wall
-        ack = Ack(
-            device_id="node", received_at=wall, cid=cid, result=Result.DONE, reason="limit", states={}, hello=None
-        )
+        ack = Ack(device_id="node", cid=cid, result=Result.DONE, reason="limit", states={}, hello=None)
         return room.controller.acknowledge(ack, room.moment)[0]
 
     order = room.accept(EXHAUST, percent=50).order
@@ -121,18 +127,22 @@ def test_withdrawn_order_leaves_no_trace(room: ControlRoom) -> None:
     assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
     assert not room.controller.is_current(order)
     assert room.controller.outputs[PUMP].pending is None
+    room.now += ACK_TIMEOUT_S
+    assert room.controller.expire(room.moment) == []
     first, second = room.accept(PUMP, amount_ml=100).order, room.accept(PUMP, on=False).order
     room.controller.withdraw(first)
     assert room.controller.outputs[PUMP].pending is second
 
 
 def test_old_answers_are_forgotten(room: ControlRoom) -> None:
-    """The memory of late orders is bounded."""
+    """The memory of late orders is bounded: it holds 256 of them."""
     first = room.accept(EXHAUST, percent=50).order
-    for _ in range(300):
+    second = room.accept(EXHAUST, on=False).order
+    for _ in range(256):
         room.accept(EXHAUST, on=False)
     with pytest.raises(CommandError):
         room.answer(first)
+    assert room.answer(second)[0] is Fate.LATE
 
 
 # Leases
@@ -145,6 +155,7 @@ def test_lease_is_renewed_while_the_output_is_to_stay_on(room: ControlRoom) -> N
     assert room.pass_time(1) == [Renew(EXHAUST)]
     renewed, lease = room.controller.renewing(EXHAUST, "R" * 26, room.moment)
     assert (renewed, lease) == (order, 300)
+    assert room.pass_time(0) == []
     room.controller.outputs[EXHAUST].renewed(room.now)
     renewal = replace(order, cid="R" * 26)
     with pytest.raises(CommandError):
@@ -170,7 +181,7 @@ def test_what_is_off_is_not_renewed(room: ControlRoom) -> None:
     """A renewal that comes after the end is refused."""
     room.set(EXHAUST, percent=50)
     room.set(EXHAUST, on=False)
-    with pytest.raises(PolicyError):
+    with pytest.raises(PolicyError, match=r"^command_superseded: node/exhaust$"):
         room.controller.renewing(EXHAUST, "R" * 26, room.moment)
     room.controller.outputs[EXHAUST].renewed(room.now)
     assert room.controller.outputs[EXHAUST].lease_of(room.now) == 0
@@ -184,12 +195,13 @@ def test_lease_that_was_not_renewed_in_time_is_lost(room: ControlRoom) -> None:
 
 
 def test_renewals_that_nobody_confirms_are_not_for_ever(room: ControlRoom) -> None:
-    """A device that is not heard for two leases is given up."""
+    """A device that is not heard for two leases is given up, and can be told something new."""
     room.set(EXHAUST, percent=50)
     for _ in range(5):
         room.pass_time(100)
         room.controller.outputs[EXHAUST].renewed(room.now)
     assert only(room.pass_time(100), Ended) == [Ended(EXHAUST, "lost")]
+    room.set(EXHAUST, percent=40)
 
 
 def test_pump_and_valve_end_by_themselves(room: ControlRoom) -> None:
@@ -199,6 +211,7 @@ def test_pump_and_valve_end_by_themselves(room: ControlRoom) -> None:
     room.pass_time(4)
     assert room.report(irrigation=Observed(on=False, reason="done", cid=pump.cid)) == [Ended(PUMP, "done")]
     room.report(co2_valve=Observed(on=True, cid=valve.cid))
+    assert room.controller.renewing(VALVE, "R" * 26, room.moment) == (valve, 16)
     room.controller.outputs[VALVE].renewed(room.now)
     leases = [room.controller.outputs[VALVE].lease_of(room.now + later) for later in (0, 0.8, 15.8)]
     assert leases == [16, 16, 1]
@@ -222,6 +235,7 @@ def test_device_that_does_something_else_has_a_fault(room: ControlRoom) -> None:
     assert actions == [Faulted(EXHAUST, "mismatch"), Stop(EXHAUST, "output_fault", "mismatch")]
     assert room.refused(EXHAUST, percent=50).code is Code.OUTPUT_FAULT
     assert room.report(exhaust=Observed(on=True, percent=20)) == [Stop(EXHAUST, "unasked")]
+    assert room.pass_time(1) == []
     room.set(EXHAUST, on=False)
     assert room.controller.reset_fault(EXHAUST) == "mismatch"
     assert room.controller.reset_fault(EXHAUST) is None
@@ -252,20 +266,79 @@ def test_faults_at_once(room: ControlRoom) -> None:
     assert set(only(room.pass_time(5), Faulted)) == {Faulted(OUTLET, "mismatch"), Faulted(VALVE, "mismatch")}
 
 
-def test_fault_in_the_middle_of_a_command(room: ControlRoom) -> None:
+def test_fault_beside_something_else(room: ControlRoom) -> None:
+    """A report may tell of the end of one output, and that another one has a fault."""
+    room.set(OUTLET, on=True)
+    room.set(VALVE, seconds=60)
+    room.report(outlet=Observed(on=False))
+    room.now += 5
+    actions = room.report(co2_valve=Observed(on=False, reason="local"), outlet=Observed(on=False))
+    assert actions == [
+        Ended(VALVE, "local"),
+        Faulted(OUTLET, "mismatch"),
+        Stop(OUTLET, "output_fault", "mismatch"),
+    ]
+
+
+def test_fault_in_the_middle_of_a_command(dry: ControlRoom) -> None:
     """What was on its way when a fault latched is not wanted any more, whatever the device makes of it."""
+    room = dry
     for answered in (True, False):
-        room.set(EXHAUST, percent=50)
-        room.report(exhaust=Observed(on=True, percent=20))
-        order = room.accept(EXHAUST, percent=60).order
-        assert Faulted(EXHAUST, "mismatch") in room.pass_time(5)
+        order = order_with_a_fault(room)
+        assert not room.controller.is_current(order)
         if answered:
             assert room.answer(order)[0] is Fate.DONE
         else:
+            room.now += 5
             assert [settled.fate for settled in room.controller.expire(room.moment)] == [Fate.TIMEOUT]
-        assert room.controller.outputs[EXHAUST].wish is None
-        room.controller.reset_fault(EXHAUST)
-        room.set(EXHAUST, on=False)
+        assert room.controller.outputs[PUMP].wish is None
+        room.controller.reset_fault(PUMP)
+        room.set(PUMP, on=False)
+
+
+def order_with_a_fault(room: ControlRoom) -> Order:
+    """Return the order for a second dose that is on its way when the first one is found to have given nothing."""
+    room.set(PUMP, amount_ml=100)
+    room.now += 3
+    room.measure(water_flow_l_min=0.0)
+    order = room.accept(PUMP, amount_ml=100).order
+    assert Faulted(PUMP, "no_flow") in room.pass_time(2)
+    return order
+
+
+def test_output_with_a_fault_that_is_removed(dry: ControlRoom) -> None:
+    """What comes of the order after that finds nothing, and breaks nothing."""
+    order = order_with_a_fault(dry)
+    dry.configure(node=node_of(Actuator(name="outlet", role=Role.OUTLET)))
+    assert dry.answer(order)[0] is Fate.DONE
+    assert not dry.controller.is_current(order)
+
+
+def test_device_with_a_fault_that_starts_anew(dry: ControlRoom) -> None:
+    """The order is settled, although there is no such output any more."""
+    order = order_with_a_fault(dry)
+    dry.configure(node=node_of(Actuator(name="outlet", role=Role.OUTLET)))
+    assert [settled.order for settled in dry.controller.restarted("node")] == [order]
+
+
+def test_removed_output_is_not_renewed(room: ControlRoom) -> None:
+    """A renewal that was about to go out says that the output is gone."""
+    room.set(OUTLET, on=True)
+    room.configure(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST)))
+    with pytest.raises(PolicyError) as error:
+        room.controller.renewing(OUTLET, "0" * 26, room.moment)
+    assert error.value.code is Code.ACTUATOR_UNKNOWN
+
+
+def test_new_order_gives_a_device_its_time_anew(room: ControlRoom) -> None:
+    """A fan that is set again while it differs is no fault before it could answer."""
+    room.set(EXHAUST, percent=50)
+    room.report(exhaust=Observed(on=True, percent=20))
+    room.now += 4
+    order = room.accept(EXHAUST, percent=80).order
+    assert only(room.pass_time(3), Faulted) == []
+    room.answer(order, states={"exhaust": Observed(on=True, percent=80, cid=order.cid)})
+    assert room.controller.outputs[EXHAUST].in_step
 
 
 def test_one_fault_at_a_time() -> None:
@@ -302,9 +375,19 @@ def test_safe_state_of_a_fan_is_no_fault() -> None:
     fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)
     room = ControlRoom(node=node_of(fan))
     assert room.report(exhaust=Observed(on=True, percent=30, reason="lease")) == []
-    assert room.report(exhaust=Observed(on=True, percent=31)) == [Stop(EXHAUST, "unasked")]
+    assert room.report(exhaust=Observed(on=True, percent=35)) == [Stop(EXHAUST, "unasked")]
     assert room.report(exhaust=Observed(on=True, percent=30)) == []
     assert Stop(EXHAUST, "interlocked", "the interlock smoke keeps node/exhaust off") in room.measure(smoke=True)
+
+
+@pytest.mark.parametrize(("speeds", "percent"), [(None, 31), (4, 25), (4, None), (None, None)])
+def test_safe_state_is_near_enough(speeds: int | None, percent: float | None) -> None:
+    """A fan is at its safe state as near as it can set it; one that says no percentage is believed."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30, speeds=speeds)
+    room = ControlRoom(node=node_of(fan))
+    for _ in range(2):
+        assert room.report(exhaust=Observed(on=True, percent=percent, reason="lease")) == []
+        room.now += 6
 
 
 def test_end_by_hand_is_told(room: ControlRoom) -> None:
@@ -339,6 +422,50 @@ def test_dose_that_ended_early_is_no_fault() -> None:
     room.measure(water_flow_l_min=0.0)
     room.configure(node=node_of(Actuator(name="outlet", role=Role.OUTLET)))
     assert only(room.pass_time(30), Faulted) == []
+
+
+def test_pump_that_is_switched_off_gives_no_reason_to_look() -> None:
+    """A dose that somebody ended early is watched no longer, and those of other pumps are."""
+    pumps = [replace(PUMP, actuator=name) for name in ("irrigation", "second", "third")]
+    actuators = [Actuator(name=pump.actuator, role=Role.IRRIGATION) for pump in pumps]
+    room = ControlRoom(node=node_of(*actuators), sensors=sensors_of("water_flow_l_min"))
+    for pump in pumps:
+        room.set(pump, amount_ml=500)
+    room.now += 5
+    room.measure(water_flow_l_min=0.0)
+    room.set(PUMP, on=False)
+    room.report(second=Observed(on=False, reason="done"), third=Observed(on=False, reason="done"))
+    assert only(room.pass_time(16), Faulted) == [Faulted(pump, "no_flow") for pump in pumps[1:]]
+
+
+@pytest.mark.parametrize(("amount", "faults"), [(99, []), (100, [Faulted(PUMP, "no_moisture")])])
+def test_soil_that_stays_dry_is_a_fault(amount: float, faults: list[Faulted]) -> None:
+    """A dose that is large enough has to be seen in the soil after a quarter of an hour."""
+    room = ControlRoom(sensors=sensors_of("soil_moisture_percent"))
+    room.measure(soil_moisture_percent=30.0)
+    room.set(PUMP, amount_ml=amount)
+    room.now += 5
+    room.report(irrigation=Observed(on=False, reason="done"))
+    for _ in range(3):
+        room.measure(soil_moisture_percent=30.0)
+    assert room.pass_time(894) == []
+    assert only(room.pass_time(1), Faulted) == faults
+
+
+def test_soil_is_compared_with_what_the_same_sensor_said() -> None:
+    """A bed that is wetter than another one is not wetter than before."""
+    room = ControlRoom(sensors=sensors_of("soil_moisture_percent"))
+    room.controller.configure(
+        [room.zone], [room.node, room.sensors, replace(room.sensors, device_id="others")], room.moment
+    )
+    room.measure("others", soil_moisture_percent=50.0)
+    room.measure(soil_moisture_percent=30.0)
+    room.set(PUMP, amount_ml=500)
+    room.now += 21
+    room.report(irrigation=Observed(on=False, reason="done"))
+    for _ in range(3):
+        room.measure("others", soil_moisture_percent=50.0)
+    assert only(room.pass_time(900), Faulted) == [Faulted(PUMP, "no_moisture")]
 
 
 # Interlocks
@@ -407,6 +534,32 @@ def test_person_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
     assert len(only(room.measure(temp_c=36.0), Drive)) == 1
 
 
+def test_drive_that_did_not_come_about_is_tried_again(room: ControlRoom) -> None:
+    """A fan that is needed is asked again while it is there, whether the first was never sent, refused or lost."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    assert only(room.pass_time(1), Drive) == []
+    room.set(EXHAUST, drive.principal, on=False)
+    assert only(room.pass_time(8), Drive) == []
+    assert only(room.pass_time(1), Drive) == [drive]
+    order = room.accept(EXHAUST, drive.principal, percent=100).order
+    room.answer(order, Result.REJECTED)
+    assert only(room.pass_time(10), Drive) == [drive]
+    room.controller.absent("node")
+    assert only(room.pass_time(60), Drive) == []
+    room.report(exhaust=Observed(on=False))
+    assert only(room.pass_time(1), Drive) == [drive]
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Drive)[0].command.percent == 30
+
+
+def test_fan_that_was_switched_off_before_is_driven(room: ControlRoom) -> None:
+    """Only who switches it off while it is needed has a reason for that."""
+    room.set(EXHAUST, PERSON, percent=30)
+    room.set(EXHAUST, PERSON, on=False)
+    assert len(only(room.measure(temp_c=36.0), Drive)) == 1
+
+
 def test_fan_with_a_fault_is_not_driven(room: ControlRoom) -> None:
     """A fan that cannot be relied on is left alone."""
     room.report(exhaust=Observed(on=True, percent=5))
@@ -425,17 +578,47 @@ def test_silent_thermometer_ends_the_light(room: ControlRoom) -> None:
     assert [stop.code for stop in only(room.controller.tick(room.moment), Stop)] == ["sensor_stale"]
 
 
-def test_readings_of_elsewhere_change_nothing(room: ControlRoom) -> None:
+@pytest.mark.parametrize("changes", [{"zone": None}, {"zone": "zone-9"}, {"device_id": "others"}])
+def test_readings_of_elsewhere_change_nothing(room: ControlRoom, changes: dict[str, Any]) -> None:
     """A device without a zone, or one that nobody knows, trips nothing."""
-    room.sensors = replace(room.sensors, zone=None)
+    room.sensors = replace(room.sensors, **changes)
     room.configure()
     assert room.measure(smoke=True) == []
-    room.sensors = replace(room.sensors, zone="zone-9")
+    assert room.pass_time(1) == []
+
+
+def test_reading_that_says_nothing_new(room: ControlRoom) -> None:
+    """What is due is looked at each second, silence, too; only what trips something is more urgent."""
+    room.zone = zone_of(interlocks=InterlockSettings(stale_s=120))
     room.configure()
-    assert room.measure(smoke=True) == []
+    room.measure(smoke=False, leak=False, temp_c=22.0, co2_ppm=900.0)
+    room.set(EXHAUST, percent=50)
+    room.now += 120
+    assert room.measure(humidity_percent=50.0) == []
+    assert room.measure(temp_c=22.5) == []
+    actions = room.controller.tick(room.moment)
+    assert actions == [Tripped("zone-1", Interlock.SENSOR_FAULT, active=True), Renew(EXHAUST)]
+
+
+def test_new_thermometer_has_its_time_to_speak(room: ControlRoom) -> None:
+    """A sensor that is added to a zone in which lamps burn does not end them before it could say anything."""
+    room = ControlRoom(zone=zone_of(interlocks=InterlockSettings(stale_s=120)), sensors=sensors_of("humidity_percent"))
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 300)
+    room.sensors = sensors_of("temp_c")
+    room.configure()
+    room.keep_on(LAMP, 115)
+    assert [stop.code for stop in only(room.pass_time(5), Stop)] == ["sensor_stale"]
 
 
 # What comes and goes
+
+
+def test_nothing_is_known_of_a_room_that_is_not_configured(room: ControlRoom) -> None:
+    """Take a reading, and look at the clock, without a zone or a device."""
+    room.controller = Controller()
+    assert room.controller.zones == {}
+    assert room.measure(smoke=True) == room.pass_time(1) == []
 
 
 def test_device_that_starts_anew_loses_what_was_on_its_way(room: ControlRoom) -> None:
@@ -443,6 +626,7 @@ def test_device_that_starts_anew_loses_what_was_on_its_way(room: ControlRoom) ->
     order = room.accept(OUTLET, on=True).order
     (settled,) = room.controller.restarted("node")
     assert (settled.fate, settled.order, settled.reason) == (Fate.FAILED, order, "boot")
+    assert room.controller.outputs[OUTLET].pending is None
     assert room.everything_is_off() == []
 
 
@@ -475,6 +659,7 @@ def test_removed_outputs_and_zones(room: ControlRoom) -> None:
     room.controller.configure([], [room.node], room.moment)
     assert room.controller.outputs[EXHAUST].zone_id is None
     assert room.controller.outputs_in("zone-1") == []
+    assert room.controller.interlocks.zone_ids == frozenset()
     room.set(EXHAUST, percent=50)
 
 
@@ -489,6 +674,20 @@ def test_late_refusal_of_a_removed_output(room: ControlRoom) -> None:
     room.controller.lose(pending)
     assert room.answer(pending)[0] is Fate.LATE
     room.controller.withdraw(pending)
+
+
+def test_dose_is_entered_whole(room: ControlRoom) -> None:
+    """Enter what is given, of which output, by whom and when, and nothing that is no dose."""
+    room.set(EXHAUST, percent=50)
+    room.set(PUMP, on=False)
+    order = room.accept(PUMP, AUTOMATION, amount_ml=100).order
+    entry = [order.cid, "node", "irrigation", "zone-1", "automation", 100, room.now]
+    assert room.controller.ledger.snapshot()["doses"] == [entry]
+
+
+def test_off_has_no_lease(room: ControlRoom) -> None:
+    """What is off stays off by itself."""
+    assert [room.accept(key, on=False).order.lease_s for key in KEYS] == [0] * len(KEYS)
 
 
 def test_lost_order_stays_spent(room: ControlRoom) -> None:
@@ -565,6 +764,53 @@ def test_latches_faults_and_the_kill_switch_survive(room: ControlRoom) -> None:
     assert room.controller.outputs[OUTLET].fault == "mismatch"
     assert room.controller.policy.ai_allowed is False
     assert room.controller.policy.overrides == {"zone-1": room.now + 490}
+
+
+def test_driven_fan_is_given_back_after_a_restart(room: ControlRoom) -> None:
+    """What an interlock drives goes on until a sensor says that it is over, and then what stood before comes back."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    order = room.set(EXHAUST, drive.principal, percent=100)
+    restarted(room, 10)
+    room.report(exhaust=Observed(on=True, percent=100, cid=order.cid))
+    assert room.pass_time(1) == []
+    assert only(room.measure(temp_c=36.0), Drive) == []
+    assert room.refused(EXHAUST, percent=20).code is Code.INTERLOCKED
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    assert (back.command.percent, back.principal.identity) == (30, "interlock_ended")
+
+
+def test_driven_fan_that_was_off_ends_after_a_restart(room: ControlRoom) -> None:
+    """It also ends when it has cooled down before the first reading."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    order = room.set(EXHAUST, drive.principal, percent=100)
+    restarted(room, 10)
+    room.report(exhaust=Observed(on=True, percent=100, cid=order.cid))
+    assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+
+
+def test_snapshot_of_an_earlier_release(room: ControlRoom) -> None:
+    """It says nothing of what was tripped or driven."""
+    order = room.set(EXHAUST, percent=30)
+    snapshot = room.controller.snapshot()
+    del snapshot["tripped"]
+    for output in snapshot["outputs"]:
+        del output["forced"], output["resume"]
+    room.controller = Controller()
+    room.configure()
+    room.controller.restore(snapshot, room.now, room.moment)
+    assert room.report(exhaust=Observed(on=True, percent=30, cid=order.cid)) == []
+    assert only(room.measure(temp_c=36.0), Drive)
+
+
+def test_removed_lamp_burns_until_its_lease_is_over(room: ControlRoom) -> None:
+    """Nobody can say more of it, and it may come back."""
+    room.set(LAMP, percent=50)
+    room.now += 60
+    room.configure(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST)))
+    room.now += 80_000
+    room.configure(node=node_of())
+    assert room.controller.ledger.burned(LAMP, room.now) == 60 + 300
 
 
 def test_outputs_that_are_no_more_are_not_restored(room: ControlRoom) -> None:

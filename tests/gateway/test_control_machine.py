@@ -247,7 +247,6 @@ class WayOut(RuleBasedStateMachine):
                 continue
             ack = Ack(
                 device_id="node",
-                received_at=self.now,
                 cid=body["cid"],
                 result=Result(body["result"]),
                 reason="",

@@ -79,15 +79,38 @@ def test_latch_stays_until_it_is_reset_and_the_condition_is_over() -> None:
     assert interlocks.reset("z") == (frozenset(), frozenset({Interlock.SMOKE}))
     see(interlocks, smoke=False)
     after = guarded(ALL, "smoke", "leak")
-    after.restore(interlocks.snapshot())
+    after.restore(**interlocks.snapshot())
     assert after.active("z") == (Interlock.SMOKE,) == tuple(after.latched("z"))
     assert see(after, smoke=False) == []
     assert see(after, smoke=True) == []
     see(after, smoke=False)
     assert after.reset("z") == (frozenset({Interlock.SMOKE}), frozenset())
     assert after.active("z") == ()
-    assert after.snapshot() == {}
+    assert after.snapshot() == {"latched": {}, "tripped": {}}
     assert after.reset("z") == (frozenset(), frozenset())
+
+
+def test_what_is_tripped_is_not_over_because_of_a_restart() -> None:
+    """It stands until a sensor speaks, or has had its time to; of what is no longer guarded nothing is taken up."""
+    interlocks = guarded(ALL, "temp_c", "leak")
+    see(interlocks, temp_c=36.0, leak=True)
+    after = guarded(ALL, "temp_c")
+    after.restore(**interlocks.snapshot())
+    assert after.tripped("z") == {Interlock.OVER_TEMPERATURE, Interlock.LEAK}
+    # There is no such sensor any more.
+    assert after.judge(1) == [("z", Interlock.LEAK, False)] or after.latched("z") == {Interlock.LEAK}
+    assert after.tripped("z") == {Interlock.OVER_TEMPERATURE}
+    assert see(after, now=2, temp_c=36.0) == []
+    assert see(after, now=3, temp_c=22.0) == ["-over_temperature"]
+    silent = guarded(ALL, "temp_c")
+    silent.restore(**interlocks.snapshot())
+    silent.judge(ALL.interlocks.stale_s - 1)
+    assert Interlock.OVER_TEMPERATURE in silent.active("z")
+    silent.judge(ALL.interlocks.stale_s)
+    assert Interlock.OVER_TEMPERATURE not in silent.active("z")
+    elsewhere = Interlocks()
+    elsewhere.restore(**interlocks.snapshot())
+    assert elsewhere.snapshot() == {"latched": {}, "tripped": {}}
 
 
 def test_smoke_is_everywhere_and_leaks_are_not() -> None:
@@ -188,28 +211,66 @@ def test_heat_ends_with_some_distance(metric: str, trips: float, keeps: float) -
 
 
 def test_only_news_are_worth_a_judgement() -> None:
-    """The same value again changes nothing, nor does what no rule looks at."""
+    """Only what changes the verdict of a rule is news: not the same value again, nor what no rule looks at."""
     interlocks = guarded(ALL, "temp_c", "ph")
 
     def news(value: float, *flags: str, metric: str = "temp_c") -> bool:
         return interlocks.observe("sensors", "z", {metric: value}, flags, 1)
 
-    assert [news(22.0), news(22.0), news(23.0), news(23.0, "temp_c"), news(23.0)] == [True, False, True, True, True]
+    assert [news(22.0), news(22.0), news(34.9), news(34.9, "temp_c"), news(22.0)] == [True, False, False, True, True]
+    assert [news(35.0), news(36.0), news(34.9)] == [True, False, True]
     assert not news(6.1, metric="ph")
+
+
+def test_news_of_what_is_held() -> None:
+    """A tripped interlock ends at another value than it trips at."""
+    interlocks = guarded(ALL, "temp_c")
+    assert see(interlocks, temp_c=36.0) == ["+over_temperature"]
+    assert not interlocks.observe("sensors", "z", {"temp_c": 33.1}, (), 1)
+    assert interlocks.observe("sensors", "z", {"temp_c": 32.9}, (), 1)
 
 
 def test_news_of_one_sensor_among_many() -> None:
     """Any of the values may be the news, and those that nobody guards are none."""
-    values: dict[str, Any] = {metric: 1.0 for rule in RULES.values() for metric in rule.metrics}
+    values: dict[str, Any] = {
+        "smoke": False,
+        "leak": False,
+        "tamper": False,
+        "mains_power": True,
+        "temp_c": 22.0,
+        "temp_f": 72.0,
+        "co2_ppm": 900.0,
+        "float_switch": False,
+        "tank_level_percent": 50.0,
+    }
+    bad: dict[str, Any] = {
+        "mains_power": False,
+        "temp_c": 35.0,
+        "temp_f": 95.0,
+        "co2_ppm": 1800.0,
+        "tank_level_percent": 5,
+    }
     interlocks = guarded()
     assert interlocks.observe("sensors", "z", values, (), 1)
     for metric in values:
-        assert interlocks.observe("sensors", "z", values | {metric: 2.0}, (), 1), metric
+        assert interlocks.observe("sensors", "z", values | {metric: bad.get(metric, True)}, (), 1), metric
         assert interlocks.observe("sensors", "z", values, (), 1), metric
         assert not interlocks.observe("sensors", "z", values, (), 1), metric
         assert guarded(ALL, metric).observe("sensors", "z", values, (), 1), metric
     assert not interlocks.observe("sensors", "elsewhere", values, (), 1)
     assert not interlocks.observe("others", "z", values, (), 1)
+
+
+def test_zone_that_is_changed_keeps_what_was_measured() -> None:
+    """A sensor that is added has yet to speak; those that were there have spoken."""
+    interlocks = guarded(ALL, "temp_c", "co2_ppm")
+    see(interlocks, temp_c=36.0, co2_ppm=900.0)
+    interlocks.set_zone(ALL, {"sensors": ["co2_ppm", "temp_c", "smoke"]}, 5)
+    assert interlocks.active("z") == (Interlock.OVER_TEMPERATURE,)
+    assert interlocks.judge(6) == []
+    assert interlocks.stale(actuator(Role.HEAT_MAT), "z", 6, running=True) is None
+    assert interlocks.stale(actuator(Role.HEAT_MAT), "z", 6, running=False) == "smoke"
+    assert interlocks.judge(304) == [("z", Interlock.SENSOR_FAULT, True)]
 
 
 def test_removed_zone_is_forgotten() -> None:

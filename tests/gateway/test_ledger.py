@@ -85,6 +85,15 @@ def test_what_is_old_is_forgotten(ledger: Ledger) -> None:
     assert [entry[1] for entry in snapshot["burns"]] == ["other"]
 
 
+def test_old_burns_are_forgotten_without_a_dose(ledger: Ledger) -> None:
+    """Keep no more than a day where there are lamps and no pumps."""
+    for day in range(5):
+        ledger.begin(PUMP, day * DAY_S)
+        ledger.end(PUMP, day * DAY_S + HOUR_S)
+    yesterday, today = ([day * DAY_S, day * DAY_S + HOUR_S] for day in (3, 4))
+    assert ledger.snapshot()["burns"] == [["node", "pump", [yesterday, today]]]
+
+
 def test_over_a_restart(ledger: Ledger) -> None:
     """Everything comes back; what was on counts until its last lease was over."""
     ledger.enter(dose("1", 0))

@@ -46,7 +46,7 @@ FROZEN = [
     Range(0.0, 1.0),
     Message("tent-1", "hello", b""),
     Telemetry(metrics={}, ts=None, meta={}),
-    Greeting(device_id="tent-1", hello=HELLO, answer=OUTBOUND),
+    Greeting(answer=OUTBOUND),
     OfflineHint("tent-1"),
 ]
 READING = Reading(

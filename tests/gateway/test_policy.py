@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Actuator, Caller, Observed, Role
-from custom_components.grokmon.gateway.errors import Code, PolicyError
+from custom_components.grokmon.gateway.actuators import Actuator, Caller, Key, Observed, Principal, Role
+from custom_components.grokmon.gateway.errors import Code, PolicyError, RegistryError
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
 from custom_components.grokmon.gateway.zones import InterlockSettings, Stage
@@ -54,8 +54,7 @@ def test_dark_period_is_for_every_caller(room: ControlRoom) -> None:
         error = room.refused(LAMP, who, percent=50)
         assert error.code is Code.DARK_PERIOD
         assert error.frees_in_s == 4 * 3600
-        assert "Tent" in error.detail
-        assert "4.0 h" in error.detail
+        assert error.detail == "it is the dark period of Tent, stage vegetative; frees up in 4.0 h"
     room.set(EXHAUST, percent=50)
 
 
@@ -83,6 +82,20 @@ def test_water_of_the_zone_runs_out() -> None:
     dose(room, 500)
 
 
+@pytest.mark.parametrize(
+    ("key", "role", "wanted"), [(PUMP, Role.IRRIGATION, "amount_ml"), (VALVE, Role.CO2_VALVE, "seconds")]
+)
+def test_outputs_of_a_zone_share_its_budget(key: Key, role: Role, wanted: str) -> None:
+    """What one of two gave, the other one cannot give again; outside the zone it can."""
+    second = replace(key, actuator="second")
+    node = node_of(Actuator(name=key.actuator, role=role), Actuator(name="second", role=role))
+    room = ControlRoom(zone=zone_of(water_ml_day=100, co2_hour_s=100), node=node)
+    room.set(key, **{wanted: 60})
+    assert room.refused(second, **{wanted: 60}).left == 40
+    room.configure(node=replace(node, zone=None))
+    room.set(second, **{wanted: 60})
+
+
 def test_no_water_is_left() -> None:
     """Where more was given than the zone has now, nothing is left, not less than nothing."""
     room = ControlRoom(zone=zone_of(water_ml_day=500))
@@ -95,6 +108,10 @@ def test_no_water_is_left() -> None:
 def test_what_never_fits_never_frees_up() -> None:
     """A dose above the whole budget has no time at which it is allowed."""
     room = ControlRoom(zone=zone_of(water_ml_day=100))
+    assert room.refused(PUMP, amount_ml=500).frees_in_s is None
+    room.configure(zone=zone_of(water_ml_day=600))
+    dose(room, 600)
+    room.configure(zone=zone_of(water_ml_day=100))
     assert room.refused(PUMP, amount_ml=500).frees_in_s is None
 
 
@@ -192,7 +209,10 @@ def test_rate_is_by_output_and_class(room: ControlRoom) -> None:
         room.set(EXHAUST, AUTOMATION, percent=percent)
         room.set(EXHAUST, AUTOMATION, percent=0)
     error = room.refused(EXHAUST, AUTOMATION, percent=60)
-    assert (error.code, error.limit, error.frees_in_s) == (Code.CONTROL_RATE, 5, 12)
+    assert (error.code, error.limit, error.left, error.frees_in_s) == (Code.CONTROL_RATE, 5, 0, 12)
+    said = "at most 5 commands a minute for node/exhaust from the class automation; frees up in 12 s"
+    assert error.detail == said
+    room.set(LAMP, AUTOMATION, percent=60)
     room.set(EXHAUST, AUTOMATION, percent=0)
     room.set(EXHAUST, PERSON, percent=60)
     room.controller.policy.with_limits(limits_from({"automation": {"rate": 10}, "person": {"hold_s": 0}}))
@@ -205,6 +225,7 @@ def test_people_come_before_automations_and_those_before_the_ai(room: ControlRoo
     for who in (AUTOMATION, VOICE, AI):
         error = room.refused(EXHAUST, who, percent=90)
         assert (error.code, error.frees_in_s) == (Code.HELD, 300)
+        assert error.detail == "the class person set node/exhaust and comes first; frees up in 5 min"
     room.set(EXHAUST, AI, percent=0)
     room.now += 301
     room.set(EXHAUST, AI, percent=60)
@@ -261,22 +282,32 @@ def test_bounds_of_other_classes(room: ControlRoom) -> None:
 )
 def test_limits_that_make_no_sense(changed: dict[str, Any]) -> None:
     """Refuse what no command could be judged by, before one is."""
-    with pytest.raises(TypeError):
+    with pytest.raises(RegistryError) as refused:
         limits_from({"ai": changed})
+    assert refused.value.code is Code.FIELD_INVALID
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"hold_s": 1_000_001}, "hold_s is not a number from 0 to 1e+06"),
-        ({"rate": 0.5}, "rate is less than one command a minute"),
+        ({"ai": {"hold_s": 1_000_001}}, "limits.ai.hold_s"),
+        ({"voice": {"max_percent": 50}, "ai": {"colour": 1}}, "limits.ai.colour"),
+        ({"robot": {}}, "limits.robot"),
+        ({"system": {"rate": 1}}, "limits.system"),
     ],
 )
 def test_what_makes_no_sense_is_said(changed: dict[str, Any], said: str) -> None:
-    """Name the limit."""
-    with pytest.raises(TypeError) as refused:
-        limits_from({"ai": changed})
-    assert str(refused.value) == said
+    """Name the limit, or the class that there is none of."""
+    with pytest.raises(RegistryError) as refused:
+        limits_from(changed)
+    assert refused.value.detail == said
+
+
+def test_limits_are_changed_one_after_the_other() -> None:
+    """What was changed before stays."""
+    before = limits_from({"ai": {"max_dose_ml": 300}, "voice": {"rate": 2}})
+    limits = limits_from({"ai": {"rate": 1}}, before)
+    assert (limits[Caller.AI].max_dose_ml, limits[Caller.AI].rate, limits[Caller.VOICE].rate) == (300, 1, 2)
 
 
 def test_limit_that_is_none() -> None:
@@ -295,7 +326,11 @@ def test_ai_has_its_own_water() -> None:
     room.controller.policy.with_limits(limits_from({"ai": {"day_ml": 600}}))
     dose(room, 500, who=AI)
     error = room.refused(PUMP, AI, amount_ml=200)
-    assert (error.code, error.left) == (Code.BUDGET_EXCEEDED, 100)
+    assert (error.code, error.limit, error.left) == (Code.BUDGET_EXCEEDED, 600, 100)
+    assert error.detail == "the water of the class ai: at most 600 ml in 24 hours, 100 ml left"
+    room.set(PUMP, AI, amount_ml=100)
+    room.now += 61
+    assert room.refused(PUMP, AI, amount_ml=50).left == 0
     dose(room, 200)
 
 
@@ -312,8 +347,12 @@ def test_ai_needs_approval_where_it_is_set_so() -> None:
 def test_kill_switch_never_blocks_turning_off(room: ControlRoom) -> None:
     """The AI that is blocked can switch nothing on, and everything off: elsewhere it could not."""
     room.set(EXHAUST, AI, percent=50)
+    room.set(OUTLET, PERSON, on=True)
+    assert room.pass_time(1) == []
     room.controller.policy.ai_allowed = False
-    assert room.refused(EXHAUST, AI, percent=60).code is Code.AI_BLOCKED
+    assert str(room.refused(EXHAUST, AI, percent=60)) == (
+        "ai_blocked: the AI is switched off; it may only turn things off"
+    )
     with pytest.raises(PolicyError, match=r"^ai_blocked: the AI is switched off$"):
         room.controller.policy.sustain(room.controller.site(room.controller.output(EXHAUST)), room.moment)
     assert [action.key for action in room.pass_time(1) if hasattr(action, "key")] == [EXHAUST]
@@ -343,6 +382,7 @@ def test_compressor_rests() -> None:
     room.set(MAT, on=False)
     error = room.refused(MAT, on=True)
     assert (error.code, error.frees_in_s) == (Code.MINIMUM_OFF_TIME, 140)
+    assert error.detail == "node/heat_mat has to stay off for a while; frees up in 2 min"
     room.now += 140
     room.set(MAT, on=True)
     room.now += 200
@@ -360,14 +400,99 @@ def test_loads_start_one_after_the_other(room: ControlRoom) -> None:
     assert policy.start_delay(outputs[MAT], 101) == 0
 
 
+def test_who_asks_in_vain_does_not_push_others_back(room: ControlRoom) -> None:
+    """A load has one place in the queue, however often it is asked for."""
+    policy, outputs = room.controller.policy, room.controller.outputs
+    assert [policy.start_delay(outputs[LAMP], 10) for _ in range(100)] == [0, *(2 for _ in range(99))]
+    assert policy.start_delay(outputs[MAT], 10) == 4
+
+
 def test_interlock_and_stale_sensor_refuse(room: ControlRoom) -> None:
     """Safety comes before everything, and needs its sensors."""
     room.measure(smoke=True)
-    assert room.refused(EXHAUST, percent=50).code is Code.INTERLOCKED
+    assert str(room.refused(EXHAUST, percent=50)) == "interlocked: the interlock smoke keeps node/exhaust off"
     strict = ControlRoom(zone=zone_of(interlocks=InterlockSettings()))
-    assert strict.refused(LAMP, percent=50).code is Code.SENSOR_STALE
+    refused = strict.refused(LAMP, percent=50)
+    assert str(refused) == "sensor_stale: no sensor says lately and plausibly what smoke is"
     strict.measure(smoke=False, temp_c=22.0)
     strict.set(LAMP, percent=50)
+
+
+def test_fault_and_driving_interlock_refuse(room: ControlRoom) -> None:
+    """Name the fault, and the interlock that has a use for the fan."""
+    for _ in range(2):
+        room.report(outlet=Observed(on=True))
+        room.now += 5
+    assert str(room.refused(OUTLET, on=True)) == (
+        "output_fault: node/outlet has a fault (mismatch) that an administrator has to reset"
+    )
+    room.measure(temp_c=36.0)
+    assert str(room.refused(EXHAUST, percent=50)) == "interlocked: the interlock over_temperature drives node/exhaust"
+
+
+@pytest.mark.parametrize(
+    ("actuator", "who", "wanted", "said"),
+    [
+        (
+            Actuator(name="pump", role=Role.IRRIGATION, day_ml=100),
+            PERSON,
+            {"amount_ml": 150},
+            "budget_exceeded: the water of node/pump: at most 100 ml in 24 hours, 100 ml left",
+        ),
+        (
+            Actuator(name="pump", role=Role.IRRIGATION),
+            PERSON,
+            {"amount_ml": 250},
+            "budget_exceeded: the water of Tent: at most 200 ml in 24 hours, 200 ml left",
+        ),
+        (
+            Actuator(name="valve", role=Role.CO2_VALVE, hour_s=40),
+            PERSON,
+            {"seconds": 45},
+            "budget_exceeded: the CO2 of node/valve: at most 40 s in an hour, 40 s left",
+        ),
+        (
+            Actuator(name="valve", role=Role.CO2_VALVE),
+            PERSON,
+            {"seconds": 60},
+            "budget_exceeded: the CO2 of Tent: at most 50 s in an hour, 50 s left",
+        ),
+        (
+            Actuator(name="lamp", role=Role.GROW_LIGHT, hours_day=0),
+            PERSON,
+            {"percent": 10},
+            "budget_exceeded: the light of node/lamp: at most 0 h in 24 hours, 0 h left",
+        ),
+        (
+            Actuator(name="fan", role=Role.EXHAUST),
+            AI,
+            {"percent": 91},
+            "ai_limit: percent for the class ai: 0 to 90 %",
+        ),
+        (
+            Actuator(name="pump", role=Role.IRRIGATION),
+            AI,
+            {"amount_ml": 49},
+            "ai_limit: dose for the class ai: 50 to 500 ml",
+        ),
+        (
+            Actuator(name="valve", role=Role.CO2_VALVE),
+            AI,
+            {"seconds": 14},
+            "ai_limit: injection for the class ai: 15 to 120 s",
+        ),
+        (
+            Actuator(name="fan", role=Role.EXHAUST, needs_approval=True),
+            AI,
+            {"percent": 50},
+            "approval_required: an administrator has to approve what the AI does to node/fan",
+        ),
+    ],
+)
+def test_refusal_says_why(actuator: Actuator, who: Principal, wanted: dict[str, Any], said: str) -> None:
+    """Name the rule, the output or the zone, and the figures, in words for people and the AI alike."""
+    room = ControlRoom(zone=zone_of(water_ml_day=200, co2_hour_s=50), node=node_of(actuator))
+    assert str(room.refused(Key("node", actuator.name), who, **wanted)) == said
 
 
 def test_water_left_of_a_zone() -> None:

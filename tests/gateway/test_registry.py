@@ -9,8 +9,8 @@ import pytest
 from custom_components.grokmon.gateway import credentials
 from custom_components.grokmon.gateway.actuators import Actuator, Role
 from custom_components.grokmon.gateway.errors import Code, RegistryError
-from custom_components.grokmon.gateway.models import Algorithm, Auth, Device, DeviceStatus, Range
-from custom_components.grokmon.gateway.registry import DEFAULT_RATE_LIMIT, DeviceRegistry
+from custom_components.grokmon.gateway.models import DEFAULT_RATE_LIMIT, Algorithm, Auth, Device, DeviceStatus, Range
+from custom_components.grokmon.gateway.registry import DeviceRegistry
 
 from .wire import NOW, Sender, device_of
 

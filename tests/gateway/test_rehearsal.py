@@ -3,20 +3,27 @@
 from dataclasses import replace
 from typing import Any
 
-from custom_components.grokmon.gateway.actuators import Command, Key, Moment, Principal
+import pytest
+
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Moment, Principal, Role
 from custom_components.grokmon.gateway.models import Reading, Value
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
 from custom_components.grokmon.gateway.rehearsal import Happened, Rehearsal, rehearse
-from custom_components.grokmon.gateway.zones import Zone
+from custom_components.grokmon.gateway.zones import DAY_S, InterlockSettings, Zone
 
 from .control_room import AI, EXHAUST, LAMP, NOON, PERSON, PUMP, node_of, sensors_of, zone_of
 
 AS_IT_IS = {"limits": LIMITS, "ai_allowed": True}
 
 
+def moment(at: float) -> Moment:
+    """Return a second after a noon."""
+    return Moment(wall=at, steady=at, day_s=(NOON + at) % DAY_S)
+
+
 def asked(at: float, key: Key, who: Principal = PERSON, **wanted: Any) -> Happened:
-    """Return a command of the past, at a second of a noon."""
-    return Happened(Moment(wall=at, steady=at, day_s=NOON), (Command(key=key, **wanted), who))
+    """Return a command of the past, at a second after a noon."""
+    return Happened(moment(at), (Command(key=key, **wanted), who))
 
 
 def measured(at: float, **values: Value) -> Happened:
@@ -31,7 +38,7 @@ def measured(at: float, **values: Value) -> Happened:
         meta={},
         hello=None,
     )
-    return Happened(Moment(wall=at, steady=at, day_s=NOON), reading)
+    return Happened(moment(at), reading)
 
 
 PAST = [
@@ -80,3 +87,37 @@ def test_other_limits_of_temperature_and_of_the_ai() -> None:
     assert [refused["code"] for refused in played(policy=limits).refused] == ["ai_limit"]
     blocked = {"limits": LIMITS, "ai_allowed": False}
     assert [refused["code"] for refused in played(policy=blocked).refused] == ["ai_blocked", "ai_blocked"]
+
+
+@pytest.mark.parametrize("dawn", [6.0, 6.51, 7.123])
+def test_lamp_goes_off_when_it_gets_dark(dawn: float) -> None:
+    """A lamp burns until the dark period, as the hub would have it, and again the next day."""
+    zone = zone_of(lights_on_s=dawn * 3600)
+    sunrise = zone.lights_on_s - NOON
+    past = [asked(sunrise + day * (DAY_S + 1), LAMP, percent=60) for day in (1, 2, 3)]
+    assert rehearse([zone], [node_of()], AS_IT_IS, past).refused == []
+    strict = replace(zone, lamp_hours=17.0)
+    assert rehearse([strict], [node_of()], AS_IT_IS, past).refused == []
+    longer = [*past, asked(sunrise + DAY_S + 17.1 * 3600, LAMP, percent=70)]
+    (refused,) = rehearse([strict], [node_of()], AS_IT_IS, longer).refused
+    assert refused["code"] == "budget_exceeded"
+
+
+def test_fan_is_driven_and_left_again() -> None:
+    """What an interlock does is done in a rehearsal, too, and what stood before it is set again."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, min_off_s=3600)
+    hot = [asked(0, EXHAUST, percent=50), measured(1000, temp_c=36.0)]
+    past = [*hot, asked(1010, EXHAUST, percent=60), measured(1060, temp_c=30.0), asked(2000, EXHAUST, percent=60)]
+    sensors = sensors_of("temp_c", "smoke")
+    (refused,) = rehearse([zone_of()], [node_of(fan), sensors], AS_IT_IS, past).refused
+    assert (refused["code"], refused["at"]) == ("interlocked", 1010)
+    smoke = [*hot, measured(1020, smoke=True), asked(2000, EXHAUST, percent=60)]
+    (refused,) = rehearse([zone_of()], [node_of(fan), sensors], AS_IT_IS, smoke).refused
+    assert (refused["code"], refused["at"]) == ("interlocked", 2000)
+
+
+def test_silence_is_not_judged() -> None:
+    """A value that is kept once is one that stayed the same, not one of a sensor that fell silent."""
+    past = [measured(0, temp_c=25.0), asked(5000, LAMP, percent=60)]
+    zone = zone_of(interlocks=InterlockSettings())
+    assert rehearse([zone], [node_of(), sensors_of("temp_c")], AS_IT_IS, past).refused == []

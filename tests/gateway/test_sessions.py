@@ -359,16 +359,6 @@ def test_restore_takes_only_what_is_asked_for(sessions: Sessions) -> None:
     assert [after.active_sid(device_id) is None for device_id in ("kept", "removed", "new")] == [False, True, True]
 
 
-def test_snapshot_from_before_the_commands(sessions: Sessions) -> None:
-    """Begin to count commands where the snapshot does not know them yet."""
-    assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(1)), "seq": 1}) == "accepted"
-    before = sessions.snapshot()
-    del before[DEVICE]["commands"]
-    after = Sessions(NOW)
-    after.restore(before, [DEVICE])
-    assert after.snapshot() == sessions.snapshot()
-
-
 @given(
     st.dictionaries(
         st.sampled_from(["sid", "seq", "iat", "iss"]),

@@ -23,12 +23,12 @@ def _with_body(body: str) -> str:
     return f"1.{VAULT.key_id}.{body}"
 
 
-@given(data=st.binary(max_size=300), owner=OWNERS, version=st.integers(0, 10**6))
-def test_sealed_comes_back(data: bytes, owner: str, version: int) -> None:
+@given(data=st.binary(max_size=300), owner=OWNERS)
+def test_sealed_comes_back(data: bytes, owner: str) -> None:
     """Seal anything for anybody, and get it back; the text names version and key."""
-    text = VAULT.seal(data, owner, version)
+    text = VAULT.seal(data, owner)
     assert text.isascii()
-    assert text.split(".")[:2] == [str(version), VAULT.key_id]
+    assert text.split(".")[:2] == ["1", VAULT.key_id]
     assert Vault(KEY).unseal(text, owner) == data
 
 
@@ -43,11 +43,6 @@ def test_key_of_another_length(length: int) -> None:
     """Refuse a key that is none, without telling it."""
     with pytest.raises(ValueError, match=r"^the key must have 32 bytes$"):
         Vault(b"k" * length)
-
-
-def test_first_version() -> None:
-    """Begin with version 1 where nobody says which."""
-    assert VAULT.seal(SECRET, "x").startswith("1.")
 
 
 def test_sealed_twice_is_not_the_same() -> None:
@@ -109,15 +104,11 @@ def test_owner_is_bound(owner: str, thief: str) -> None:
         VAULT.unseal_bytes(frame, thief)
 
 
-@given(version=st.integers(0, 9), claimed=st.integers(0, 9))
-def test_version_is_bound(version: int, claimed: int) -> None:
-    """Refuse what claims to be of another version."""
-    text = VAULT.seal(SECRET, "x", version)
-    if version == claimed:
-        assert VAULT.unseal(text, "x") == SECRET
-        return
-    with pytest.raises(VaultError, match=r"^x: altered"):
-        VAULT.unseal(str(claimed) + text[1:], "x")
+@pytest.mark.parametrize("claimed", ["0", "2", "01", "+1", "1_", "\u0661", "9" * 5000])
+def test_version_is_bound(claimed: str) -> None:
+    """Refuse what claims to be of another version, or writes its own in another way."""
+    with pytest.raises(VaultError, match=r"^x: not sealed$"):
+        VAULT.unseal(claimed + VAULT.seal(SECRET, "x")[1:], "x")
 
 
 def test_seals_and_frames_do_not_mix() -> None:
@@ -159,7 +150,6 @@ def test_text_that_is_not_sealed(text: str) -> None:
         _with_body("AAAA"),
         _with_body("A" * 16),
         _with_body("Blüte"),
-        f"{'9' * 5000}.{VAULT.key_id}.{'A' * 80}",
     ],
 )
 def test_text_that_is_malformed(text: str) -> None:

@@ -116,7 +116,9 @@ def test_bounds_of_settings(part: str, name: str, low: float, high: float) -> No
     ("data", "said"),
     [
         ({"interlocks": {"exhaust_on_smoke": 1}}, "exhaust_on_smoke"),
-        ({"stages": {"flowering": {"temp_c": [20, 20]}}}, "flowering: temp_c is upside down"),
+        ({"stages": {"flowering": {"temp_c": [20, 20]}}}, "flowering: temp_c is upside down, or out of bounds"),
+        ({"stages": {"flowering": {"temp_c": [20, 1e6]}}}, "flowering: temp_c is upside down, or out of bounds"),
+        ({"lumens": 12}, "Zone.__init__() got an unexpected keyword argument 'lumens'"),
         ({"stage": "late"}, "'late' is not a valid Stage"),
     ],
 )

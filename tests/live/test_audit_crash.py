@@ -16,7 +16,7 @@ import pytest
 from custom_components import grokmon
 from custom_components.grokmon.audit_file import KEY_FILE, AuditFile, Opening
 from custom_components.grokmon.gateway import audit
-from custom_components.grokmon.gateway.audit import Key, Result
+from custom_components.grokmon.gateway.audit import Key, Verdict
 from custom_components.grokmon.gateway.checkpoints import Signer
 
 _KILLS: Final = 200
@@ -137,8 +137,8 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
     assert (opening.missing, opening.forged, opening.new_key) == (0, None, False)
     report = audit.verify(folder, [first])
     assert (report.findings, report.lines, report.keyed) == ((), file.end.count, file.end.count)
-    assert file.verify().result is Result.GOOD
-    assert audit.main(["verify", str(folder), "--key", first.to_text()]) is Result.GOOD
+    assert file.verify().result is Verdict.GOOD
+    assert audit.main(["verify", str(folder), "--key", first.to_text()]) is Verdict.GOOD
     records = _records(folder)
     there = {count: records[count]["details"] for count in said}
     assert {count: (each["run"], each["number"]) for count, each in there.items()} == said
@@ -213,7 +213,7 @@ def test_full_disk(small_disk: Path) -> None:
     report = audit.verify(folder, [first])
     assert (report.findings, report.lines, report.keyed) == ((), more, more)
     assert [record["details"]["number"] for record in _records(folder).values()] == list(range(more))
-    assert again.verify().result is Result.GOOD
+    assert again.verify().result is Verdict.GOOD
     again.close()
     file.close()
 
@@ -235,7 +235,7 @@ def test_read_only_file_system(small_disk: Path) -> None:
     for attempt in attempts:
         with pytest.raises(OSError, match=os.strerror(EROFS)):
             attempt()
-    assert file.verify().result is Result.GOOD
+    assert file.verify().result is Verdict.GOOD
     assert len(list(file.lines())) == 1
     assert _as_root("mount", "-o", "remount,rw", str(small_disk)).returncode == 0
     _append(file, 1)

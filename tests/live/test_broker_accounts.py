@@ -18,7 +18,6 @@ import pytest
 import pytest_asyncio
 
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     BrokerError,
     ClosedError,
@@ -28,10 +27,11 @@ from custom_components.grokmon.broker.connection import (
     Protocol,
     RefusedError,
 )
-from custom_components.grokmon.broker.dynamic_security import DynamicSecurity
+from custom_components.grokmon.broker.dynamic_security import DynamicSecurity, Outcome
 from custom_components.grokmon.broker.work import retained_topics
 from custom_components.grokmon.gateway import authority
-from custom_components.grokmon.gateway.broker_accounts import Command, Found, Outcome, delete_role, link
+from custom_components.grokmon.gateway.broker_accounts import Command, delete_role, link
+from custom_components.grokmon.gateway.broker_drift import Found
 from tests.demo.installation import Installation
 from tests.demo.plan import Node
 from tests.demo.waiting import settled
@@ -39,6 +39,7 @@ from tests.device_simulator.device import HonestDevice
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker
 from tests.stack.brokers.base import write_private
 from tests.stack.certificates import Certificates
+from tests.stack.connections import NOT_AUTHORIZED, is_open
 from tests.stack.ports import LOOPBACK, free_port
 
 from .observation import WITHIN, audit_entries, verify_alone
@@ -323,7 +324,7 @@ async def test_rotation(site: Site) -> None:
         second = Account.of(_settings(response, "turn-1"))
         assert second.username != first.username
         await site.until(lambda: second.username in site.found().accounts)
-        assert connection.is_open
+        assert is_open(connection)
         assert connection.publish(up("turn-1"), b"old") < REFUSED
     assert site.gets_in(second)
     assert site.gets_in(first)

@@ -23,7 +23,6 @@ import pytest
 import pytest_asyncio
 
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     BrokerError,
     ClosedError,
@@ -40,28 +39,23 @@ from custom_components.grokmon.broker.dynamic_security import (
     NOT_SENT,
     RESPONSES,
     DynamicSecurity,
+    Outcome,
     clear_retained,
     overall,
 )
 from custom_components.grokmon.gateway import broker_accounts as accounts
-from custom_components.grokmon.gateway.broker_accounts import (
-    Account,
-    Command,
-    Drift,
-    DriftKind,
-    Outcome,
-    Role,
-    difference,
-    role_of,
-)
-from custom_components.grokmon.gateway.broker_files import acl_file, password_file, password_line
+from custom_components.grokmon.gateway.broker_accounts import Account, Command, Role, role_of
+from custom_components.grokmon.gateway.broker_drift import Drift, DriftKind, difference
+from custom_components.grokmon.gateway.broker_files import acl_file, password_line
 from tests.stack.brokers import ADMIN, HOME_ASSISTANT, DynamicMosquittoBroker, MosquittoBroker
 from tests.stack.certificates import Certificates
+from tests.stack.connections import NOT_AUTHORIZED, is_open
 
 PREFIX = "grokmon"
 GROUP = "people"
 KICKED_WITHIN = 1.0
 ANSWERED_WITHIN = 5.0
+STRAY = frozenset({DriftKind.STRAY_ACCOUNT, DriftKind.STRAY_ROLE})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -105,10 +99,27 @@ def account(device_id: str, key_id: str = "k1") -> Account:
     return Account(username=name, device_id=device_id, client_id=name, password=secrets.token_urlsafe(24))
 
 
+def created(who: Account) -> tuple[Command, ...]:
+    """Return what makes a device's first account, with its role."""
+    return (accounts.create_role(role(who.device_id)), *accounts.create_account(who))
+
+
+def password_changed(who: Account, password: str) -> Command:
+    """Return what a person does at the broker."""
+    return {"command": "setClientPassword", "username": who.username, "password": password}
+
+
+def provision(security: DynamicSecurity, wanted: Role, *made: Account) -> None:
+    """Bring a role and accounts in step, and leave whatever else there is."""
+    differing = [drift for drift in drifts(security, made, [wanted]) if drift.kind not in STRAY]
+    commands = [command for drift in differing for command in drift.commands]
+    assert overall(security.execute(commands)) is Outcome.DONE
+
+
 def enrol(security: DynamicSecurity, device_id: str) -> Account:
     """Make a device at the broker."""
     made = account(device_id)
-    assert overall(security.provision(role(device_id), [made])) is Outcome.DONE
+    provision(security, role(device_id), made)
     return made
 
 
@@ -203,7 +214,7 @@ async def test_client_id_cannot_be_stolen(broker: DynamicMosquittoBroker, securi
         thief = Connection(endpoint(broker), first.client_id, Login(second.username, second.password))
         with pytest.raises(RefusedError), thief:
             pass
-        assert owner.is_open
+        assert is_open(owner)
         assert owner.publish(up("tent-1"), b"still here") < REFUSED
 
 
@@ -235,7 +246,7 @@ async def test_accounts_that_the_broker_began_with(broker: DynamicMosquittoBroke
 @pytest.mark.parametrize(
     ("change", "comes_back"),
     [
-        pytest.param(lambda who: [accounts.set_password(who.username, "another")], False, id="password"),
+        pytest.param(lambda who: [password_changed(who, "another")], False, id="password"),
         pytest.param(lambda who: [accounts.disable(who.username)], False, id="disabled"),
         pytest.param(accounts.suspend, False, id="suspended"),
         pytest.param(lambda who: [accounts.remove(who.username)], False, id="removed"),
@@ -257,7 +268,7 @@ async def test_change_kicks(
     device = enrol(security, "tent-1")
     with connect(broker, device) as connection:
         assert connection.publish(up("tent-1"), b"own") < REFUSED
-        assert connection.is_open
+        assert is_open(connection)
         began = monotonic()
         assert overall(security.execute(change(device))) is Outcome.DONE
         with pytest.raises(ClosedError):
@@ -276,11 +287,11 @@ async def test_second_account_kicks_nobody(broker: DynamicMosquittoBroker, secur
     """A new password beside the old one leaves the live session alone, and both work."""
     first, second = enrol(security, "tent-1"), account("tent-1", "k2")
     with connect(broker, first) as connection:
-        assert overall(security.provision(role("tent-1"), [second])) is Outcome.DONE
+        provision(security, role("tent-1"), second)
         with connect(broker, second) as other:
             assert other.publish(up("tent-1"), b"new") < REFUSED
         assert connection.publish(up("tent-1"), b"old") < REFUSED
-        assert overall(security.provision(role("tent-1", "status"), [])) is Outcome.DONE
+        provision(security, role("tent-1", "status"))
         with pytest.raises(ClosedError):
             connection.receive(KICKED_WITHIN)
 
@@ -290,9 +301,9 @@ async def test_account_of_somebody_else_is_not_touched(
 ) -> None:
     """A device that is called as the hub does not get the hub's account, and the hub keeps it."""
     mine = Account(username=HOME_ASSISTANT, device_id=HOME_ASSISTANT, client_id="c", password="p")
-    answers = security.provision(role(HOME_ASSISTANT), [mine])
+    answers = security.execute(created(mine))
     assert [answer.outcome for answer in answers] == [Outcome.DONE, Outcome.FAILED, Outcome.FAILED]
-    assert answers[1].already_exists
+    assert answers[1].error.endswith("already exists")
     assert answers[2].error == NOT_SENT
     assert [drift.kind for drift in drifts(security, [mine], [role(HOME_ASSISTANT)])] == [DriftKind.NAME_TAKEN]
     with hub(broker) as connection:
@@ -310,7 +321,7 @@ async def test_queued_command_dies_with_its_device(broker: DynamicMosquittoBroke
             assert speaker.publish(down(device.device_id), b"queued") == 0
     removed, kept = devices
     assert overall(security.revoke("tent-1", [removed.username])) is Outcome.DONE
-    assert overall(security.provision(role("tent-1"), [removed])) is Outcome.DONE
+    provision(security, role("tent-1"), removed)
     for device, waiting in ((kept, [(down("tent-2"), b"queued")]), (removed, [])):
         with connect(broker, device, Protocol.V311, clean=False) as connection, hub(broker) as speaker:
             assert connection.subscribe(down(device.device_id)) < REFUSED
@@ -321,7 +332,7 @@ async def test_queued_command_dies_with_its_device(broker: DynamicMosquittoBroke
 async def test_revoked_device_is_gone(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
     """Accounts and role are deleted, out of a group, too; revoking again is done again."""
     device, certificate = enrol(security, "tent-1"), Account(username="tent-1", device_id="tent-1", client_id="tent-1")
-    assert overall(security.provision(role("tent-1"), [certificate])) is Outcome.DONE
+    provision(security, role("tent-1"), certificate)
     in_a_group: list[Command] = [
         {"command": "createGroup", "groupname": GROUP, "roles": [{"rolename": role("tent-1").name}]},
         {"command": "addGroupClient", "groupname": GROUP, "username": device.username},
@@ -335,15 +346,6 @@ async def test_revoked_device_is_gone(broker: DynamicMosquittoBroker, security: 
         assert not [name for name in found.roles if name.startswith(accounts.ROLE_PREFIX)]
     with pytest.raises(RefusedError), connect(broker, device):
         pass
-
-
-async def test_connections_that_the_broker_tells(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
-    """Mosquitto 2.0 does not tell who is connected, 2.1 does; neither is ever taken for the opposite."""
-    device = enrol(security, "tent-1")
-    assert security.is_connected(device.username) in {None, False}
-    with connect(broker, device):
-        assert security.is_connected(device.username) in {None, True}
-    assert security.is_connected("nobody") is None
 
 
 async def test_retained_messages_are_cleared(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
@@ -375,7 +377,7 @@ async def test_queue_outlives_the_broker(stack_folder: Path, certificates: Certi
         assert overall(security.revoke("tent-1", ["tent-1.k1"])) is Outcome.DONE
         await broker.stop()
         await broker.start()
-        assert overall(security.provision(role("tent-1"), devices[:1])) is Outcome.DONE
+        provision(security, role("tent-1"), devices[0])
         for device, waiting in zip(devices, ([], [(down("tent-2"), b"queued")]), strict=True):
             with connect(broker, device, Protocol.V311, clean=False) as connection, hub(broker) as speaker:
                 assert connection.subscribe(down(device.device_id)) < REFUSED
@@ -425,7 +427,7 @@ async def test_certificate_is_worth_what_its_account_is(
             context = broker.client_context()
             context.load_cert_chain(tmp_path / "admin.pem")
         security = DynamicSecurity(Endpoint(broker.host, broker.port, context), login(broker, ADMIN))
-        assert overall(security.provision(role("tent-1"), [device])) is Outcome.DONE
+        provision(security, role("tent-1"), device)
 
         def may_publish() -> bool:
             try:
@@ -439,7 +441,7 @@ async def test_certificate_is_worth_what_its_account_is(
         measured(f"a certificate of a disabled account {'still publishes' if may_publish() else 'is refused'}")
         assert overall(security.execute([accounts.enable("tent-1"), *accounts.suspend(device)])) is Outcome.DONE
         assert not may_publish()
-        assert overall(security.execute(accounts.resume(device))) is Outcome.DONE
+        provision(security, role("tent-1"), device)
         assert may_publish()
         assert overall(security.revoke("tent-1", ["tent-1"])) is Outcome.DONE
         assert not may_publish()
@@ -459,11 +461,14 @@ class FilesMosquittoBroker(MosquittoBroker):
         super()._write_files()
         passwords, rules = self.folder / "passwords", self.folder / "acl"
         owner = self.accounts[HOME_ASSISTANT]
-        passwords.write_text(
-            password_file(self.devices) + password_line(owner.username, owner.password), encoding="utf-8"
-        )
+        names = {owner.username: owner.password}
+        names |= {each.username: each.password for each in self.devices if each.enabled and each.password}
+        lines = [password_line(name, password) for name, password in names.items()]
+        passwords.write_text("".join(lines), encoding="utf-8")
         roles = [role(device.device_id) for device in self.devices]
-        rules.write_text(acl_file(PREFIX, roles, HOME_ASSISTANT, accounts=self.devices), encoding="utf-8")
+        rules.write_text(
+            acl_file(PREFIX, roles, HOME_ASSISTANT, accounts=self.devices, hub_topics=()), encoding="utf-8"
+        )
         rules.chmod(0o600)
         with self._settings.open("a", encoding="utf-8") as settings:
             settings.write(f"acl_file {rules}\n")
@@ -519,7 +524,7 @@ class Pausing(list[Command]):
 async def test_restart_between_two_commands(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
     """The command that meets a dead connection is unknown, the rest not sent; what is missing is then made."""
     device = account("tent-1")
-    commands = Pausing(accounts.create(device, role("tent-1")))
+    commands = Pausing(created(device))
     running = asyncio.create_task(asyncio.to_thread(security.execute, commands))
     assert await asyncio.to_thread(commands.reached.wait, 20)
     await broker.kill()
@@ -540,7 +545,7 @@ async def test_command_on_its_way(broker: DynamicMosquittoBroker, security: Dyna
     """A command that the broker has and does not answer is unknown, whether it dies of it or comes to it later."""
     device = account("tent-1")
     hasty = DynamicSecurity(endpoint(broker), login(broker, ADMIN), timeout=1)
-    commands = Pausing(accounts.create(device, role("tent-1")))
+    commands = Pausing(created(device))
     running = asyncio.create_task(asyncio.to_thread(hasty.execute, commands))
     assert await asyncio.to_thread(commands.reached.wait, 20)
     os.kill(broker.process.pid, signal.SIGSTOP)
@@ -651,7 +656,7 @@ async def test_only_the_own_answer_counts(
 async def test_broker_without_the_plugin(mosquitto: MosquittoBroker) -> None:
     """A broker without the plugin answers nothing, which is not taken for success."""
     security = DynamicSecurity(endpoint(mosquitto), login(mosquitto, HOME_ASSISTANT), timeout=1)
-    answers = security.execute(accounts.create(account("tent-1"), role("tent-1")))
+    answers = security.execute(created(account("tent-1")))
     assert [answer.outcome for answer in answers] == [Outcome.UNKNOWN, Outcome.FAILED, Outcome.FAILED]
     assert {answer.error for answer in answers[1:]} == {NOT_SENT}
     with pytest.raises(BrokerError, match="does not list"):
@@ -661,7 +666,7 @@ async def test_broker_without_the_plugin(mosquitto: MosquittoBroker) -> None:
 async def test_nothing_sent_is_raised(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
     """Whoever could not even connect, or would not hear the answer, is told that nothing happened; no secret is."""
     device = enrol(security, "tent-1")
-    commands = [accounts.set_password(device.username, "changed")]
+    commands = [password_changed(device, "changed")]
     wrong = DynamicSecurity(endpoint(broker), Login(ADMIN, "wrong password"))
     with pytest.raises(RefusedError) as refused:
         wrong.execute(commands)
@@ -673,7 +678,7 @@ async def test_nothing_sent_is_raised(broker: DynamicMosquittoBroker, security: 
     with pytest.raises(UnreachableError):
         DynamicSecurity(nowhere, login(broker, ADMIN)).execute(commands)
     with connect(broker, device) as connection:
-        assert connection.is_open
+        assert is_open(connection)
 
 
 async def test_reader_of_nothing_is_refused(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
@@ -688,8 +693,7 @@ async def test_reader_of_nothing_is_refused(broker: DynamicMosquittoBroker, secu
 async def test_no_password_is_written_down(broker: DynamicMosquittoBroker, security: DynamicSecurity) -> None:
     """Neither the answers nor the broker's log and files hold a password."""
     device = account("tent-1")
-    answers = security.provision(role("tent-1"), [device])
-    answers += security.execute([accounts.set_password(device.username, new := secrets.token_urlsafe(24))])
+    answers = security.execute([*created(device), password_changed(device, new := secrets.token_urlsafe(24))])
     assert overall(answers) is Outcome.DONE
     written = "".join(path.read_text(encoding="utf-8") for path in broker.folder.iterdir() if path.is_file())
     assert device.username in written
@@ -747,11 +751,11 @@ FOREIGN_RULE = {"acltype": "publishClientSend", "topic": "#", "priority": 0, "al
         (False, [UNLINKED], [DriftKind.OPEN_THOUGH_DISABLED]),
         (
             True,
-            accounts.create(account("tent-2"), role("tent-2")),
+            created(account("tent-2")),
             [DriftKind.STRAY_ACCOUNT, DriftKind.STRAY_ROLE],
         ),
         (True, accounts.create_account(account("tent-1", "old")), [DriftKind.STRAY_ACCOUNT]),
-        (True, accounts.create(account("tent-2"), role("tent-2"))[:2], [DriftKind.STRAY_ACCOUNT, DriftKind.STRAY_ROLE]),
+        (True, created(account("tent-2"))[:2], [DriftKind.STRAY_ACCOUNT, DriftKind.STRAY_ROLE]),
         (True, [accounts.link("extra", "grokmon-tent-1")], [DriftKind.STRAY_ACCOUNT]),
     ],
 )

@@ -25,7 +25,6 @@ import pytest
 import pytest_asyncio
 
 from custom_components.grokmon.broker.connection import (
-    NOT_AUTHORIZED,
     REFUSED,
     BrokerError,
     Connection,
@@ -37,6 +36,7 @@ from custom_components.grokmon.gateway.authority import Authority
 from tests.stack.brokers import MosquittoBroker
 from tests.stack.brokers.base import write_private
 from tests.stack.certificates import Certificates, ensure_certificates
+from tests.stack.connections import NOT_AUTHORIZED
 from tests.stack.processes import ProcessFailedError
 
 GATEWAY = "homeassistant"

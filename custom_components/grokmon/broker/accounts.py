@@ -17,7 +17,8 @@ from homeassistant.helpers.event import async_track_time_interval
 
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
-from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, DriftKind, Role, role_name, role_of
+from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, Role, role_name, role_of
+from custom_components.grokmon.gateway.broker_drift import DriftKind
 from custom_components.grokmon.gateway.credentials import account_name
 from custom_components.grokmon.gateway.models import (
     Channel,
@@ -29,6 +30,7 @@ from custom_components.grokmon.gateway.models import (
 )
 from custom_components.grokmon.gateway.registry import DeviceRegistry
 from custom_components.grokmon.gateway.topics import RESERVED_IDS
+from custom_components.grokmon.issues import async_delete_issues
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
 
@@ -107,7 +109,10 @@ class BrokerAccounts:
     def async_start(self) -> list[CALLBACK_TYPE]:
         """Bring the broker in step, now and again; return how to end that."""
         self._started = True
+        if self.mode is not AccountMode.FILES:
+            async_delete_issues(self._hass, ISSUE_FILES)
         if self.mode is AccountMode.NONE:
+            async_delete_issues(self._hass, ISSUE_UNREACHABLE, ISSUE_REVOKING)
             return []
         self.async_request()
         return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
@@ -238,6 +243,7 @@ class BrokerAccounts:
         self._looked_at = time()
         self._made = made
         self._store.state.broker.revoking.clear()
+        async_delete_issues(self._hass, ISSUE_REVOKING)
         self._tell_problem(None)
         if changed:
             self._audit.record("broker_files_written", accounts=len(accounts))
@@ -279,7 +285,10 @@ class BrokerAccounts:
 
     def _tell_problem(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
-            self._audit.record("broker_accounts_pending", outcome="failed", reason=problem[:64])
+            self._audit.record(
+                "broker_accounts_pending", outcome="failed", reason="broker_accounts_pending", detail=problem
+            )
+
         self.problem = problem
         if problem is None:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREACHABLE)

@@ -19,7 +19,6 @@ _KEEPALIVE_S: Final = 60
 _STEP_S: Final = 0.05
 REFUSED: Final = 0x80
 """Reason codes from here on are refusals (MQTT 5, section 2.4)."""
-NOT_AUTHORIZED: Final = 0x87
 
 
 class Protocol(IntEnum):
@@ -200,11 +199,6 @@ class Connection:
                 # What came before the end counts.
                 if not self._inbox:
                     raise
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether the broker still has this connection."""
-        return self._closed is None and self._loop() and self._closed is None
 
     def _answer_to(self, mid: int) -> int:
         self._wait(lambda: mid in self._answers)

@@ -6,26 +6,13 @@ connection; an administrator is bound to no client id, and so can end another's 
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 import json
 import secrets
 from typing import Any, Final
 
-from custom_components.grokmon.gateway.broker_accounts import (
-    Account,
-    Command,
-    Found,
-    Outcome,
-    Role,
-    create_account,
-    create_role,
-    delete_role,
-    disable,
-    parse_account,
-    parse_found,
-    parse_role,
-    remove,
-    replace_role,
-)
+from custom_components.grokmon.gateway.broker_accounts import Command, delete_role, disable, remove, role_name
+from custom_components.grokmon.gateway.broker_drift import Found, parse_account, parse_found
 
 from .connection import REFUSED, BrokerError, Connection, Endpoint, Login, Received, RefusedError
 
@@ -38,6 +25,14 @@ _ERROR_CHARACTERS: Final = 100
 _EVERYTHING: Final = {"verbose": True, "count": -1, "offset": 0}
 
 
+class Outcome(StrEnum):
+    """What became of a command: only an answer of the broker tells."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of one command. `error` is the broker's text, or NOT_SENT or NOT_ALLOWED."""
@@ -46,11 +41,6 @@ class Answer:
     outcome: Outcome
     error: str = ""
     data: Mapping[str, Any] = field(repr=False, default_factory=dict)
-
-    @property
-    def already_exists(self) -> bool:
-        """Tell whether the broker has an account, role or group of that name."""
-        return self.error.endswith("already exists")
 
     @property
     def not_found(self) -> bool:
@@ -115,21 +105,6 @@ class DynamicSecurity:
         except ValueError as error:
             raise BrokerError(f"the broker lists its accounts in another form: {error}") from error
 
-    def provision(self, role: Role, accounts: Sequence[Account]) -> list[Answer]:
-        """Make a device's role as it should be, then its accounts.
-
-        A role that is right already is left alone, since changing it would kick the device. An account that exists
-        already is a failure, and is not touched: it may be somebody else's.
-        """
-        asked = self.execute([{"command": "getRole", "rolename": role.name}])
-        (there,) = asked
-        if there.outcome is not Outcome.DONE and not there.not_found:
-            return asked
-        commands: tuple[Command, ...] = (create_role(role),)
-        if there.outcome is Outcome.DONE:
-            commands = () if _has_rules(there, role) else replace_role(role)
-        return self.execute([*commands, *(command for account in accounts for command in create_account(account))])
-
     def revoke(self, device_id: str, usernames: Sequence[str], client_ids: Collection[str] = ()) -> list[Answer]:
         """Shut and kick a device's accounts, delete them, then delete its role, then clear its sessions at the broker.
 
@@ -137,23 +112,14 @@ class DynamicSecurity:
         may be gone already; those of accounts that are there are read first. A session that is not cleared would hand
         its queued commands to whoever enrols with the same client id.
         """
-        role = Role(device_id, ()).name
         asked = self.execute([{"command": "getClient", "username": name} for name in usernames], go_on=_is_gone)
         sessions = dict.fromkeys([*client_ids, *filter(None, map(_client_id, asked))])
         commands = [disable(name) for name in usernames] + [remove(name) for name in usernames]
         answers = [_gone_is_done(answer) for answer in self.execute(commands, go_on=_is_gone)]
         if overall(answers) is not Outcome.DONE:
             return answers
-        answers += self._delete_role(role)
+        answers += self._delete_role(role_name(device_id))
         return answers + [self._clear_session(client_id) for client_id in sessions]
-
-    def is_connected(self, username: str) -> bool | None:
-        """Tell whether somebody is connected with an account; None is not known, as always before Mosquitto 2.1."""
-        (answer,) = self.execute([{"command": "getClient", "username": username}])
-        try:
-            return parse_account(answer.data.get("client")).connected
-        except ValueError:
-            return None
 
     def _connect(self, client_id: str) -> Connection:
         return Connection(self._endpoint, client_id, self._admin, timeout=self._timeout)
@@ -242,13 +208,6 @@ def _response(payload: bytes, name: str, correlation: str) -> dict[str, Any] | N
 
 def _name(command: Command) -> str:
     return str(command["command"])
-
-
-def _has_rules(answer: Answer, role: Role) -> bool:
-    try:
-        return parse_role(answer.data.get("role")) == (role.name, frozenset(role.acls))
-    except ValueError:
-        return False
 
 
 def _client_id(answer: Answer) -> str:

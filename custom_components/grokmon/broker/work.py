@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import secrets
 from typing import Final
 
-from custom_components.grokmon.gateway.broker_accounts import Account, Drift, DriftKind, Outcome, Role, difference
+from custom_components.grokmon.gateway.broker_accounts import Account, Role
+from custom_components.grokmon.gateway.broker_drift import Drift, DriftKind, difference
 from custom_components.grokmon.gateway.topics import VERSION
 
 from .address import Address
 from .connection import BrokerError, Connection, Endpoint, Login, RefusedError
-from .dynamic_security import DynamicSecurity, clear_retained, overall
+from .dynamic_security import DynamicSecurity, Outcome, clear_retained, overall
 
 _QUIET_S: Final = 0.3
 

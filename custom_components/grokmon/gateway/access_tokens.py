@@ -11,12 +11,13 @@ from . import envelope
 from .errors import Code, GatewayError, RegistryError, TransportError
 from .models import Algorithm, Credential, SigningKey, VerifyingKey
 
-ISSUER: Final = "grokmon"
 AUDIENCE: Final = "grokmon/http"
 SCOPE: Final = "telemetry"
 KEY_BYTES: Final = 32
 # Far above any token of ours, and far below what is worth hashing for a stranger.
 MAX_TOKEN_BYTES: Final = 1024
+# One header, byte for byte: what the site writes.
+_HEADERS: Final = frozenset({envelope.HS256_HEADER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def seal(device_id: str, credential: Credential, key: bytes) -> str:
     if len(key) != KEY_BYTES:
         raise RegistryError(Code.FIELD_INVALID, "token_key")
     claims = {
-        "iss": ISSUER,
+        "iss": envelope.SITE,
         "aud": AUDIENCE,
         "sub": device_id,
         "jti": credential.key_id,
@@ -52,7 +53,7 @@ def read(token: bytes, key: bytes, now: float) -> AccessToken:
         raise TransportError(Code.TOKEN_INVALID)
     verifying = VerifyingKey(key_id="", algorithm=Algorithm.HS256, headers=_HEADERS, key=key)
     try:
-        claims = envelope.open_envelope(token, verifying, ISSUER, AUDIENCE, now)
+        claims = envelope.open_envelope(token, verifying, envelope.SITE, AUDIENCE, now)
     except GatewayError as error:
         expired = error.code is Code.EXPIRED
         # Which of the checks a token fails is nobody's business but the audit trail's.
@@ -61,7 +62,3 @@ def read(token: bytes, key: bytes, now: float) -> AccessToken:
     if type(device_id) is not str or type(token_id) is not str or claims.get("scope") != SCOPE or "exp" not in claims:
         raise TransportError(Code.TOKEN_INVALID)
     return AccessToken(device_id, token_id)
-
-
-# One header, byte for byte: what the site writes.
-_HEADERS: Final = frozenset({envelope.HS256_HEADER})

@@ -268,11 +268,8 @@ class Command:
     @property
     def energises(self) -> bool:
         """Tell whether anything but *off* is asked for. What cannot be understood does, and is refused."""
-        if self.percent is not None:
-            return self.percent != 0
-        if self.amount_ml is not None:
-            return self.amount_ml != 0
-        return self.on is not False
+        amounts = (self.percent, self.amount_ml, self.seconds)
+        return self.on is not False and not any(amount == 0 for amount in amounts if amount is not None)
 
     def params(self) -> dict[str, Any]:
         """Return what is asked for as plain data."""

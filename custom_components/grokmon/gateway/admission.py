@@ -31,6 +31,10 @@ HELLO_REQUESTS: Final = 6.0
 # States and answers of a device; a renewal for each of its outputs every few seconds is answered, too.
 ANSWERS: Final = 600.0
 HTTP_REQUESTS: Final = 10.0
+_REFUSALS: Final = {
+    DeviceStatus.DISABLED: Code.DEVICE_DISABLED,
+    DeviceStatus.REVOKED: Code.DEVICE_REVOKED,
+}
 # What says that another key of the device may be the one.
 _OTHER_KEY: Final = frozenset({Code.SIGNATURE_INVALID, Code.HEADER_NOT_ALLOWED, Code.ALGORITHM_NOT_ALLOWED})
 
@@ -104,7 +108,7 @@ class Admission:
     def outbound(self, door: Door, channel: Downlink, body: Claims) -> Outbound:
         """Return a message to the device, sealed under one of its keys."""
         topic = self.topics[channel]
-        claims: Claims = {"iss": "grokmon", "aud": topic} | body
+        claims: Claims = {"iss": envelope.SITE, "aud": topic} | body
         return Outbound(topic=topic, payload=envelope.seal(claims, door.signing_key))
 
     def continues(self, before: Admission) -> bool:
@@ -150,9 +154,13 @@ def check_dates(credential: Credential, in_use: Credential, now: float) -> None:
 
 def check_status(device: Device) -> None:
     """Refuse a device that an administrator disabled or revoked. Raises TransportError."""
-    if device.status is not DeviceStatus.ACTIVE:
-        revoked = device.status is DeviceStatus.REVOKED
-        raise TransportError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED)
+    if (code := refusal_of(device)) is not None:
+        raise TransportError(code)
+
+
+def refusal_of(device: Device) -> Code | None:
+    """Return why a device may neither speak nor be spoken to, or None."""
+    return _REFUSALS.get(device.status)
 
 
 def _is_over(credential: Credential, in_use: Credential, now: float) -> bool:

@@ -49,7 +49,7 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, all
 _NOT_VERIFIED: Final = 3
 
 
-class Result(IntEnum):
+class Verdict(IntEnum):
     """What a verification found; also the exit code of the script."""
 
     GOOD = 0
@@ -84,10 +84,6 @@ class Key:
         """Return the key as text."""
         return f"{self.start}.{urlsafe_b64encode(self.secret).decode().rstrip('=')}"
 
-    def evolved(self) -> Key:
-        """Return the key of the next line."""
-        return Key(self.start + 1, evolve(self.secret))
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -119,12 +115,12 @@ class Finding:
     """What is wrong, at the number that the line has or should have."""
 
     line: int
-    result: Result
+    result: Verdict
     reason: str
 
 
 @dataclass(frozen=True)
-class Report:
+class Verification:
     """The result of a verification.
 
     `end` is the last line, `lines` how many there are, `keyed` of how many the MAC was checked, `anchored` the last one
@@ -139,9 +135,9 @@ class Report:
     unkeyed: int = 0
 
     @property
-    def result(self) -> Result:
+    def result(self) -> Verdict:
         """Return what was found first."""
-        return self.findings[0].result if self.findings else Result.GOOD
+        return self.findings[0].result if self.findings else Verdict.GOOD
 
 
 def evolve(secret: bytes) -> bytes:
@@ -264,7 +260,7 @@ class Verifier:
                 self._first = self._end = start_of(line) or Position()
             number = self._end.count + 1
             if not line.endswith(b"\n"):
-                self._find(number, Result.CUT if last else Result.ALTERED, "the line is incomplete")
+                self._find(number, Verdict.CUT if last else Verdict.ALTERED, "the line is incomplete")
                 continue
             if is_next(line, self._end, secret := self._key_of(number)):
                 self._advance(line, number, secret)
@@ -274,18 +270,18 @@ class Verifier:
             if not self._bad:
                 self._compare()
 
-    def report(self) -> Report:
+    def report(self) -> Verification:
         """Return what was found."""
         findings = list(self._findings)
         first = self._first or Position()
         if first.count and first not in self._deleted:
             reason = f"lines 1 to {first.count} are missing, and no line says why"
-            findings.insert(0, Finding(1, Result.CUT, reason))
+            findings.insert(0, Finding(1, Verdict.CUT, reason))
         beyond = max(self._anchors, default=0)
         if beyond > self._end.count:
-            findings.append(Finding(self._end.count + 1, Result.CUT, f"a checkpoint counts {beyond} lines"))
+            findings.append(Finding(self._end.count + 1, Verdict.CUT, f"a checkpoint counts {beyond} lines"))
         found = tuple(findings[:_MAX_FINDINGS])
-        return Report(self._end, found, self._lines, self._keyed, self._anchored, self._unkeyed)
+        return Verification(self._end, found, self._lines, self._keyed, self._anchored, self._unkeyed)
 
     def _key_of(self, number: int) -> bytes | None:
         """Return the key of a line: of one that was given, or of the line that is due, as far as needed."""
@@ -322,13 +318,13 @@ class Verifier:
             reason = "the MAC is wrong" if mac else "the line does not follow from the one before it"
         elif is_next(line, claims, secret := self._key_of(claims.count + 1)):
             if missing > self._bad:
-                self._find(number, Result.CUT, f"lines {number} to {claims.count} are missing")
+                self._find(number, Verdict.CUT, f"lines {number} to {claims.count} are missing")
             self._advance(line, claims.count + 1, secret)
             self._look_for_marks(line, claims.count + 1)
             return
         else:
             reason = "the MAC is wrong"
-        self._find(number, Result.ALTERED, reason)
+        self._find(number, Verdict.ALTERED, reason)
         self._bad += 1
 
     def _look_for_marks(self, line: bytes, number: int) -> None:
@@ -352,9 +348,9 @@ class Verifier:
         if wanted == {self._end.head}:
             self._anchored = self._end.count
         else:
-            self._find(self._end.count, Result.ALTERED, "the line is not the one of a checkpoint")
+            self._find(self._end.count, Verdict.ALTERED, "the line is not the one of a checkpoint")
 
-    def _find(self, line: int, result: Result, reason: str) -> None:
+    def _find(self, line: int, result: Verdict, reason: str) -> None:
         if len(self._findings) < _MAX_FINDINGS:
             self._findings.append(Finding(line, result, reason))
 
@@ -369,7 +365,7 @@ def segment_name(first: int) -> str:
     return f"audit-{first:012}.jsonl"
 
 
-def verify(folder: Path, keys: Iterable[Key] = (), anchors: Iterable[Position] = ()) -> Report:
+def verify(folder: Path, keys: Iterable[Key] = (), anchors: Iterable[Position] = ()) -> Verification:
     """Check the trail in a folder. Raises OSError when it cannot be read."""
     verifier = Verifier(keys, anchors)
     paths = segments(folder)
@@ -405,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     _print(report, with_anchors=options.anchors is not None)
-    if report.result is Result.GOOD and keys and (report.unkeyed or not report.keyed):
+    if report.result is Verdict.GOOD and keys and (report.unkeyed or not report.keyed):
         print("not every line has a key: give also the key that begins where the last one ends")  # noqa: T201
         return _NOT_VERIFIED
     return report.result
@@ -429,7 +425,7 @@ def _trusted(path: Path, public_key: str | None) -> Iterator[Position]:
         yield checkpoint.position
 
 
-def _print(report: Report, *, with_anchors: bool) -> None:
+def _print(report: Verification, *, with_anchors: bool) -> None:
     where = "kept elsewhere and here" if with_anchors else "kept here only: a cut end may not be found"
     keyed = f"{report.keyed} MACs checked" if report.keyed else "no key given: a rewritten end may not be found"
     print(f"{report.result.name.lower()}: {report.lines} lines, {keyed}")  # noqa: T201 - a script

@@ -98,8 +98,12 @@ def _cell(value: object) -> object:
 
 
 def _header(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    return _escaped(text, "|")
 
 
 def _value(value: object) -> str:
-    return str(value).replace("\\", "\\\\").replace("=", "\\=").replace("\n", "\\n").replace("\r", "\\r")
+    return _escaped(str(value), "=")
+
+
+def _escaped(text: str, end: str) -> str:
+    return text.replace("\\", "\\\\").replace(end, f"\\{end}").replace("\n", "\\n").replace("\r", "\\r")

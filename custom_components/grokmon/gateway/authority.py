@@ -7,29 +7,24 @@ from secrets import randbits, token_hex
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-    generate_private_key,
-)
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .credentials import LIFETIMES, private_pem
 from .errors import Code, RegistryError
-from .models import PublicKey
+from .models import Algorithm, CredentialKind, PublicKey
+from .public_keys import anybody_can_sign, key_for
 from .topics import DEVICE_ID_PATTERN
-from .weak_keys import anybody_can_sign
 
 AUTHORITY_DAYS: Final = 3650
-CERTIFICATE_DAYS: Final = 365
 CRL_DAYS: Final = 30
 CRL_REISSUE_DAYS: Final = 7
 MAX_REQUEST_LENGTH: Final = 16 * 1024
 _DAY_S: Final = 86_400
+_CERTIFICATE_DAYS: Final = round(LIFETIMES[CredentialKind.CERTIFICATE] / _DAY_S)
 # The clock of who verifies may be a little behind.
 _BACKDATED_S: Final = 3600
 _SERIAL_BITS: Final = 128
@@ -45,11 +40,10 @@ class Authority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A certificate of a device in PEM, and what is kept of it: the serial number in hexadecimal, and its times."""
+    """A certificate of a device in PEM, and what is kept of it: the serial number in hexadecimal, and when it ends."""
 
     serial: str
     certificate: str
-    not_before: float
     not_after: float
 
 
@@ -78,11 +72,11 @@ def load_authority(certificate_pem: str, key_pem: str) -> Authority:
 
 def key_pem(authority: Authority) -> str:
     """Return the authority's private key in PEM, not encrypted."""
-    return _private_pem(authority.key)
+    return private_pem(authority.key)
 
 
 def sign_request(
-    authority: Authority, request_pem: str, device_id: str, now: float, days: int = CERTIFICATE_DAYS
+    authority: Authority, request_pem: str, device_id: str, now: float, days: int = _CERTIFICATE_DAYS
 ) -> Issued:
     """Return a certificate for the public key of a request (PKCS #10); nothing else in the request counts.
 
@@ -91,10 +85,10 @@ def sign_request(
     return _issue(authority, _requested_key(request_pem), device_id, now, days)
 
 
-def issue_for(authority: Authority, device_id: str, now: float, days: int = CERTIFICATE_DAYS) -> tuple[Issued, str]:
+def issue_for(authority: Authority, device_id: str, now: float, days: int = _CERTIFICATE_DAYS) -> tuple[Issued, str]:
     """Return a certificate and its new private key in PEM, for a device that cannot make one. Raises RegistryError."""
     key = generate_private_key(SECP256R1())
-    return _issue(authority, key.public_key(), device_id, now, days), _private_pem(key)
+    return _issue(authority, key.public_key(), device_id, now, days), private_pem(key)
 
 
 def revocation_list(authority: Authority, revoked: Mapping[str, float], number: int, now: float) -> str:
@@ -135,31 +129,20 @@ def trust_bundle(*authorities: Authority) -> str:
     return "".join(authority.certificate for authority in authorities)
 
 
-def verify_issued(authority: Authority, certificate_pem: str) -> bool:
-    """Tell whether this authority signed that certificate of a device, be it expired or revoked."""
-    issuer = _certificate(authority)
-    try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
-        certificate.verify_directly_issued_by(issuer)
-    except ValueError, InvalidSignature, x509.InvalidVersion:
-        return False
-    return certificate != issuer
-
-
 def _requested_key(request_pem: str) -> PublicKey:
     """Return the public key of a request whose sender has proved to hold the private one."""
     if len(request_pem) > MAX_REQUEST_LENGTH:
         raise RegistryError(Code.REQUEST_INVALID, "too long")
     try:
         request = x509.load_pem_x509_csr(request_pem.encode())
-        key = request.public_key()
+        requested = request.public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise RegistryError(Code.REQUEST_INVALID, "not a certificate request in PEM") from error
-    if isinstance(key, Ed25519PublicKey):
-        if anybody_can_sign(key):
-            raise RegistryError(Code.REQUEST_INVALID, "a key that anybody can sign for")
-    elif not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
+    key = key_for(Algorithm.ES256, requested) or key_for(Algorithm.EDDSA, requested)
+    if key is None:
         raise RegistryError(Code.REQUEST_INVALID, "a key that is neither P-256 nor Ed25519")
+    if anybody_can_sign(key):
+        raise RegistryError(Code.REQUEST_INVALID, "a key that anybody can sign for")
     if not request.is_signature_valid:
         raise RegistryError(Code.REQUEST_INVALID, "not signed with its own key")
     return key
@@ -185,7 +168,6 @@ def _issue(authority: Authority, public_key: PublicKey, device_id: str, now: flo
     return Issued(
         serial=f"{certificate.serial_number:x}",
         certificate=_pem(certificate),
-        not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )
 
@@ -239,7 +221,3 @@ def _moment(seconds: float) -> datetime:
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(Encoding.PEM).decode()
-
-
-def _private_pem(key: EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

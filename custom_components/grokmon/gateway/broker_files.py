@@ -1,12 +1,13 @@
 """Password file and access list for a Mosquitto without the dynamic security plugin."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import hashlib
 import re
 import secrets
-from typing import Final, Protocol
+from typing import Final
 
+from .broker_accounts import Account, Role
 from .topics import PREFIX_PATTERN, VERSION
 
 # The format of mosquitto_passwd: PBKDF2 with SHA-512. The passwords are random: more rounds would add nothing.
@@ -16,51 +17,6 @@ _SALT_BYTES: Final = 12
 _USERNAME_PATTERN: Final = re.compile(r"[!-9;-~]{1,128}")
 _LINE_PATTERN: Final = re.compile(rf"[^:]+:\$7\${_ROUNDS}\$([A-Za-z0-9+/]{{16}})\$[A-Za-z0-9+/]{{86}}==\n")
 _TOPIC_PATTERN: Final = re.compile(r"[ -~]{1,1024}")
-
-
-class FileAccount(Protocol):
-    """What a file has to know of an account."""
-
-    @property
-    def username(self) -> str:
-        """Return the user name."""
-
-    @property
-    def device_id(self) -> str:
-        """Return the device that it is an account of."""
-
-    @property
-    def password(self) -> str | None:
-        """Return the password, or None where only a certificate opens it."""
-
-    @property
-    def enabled(self) -> bool:
-        """Tell whether it is open."""
-
-
-class FileRole(Protocol):
-    """What a file has to know of a device's role."""
-
-    @property
-    def device_id(self) -> str:
-        """Return the device."""
-
-    @property
-    def publishes(self) -> tuple[str, ...]:
-        """Return the topics that the device may publish on."""
-
-    @property
-    def receives(self) -> tuple[str, ...]:
-        """Return the topics that reach the device."""
-
-
-def password_file(accounts: Iterable[FileAccount]) -> str:
-    """Return the password file: the open accounts with a password, and nothing for the others, which shuts them."""
-    return "".join(
-        password_line(account.username, account.password)
-        for account in accounts
-        if account.enabled and account.password is not None
-    )
 
 
 def password_line(username: str, password: str, salt: bytes | None = None) -> str:
@@ -80,18 +36,13 @@ def salt_of(line: str) -> bytes | None:
 
 
 def acl_file(
-    prefix: str,
-    roles: Iterable[FileRole],
-    hub_username: str,
-    *,
-    accounts: Iterable[FileAccount] = (),
-    hub_topics: Iterable[str] = (),
+    prefix: str, roles: Iterable[Role], hub_username: str, *, accounts: Sequence[Account], hub_topics: Iterable[str]
 ) -> str:
     """Return the access list: what is not in it is denied to everybody.
 
-    A device gets a block for each of its accounts that is open; where no account of it is given, for its id as user
-    name. The hub reads what devices send and writes what they are told; `hub_topics` are filters that it needs for
-    something else, which would be denied otherwise. Raises ValueError for what the broker would misread.
+    A device gets a block for each of its accounts that is open. The hub reads what devices send and writes what they
+    are told; `hub_topics` are filters that it needs for something else, which would be denied otherwise. Raises
+    ValueError for what the broker would misread.
     """
     if PREFIX_PATTERN.fullmatch(prefix) is None:
         raise ValueError("not a topic prefix")
@@ -101,12 +52,10 @@ def acl_file(
         *(f"readwrite {topic}" for topic in hub_topics),
     ]
     blocks = [_block(hub_username, lines)]
-    known = list(accounts)
     for role in roles:
-        own = [account for account in known if account.device_id == role.device_id]
-        names = [account.username for account in own if account.enabled] if own else [role.device_id]
         lines = [*(f"write {topic}" for topic in role.publishes), *(f"read {topic}" for topic in role.receives)]
-        blocks += [_block(name, lines) for name in names]
+        own = (account for account in accounts if account.device_id == role.device_id and account.enabled)
+        blocks += [_block(account.username, lines) for account in own]
     return "\n".join(blocks)
 
 

@@ -7,7 +7,7 @@ from .posture import Check, Finding
 
 
 class Item(StrEnum):
-    """What the site as a whole has to have in order (document 000, section 10)."""
+    """What the site as a whole has to have in order ("IoT Security Best Practices for Grok & Mon", section 10)."""
 
     HTTPS = "https"
     MFA = "mfa"

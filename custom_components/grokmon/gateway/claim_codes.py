@@ -10,8 +10,7 @@ import hmac
 from secrets import token_bytes
 from typing import Final
 
-from . import envelope
-from .credentials import fingerprint, issue, verifying_key
+from . import credentials, envelope
 from .errors import Code, RegistryError, TransportError
 from .models import Algorithm
 from .topics import DEVICE_ID_PATTERN, RESERVED_IDS
@@ -49,7 +48,7 @@ def check_possession(device_id: str, algorithm: Algorithm, public_key: str, proo
     """
     if algorithm is Algorithm.HS256:
         raise RegistryError(Code.PUBLIC_KEY_INVALID, "a shared key is not brought, but fetched with a claim code")
-    key = verifying_key(issue(algorithm, now, public_key), frozenset())
+    key = credentials.verifying_key(credentials.issue(algorithm, now, public_key), frozenset())
     envelope.open_envelope(proof, key, device_id, AUDIENCE, now)
 
 
@@ -102,9 +101,9 @@ class EnrolmentRequests:
         """
         if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
             raise RegistryError(Code.DEVICE_ID_INVALID)
-        print_ = fingerprint(algorithm, public_key)
+        fingerprint = credentials.fingerprint(algorithm, public_key)
         known = self._requests.get(device_id) if self.waits(device_id, now) else None
-        if known is not None and known.fingerprint != print_:
+        if known is not None and known.fingerprint != fingerprint:
             raise RegistryError(Code.DEVICE_EXISTS)
         if known is None:
             if sum(now < each.ends for each in self._requests.values()) >= MAX_REQUESTS:
@@ -113,7 +112,7 @@ class EnrolmentRequests:
                 device_id=device_id,
                 algorithm=algorithm,
                 public_key=public_key,
-                fingerprint=print_,
+                fingerprint=fingerprint,
                 ends=now + VALID_S,
             )
             self._requests[device_id] = known
@@ -131,10 +130,10 @@ class EnrolmentRequests:
         request = self._requests.get(device_id)
         return request is not None and now < request.ends
 
-    def find(self, device_id: str, fingerprint_: str, now: float) -> EnrolmentRequest:
+    def find(self, device_id: str, fingerprint: str, now: float) -> EnrolmentRequest:
         """Return the request of a device with this key, which waits on. Raises TransportError when there is none."""
         request = self._requests.get(device_id)
-        if request is None or request.fingerprint != fingerprint_ or now >= request.ends:
+        if request is None or request.fingerprint != fingerprint or now >= request.ends:
             raise TransportError(Code.CLAIM_INVALID)
         return request
 

@@ -15,6 +15,11 @@ _COLDEST: Final = -40.0
 _HOTTEST: Final = 85.0
 
 
+def celsius_of(fahrenheit: float) -> float:
+    """Return a temperature in °C."""
+    return (fahrenheit - 32.0) / 1.8
+
+
 def saturation_vapour_pressure(temperature_c: float) -> float:
     """Return the saturation vapour pressure over water in kPa.
 
@@ -53,5 +58,5 @@ def _celsius(values: Mapping[str, Value], celsius: str, fahrenheit: str) -> floa
     if (value := values.get(celsius)) is None:
         if (value := values.get(fahrenheit)) is None:
             return None
-        value = (value - 32.0) / 1.8
+        value = celsius_of(value)
     return value if _COLDEST <= value <= _HOTTEST else None

@@ -24,7 +24,8 @@ from .zones import Zone
 # A pump is given this much longer than its dose takes before its lease is no longer renewed.
 _PUMP_MARGIN_S: Final = 2.0
 _REMEMBERED: Final = 256
-_FULL: Final = 100.0
+# How often an exhaust fan is asked again that did not do what an interlock wants.
+_DRIVE_AGAIN_S: Final = 10.0
 
 
 class Controller:
@@ -40,6 +41,7 @@ class Controller:
         self._orders: dict[str, Order] = {}
         self._late: OrderedDict[str, Order] = OrderedDict()
         self._renewals: OrderedDict[str, Key] = OrderedDict()
+        self._identified: OrderedDict[str, str] = OrderedDict()
         self._watering = WateringWatch()
 
     # What is in the room
@@ -63,6 +65,8 @@ class Controller:
             output.actuator = actuator
             output.zone_id = zone_id if zone_id in self.zones else None
         gone = [self.outputs.pop(key) for key in self.outputs.keys() - wanted.keys()]
+        for output in gone:
+            self.ledger.end(output.key, now.steady + output.actuator.lease_s)
         return [order for output in gone if (order := self._abandon(output)) is not None]
 
     def outputs_of(self, device_id: str) -> list[Output]:
@@ -120,7 +124,8 @@ class Controller:
 
     def is_current(self, order: Order) -> bool:
         """Tell whether an order is still the latest word about its output."""
-        return order.cid in self._orders
+        output = self.outputs.get(order.key)
+        return output is not None and output.pending is order
 
     def acknowledge(self, ack: Ack, now: Moment) -> tuple[Settled, list[Action]]:
         """Take over a device's answer. Raises CommandError (`ack_unexpected`) for one that nobody waits for."""
@@ -142,12 +147,17 @@ class Controller:
             # What may be on all the same is wanted by nobody.
             output.pending = output.wish = None
 
+    def identify(self, device_id: str, cid: str) -> None:
+        """Expect the answer of a device that is asked to show where it is."""
+        self._remember(self._identified, cid, device_id)
+
     def restarted(self, device_id: str) -> list[Settled]:
         """Give up what was on its way to a device that has started anew."""
         lost = [order for order in self._orders.values() if order.key.device_id == device_id]
         for order in lost:
             self._retire(order)
-            self.outputs[order.key].pending = None
+            if (output := self.outputs.get(order.key)) is not None:
+                output.pending = None
         return [Settled(Fate.FAILED, order, "boot") for order in lost]
 
     def absent(self, device_id: str) -> None:
@@ -161,7 +171,7 @@ class Controller:
 
     def renewing(self, key: Key, cid: str, now: Moment) -> tuple[Order, int]:
         """Return the order whose lease is to be prolonged, and by how many seconds."""
-        output = self.outputs[key]
+        output = self.output(key)
         if output.wish is None:
             raise PolicyError(Code.COMMAND_SUPERSEDED, str(key))
         lease_s = output.lease_of(now.steady)
@@ -197,7 +207,7 @@ class Controller:
         if device is None or device.zone is None or device.zone not in self.zones:
             return []
         news = self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
-        self._watering.observe(device.zone, reading.values, now.steady)
+        self._watering.observe(device.device_id, device.zone, reading.values, now.steady)
         # Most readings change nothing that a rule looks at; what silence means is judged each second.
         tripped = self._judge_interlocks(now) if news else []
         # Nothing waits for the next second where somebody could come to harm.
@@ -205,13 +215,16 @@ class Controller:
 
     def tick(self, now: Moment) -> list[Action]:
         """Return what is due: renewals, ends, faults, and what interlocks and the dark period want."""
-        actions = [*self._judge_interlocks(now), *self._sustain(now)]
+        actions = self._judge_interlocks(now)
         for key, fault in self._watering.judge(now.steady):
             if (output := self.outputs.get(key)) is not None:
                 actions += self._fault(output, fault)
         for output in self.outputs.values():
             if output.overdue(now.steady):
                 actions += self._fault(output, "mismatch")
+        # What has a fault is not renewed.
+        actions += self._sustain(now)
+        for output in self.outputs.values():
             self._count_burning(output, now)
         return actions
 
@@ -227,7 +240,7 @@ class Controller:
         """Return what has to survive a restart, as plain data."""
         return {
             "ledger": self.ledger.snapshot(),
-            "latched": self.interlocks.snapshot(),
+            **self.interlocks.snapshot(),
             "ai_allowed": self.policy.ai_allowed,
             "overrides": dict(self.policy.overrides),
             "outputs": [output.as_dict() for output in self.outputs.values()],
@@ -239,7 +252,8 @@ class Controller:
         A wish stands again only if its device says within the lease that it is still carried out.
         """
         self.ledger.restore(snapshot["ledger"], open_until)
-        self.interlocks.restore(snapshot["latched"])
+        # Earlier releases did not save what was tripped.
+        self.interlocks.restore(snapshot["latched"], snapshot.get("tripped", {}))
         self.policy.ai_allowed = snapshot["ai_allowed"]
         self.policy.overrides = dict(snapshot["overrides"])
         for data in snapshot["outputs"]:
@@ -272,6 +286,9 @@ class Controller:
             if output is not None and output.wish is not None and ack.result is Result.DONE:
                 output.wish.confirmed_at = now.steady
             return Settled(Fate.RENEWED, None, ack.reason)
+        if self._identified.get(ack.cid) == ack.device_id:
+            del self._identified[ack.cid]
+            return Settled(Fate(ack.result.value), None, ack.reason)
         late = self._late.get(ack.cid)
         if late is not None and late.key.device_id == ack.device_id:
             del self._late[ack.cid]
@@ -281,10 +298,10 @@ class Controller:
         raise CommandError(Code.ACK_UNEXPECTED)
 
     def _conclude(self, order: Order, result: Result, now: Moment) -> None:
-        output = self.outputs[order.key]
+        output = self.outputs.get(order.key)
         if result is Result.REJECTED:
             self.ledger.release(order.cid)
-        if output.pending is not order:
+        if output is None or output.pending is not order:
             # A fault came in between: what was ordered is not wanted any more.
             return
         output.pending = None
@@ -305,7 +322,7 @@ class Controller:
                 if output.pending is None or output.pending.command.energises:
                     actions.append(Stop(output.key, refusal.code.value, refusal.detail))
                 continue
-            actions += self._drive(output)
+            actions += self._drive(output, now)
             if output.wish is not None and output.pending is None:
                 actions += self._keep(output, output.wish, now)
         return actions
@@ -330,7 +347,7 @@ class Controller:
             return [Ended(output.key, "lost")]
         return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
 
-    def _drive(self, output: Output) -> list[Action]:
+    def _drive(self, output: Output, now: Moment) -> list[Action]:
         """Return what an interlock wants of an exhaust fan, or what it has no longer a reason to."""
         if output.actuator.role is not Role.EXHAUST or output.pending is not None or output.fault is not None:
             return []
@@ -343,12 +360,18 @@ class Controller:
             if resume is None:
                 return [Stop(output.key, "interlock_ended")]
             return [Drive(resume.command, system("interlock_ended"))]
-        if output.forced or output.let_be:
+        if output.let_be or (output.forced and not self._drives_in_vain(output, now)):
             return []
-        output.resume = output.wish.order if output.wish is not None else None
-        output.forced = True
-        full = Command(key=output.key, percent=min(_FULL, output.actuator.max_percent))
-        return [Drive(full, system(interlock.value))]
+        if not output.forced:
+            output.resume = output.wish.order if output.wish is not None else None
+        output.forced, output.driven_at = True, now.steady
+        return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
+
+    @staticmethod
+    def _drives_in_vain(output: Output, now: Moment) -> bool:
+        """Tell whether what an interlock wants did not come about, and may now that the device is there."""
+        at_rest = output.wish is None and output.observed is not None
+        return at_rest and now.steady - output.driven_at >= _DRIVE_AGAIN_S
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:

@@ -7,8 +7,8 @@ from secrets import token_bytes, token_hex, token_urlsafe
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .errors import Code, RegistryError
 from .models import Algorithm, Credential, CredentialKind, PrivateKey, PublicKey, SigningKey, VerifyingKey
-from .weak_keys import anybody_can_sign
+from .public_keys import anybody_can_sign, key_for
 
 ROOT_KEY_BYTES: Final = 32
 PASSWORD_BYTES: Final = 24
@@ -136,13 +136,11 @@ def _derive(credential: Credential, direction: bytes) -> bytes:
 
 def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
     try:
-        key = load_pem_public_key(pem.encode())
+        key = key_for(algorithm, load_pem_public_key(pem.encode()))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise RegistryError(Code.PUBLIC_KEY_INVALID, "not a public key in PEM") from error
-    if algorithm is Algorithm.ES256 and isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return key
-    if algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey):
-        if anybody_can_sign(key):
-            raise RegistryError(Code.PUBLIC_KEY_INVALID, "a key that anybody can sign for")
-        return key
-    raise RegistryError(Code.PUBLIC_KEY_INVALID, f"not a key for {algorithm}")
+    if key is None:
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, f"not a key for {algorithm}")
+    if anybody_can_sign(key):
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, "a key that anybody can sign for")
+    return key

@@ -21,6 +21,8 @@ from .models import Algorithm, Claims, SigningKey, VerifyingKey
 MAX_MESSAGE_BYTES: Final = 16_384
 MAX_DEPTH: Final = 4
 JWT_CONTENT: Final = "application/jwt"
+# Who issues what the site itself signs.
+SITE: Final = "grokmon"
 MAX_NUMBER: Final = 2**53
 
 HS256_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}

@@ -99,46 +99,8 @@ class Code(StrEnum):
     INTERLOCK = "interlock"
 
 
-# A repeat that the transport is allowed to make, and a counter that nobody but the device can have used up.
+# What an honest device runs into: a repeat by the transport, a session that was forgotten, a clock that is off.
 ORDINARY_CODES: Final = frozenset({Code.DUPLICATE, Code.SESSION_UNKNOWN, Code.CLOCK_SKEW})
-
-
-# Why a command, or a change to the registry, was refused: told to who asked, not to everybody.
-ANSWERED_CODES: Final = frozenset(
-    {
-        Code.DEVICE_ID_INVALID,
-        Code.DEVICE_EXISTS,
-        Code.PUBLIC_KEY_INVALID,
-        Code.CREDENTIAL_UNKNOWN,
-        Code.REQUEST_INVALID,
-        Code.RANGE_INVALID,
-        Code.RATE_LIMIT_INVALID,
-        Code.ACTUATOR_INVALID,
-        Code.ZONE_INVALID,
-        Code.ACTUATOR_UNKNOWN,
-        Code.PARAMETER_INVALID,
-        Code.LIMIT_EXCEEDED,
-        Code.DEVICE_OFFLINE,
-        Code.INTERLOCKED,
-        Code.SENSOR_STALE,
-        Code.DARK_PERIOD,
-        Code.BUDGET_EXCEEDED,
-        Code.DOSE_TOO_SOON,
-        Code.MINIMUM_OFF_TIME,
-        Code.HELD,
-        Code.CONTROL_RATE,
-        Code.AI_BLOCKED,
-        Code.AI_LIMIT,
-        Code.APPROVAL_REQUIRED,
-        Code.NOT_ADMINISTRATOR,
-        Code.AUDIT_UNAVAILABLE,
-        Code.COMMAND_NOT_SENT,
-        Code.COMMAND_TIMEOUT,
-        Code.COMMAND_REJECTED,
-        Code.COMMAND_FAILED,
-        Code.COMMAND_SUPERSEDED,
-    }
-)
 
 
 class GatewayError(Exception):

@@ -6,7 +6,7 @@ while the condition holds; the others end with some distance to their limit, so 
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from .actuators import Actuator, Role
 from .models import Value
@@ -46,15 +46,18 @@ RULES: Final[Mapping[Interlock, Rule]] = {
     Interlock.OVER_TEMPERATURE: Rule(metrics=("temp_c", "temp_f"), covers=_HEATS, exhausts=True, stale_stops=True),
     Interlock.HIGH_CO2: Rule(metrics=("co2_ppm",), covers=frozenset({Role.CO2_VALVE}), exhausts=True, stale_stops=True),
     Interlock.TANK_EMPTY: Rule(metrics=("float_switch", "tank_level_percent"), covers=_WATER),
+    # It tells of the sensors of the others, which keep off what they cover by themselves.
+    Interlock.SENSOR_FAULT: Rule(metrics=(), covers=frozenset()),
 }
 
-_JUDGED: Final = frozenset(metric for rule in RULES.values() for metric in rule.metrics)
+JUDGED: Final = {metric: interlock for interlock, rule in RULES.items() for metric in rule.metrics}
 
 
 @dataclass(slots=True)
 class _Sensor:
-    """The last value of one metric of one device. `heard` is None before the first."""
+    """The last value of one metric of one device, waited for `since` then. `heard` is None before the first."""
 
+    since: float
     heard: float | None = None
     value: Value = 0.0
     plausible: bool = True
@@ -65,7 +68,6 @@ class _Guard:
     """One zone under guard: its sensors by metric and device, what is tripped, and what is latched."""
 
     zone: Zone
-    since: float
     sensors: dict[str, dict[str, _Sensor]] = field(default_factory=dict)
     tripped: set[Interlock] = field(default_factory=set)
 
@@ -80,11 +82,11 @@ class Interlocks:
     def set_zone(self, zone: Zone, metrics: Mapping[str, Iterable[str]], now: float) -> None:
         """Guard a zone whose devices measure these metrics, by device. What was measured and latched stays."""
         known = self._guards.get(zone.zone_id)
-        guard = _Guard(zone, now if known is None else known.since)
+        guard = _Guard(zone)
         for device_id, names in metrics.items():
             for name in names:
                 before = known.sensors.get(name, {}).get(device_id) if known is not None else None
-                guard.sensors.setdefault(name, {})[device_id] = before or _Sensor()
+                guard.sensors.setdefault(name, {})[device_id] = before or _Sensor(now)
         if known is not None:
             guard.tripped = known.tripped & zone.interlocks.enabled
         self._guards[zone.zone_id] = guard
@@ -106,11 +108,16 @@ class Interlocks:
         if (guard := self._guards.get(zone_id)) is None:
             return False
         news = False
-        for name in _JUDGED & values.keys():
+        for name in JUDGED.keys() & values.keys():
             if (sensor := guard.sensors.get(name, {}).get(device_id)) is None:
                 continue
-            plausible = name not in flags
-            news |= sensor.heard is None or sensor.value != values[name] or sensor.plausible != plausible
+            plausible, held = name not in flags, JUDGED[name] in guard.tripped
+            verdict = _condition(guard.zone, name, values[name], held=held)
+            news |= (
+                sensor.heard is None
+                or sensor.plausible != plausible
+                or _condition(guard.zone, name, sensor.value, held=held) != verdict
+            )
             sensor.heard, sensor.value, sensor.plausible = now, values[name], plausible
         return news
 
@@ -123,7 +130,7 @@ class Interlocks:
                 holds = interlock in guard.zone.interlocks.enabled and self._holds(guard, interlock, now)
                 if holds and interlock not in guard.tripped:
                     guard.tripped.add(interlock)
-                    if interlock in RULES and RULES[interlock].latches:
+                    if RULES[interlock].latches:
                         self._latched.setdefault(zone_id, set()).add(interlock)
                     if interlock not in latched:
                         changes.append((zone_id, interlock, True))
@@ -138,7 +145,7 @@ class Interlocks:
         found: set[Interlock] = set()
         for known, guard in self._guards.items():
             here = guard.tripped | self._latched.get(known, set())
-            found |= here if known == zone_id else {each for each in here if each in RULES and RULES[each].everywhere}
+            found |= here if known == zone_id else {each for each in here if RULES[each].everywhere}
         return tuple(each for each in Interlock if each in found)
 
     def tripped(self, zone_id: str) -> frozenset[Interlock]:
@@ -153,8 +160,6 @@ class Interlocks:
     def blocking(self, actuator: Actuator, zone_id: str | None) -> Interlock | None:
         """Return the interlock that keeps an output off, or None."""
         for interlock in self.active(zone_id):
-            if interlock is Interlock.SENSOR_FAULT:
-                continue
             if interlock is Interlock.SMOKE and actuator.role is Role.EXHAUST and self._may_exhaust(zone_id):
                 continue
             if actuator.role in RULES[interlock].covers:
@@ -184,7 +189,7 @@ class Interlocks:
         active = self.active(zone_id)
         if Interlock.SMOKE in active:
             return None
-        return next((each for each in active if each in RULES and RULES[each].exhausts), None)
+        return next((each for each in active if RULES[each].exhausts), None)
 
     def reset(self, zone_id: str) -> tuple[frozenset[Interlock], frozenset[Interlock]]:
         """Let go of the latches of a zone; return what was let go, and what stays because its condition holds."""
@@ -197,13 +202,17 @@ class Interlocks:
             self._latched.pop(zone_id, None)
         return frozenset(freed), frozenset(kept)
 
-    def snapshot(self) -> dict[str, list[str]]:
-        """Return what is latched, as plain data."""
-        return {zone_id: sorted(latched) for zone_id, latched in self._latched.items() if latched}
+    def snapshot(self) -> dict[str, dict[str, list[str]]]:
+        """Return what is latched and what is tripped, as plain data."""
+        tripped = {zone_id: guard.tripped for zone_id, guard in self._guards.items()}
+        return {"latched": _sorted(self._latched), "tripped": _sorted(tripped)}
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Take up what was latched."""
-        self._latched = {zone_id: {Interlock(each) for each in latched} for zone_id, latched in snapshot.items()}
+    def restore(self, latched: Mapping[str, Iterable[str]], tripped: Mapping[str, Iterable[str]]) -> None:
+        """Take up what was latched, and what was tripped, in the zones that are still under guard."""
+        for zone_id, guard in self._guards.items():
+            if zone_id in latched:
+                self._latched[zone_id] = {Interlock(each) for each in latched[zone_id]}
+            guard.tripped = {Interlock(each) for each in tripped.get(zone_id, ())} & guard.zone.interlocks.enabled
 
     def _may_exhaust(self, zone_id: str | None) -> bool:
         guard = self._guards.get(zone_id) if zone_id is not None else None
@@ -216,9 +225,7 @@ class Interlocks:
             return False
         stale_s = guard.zone.interlocks.stale_s
         for sensor in sensors:
-            heard = sensor.heard
-            if heard is None and patient:
-                heard = guard.since
+            heard = sensor.since if patient and sensor.heard is None else sensor.heard
             if heard is not None and sensor.plausible and now - heard < stale_s:
                 return False
         return True
@@ -232,10 +239,17 @@ class Interlocks:
             )
         held = interlock in guard.tripped
         return any(
-            sensor.heard is not None and _condition(guard.zone, name, sensor.value, held=held)
+            # What was tripped before a restart is not over because no sensor has spoken yet.
+            held and now - sensor.since < guard.zone.interlocks.stale_s
+            if sensor.heard is None
+            else _condition(guard.zone, name, sensor.value, held=held)
             for name in RULES[interlock].metrics
             for sensor in guard.sensors.get(name, {}).values()
         )
+
+
+def _sorted(by_zone: Mapping[str, Collection[Interlock]]) -> dict[str, list[str]]:
+    return {zone_id: sorted(each.value for each in found) for zone_id, found in by_zone.items() if found}
 
 
 def _condition(zone: Zone, metric: str, value: Value, *, held: bool) -> bool:

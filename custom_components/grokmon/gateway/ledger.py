@@ -85,9 +85,9 @@ class Ledger:
 
     def begin(self, key: Key, now: float) -> None:
         """Enter that an output is on from now; nothing changes when it was."""
-        burns = self._burns.setdefault(key, [])
-        if not burns or burns[-1].end is not None:
-            burns.append(Burn(now))
+        if not self.burning(key):
+            self._forget(now)
+            self._burns.setdefault(key, []).append(Burn(now))
 
     def end(self, key: Key, now: float) -> None:
         """Enter that an output is off from now; nothing changes when it was."""

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .actuators import Actuator, Observed
+
+# Messages in a minute.
+DEFAULT_RATE_LIMIT: Final = 100
 
 type Value = float | bool
 type PublicKey = EllipticCurvePublicKey | Ed25519PublicKey
@@ -142,7 +145,7 @@ class Device:
     actuators: tuple[Actuator, ...] = ()
     zone: str | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    rate_limit: int = 100
+    rate_limit: int = DEFAULT_RATE_LIMIT
     status: DeviceStatus = DeviceStatus.ACTIVE
 
     def of_kind(self, kind: CredentialKind) -> tuple[Credential, ...]:
@@ -186,7 +189,6 @@ class Hello:
     boot: str
     firmware: str | None = None
     model: str | None = None
-    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,6 @@ class Report:
     """What a device has proved to say of its outputs. `hello` and `first_use` are as in a reading."""
 
     device_id: str
-    received_at: float
     states: Mapping[str, Observed]
     hello: Hello | None
     first_use: str = ""
@@ -242,7 +243,6 @@ class Ack:
     """A device's answer to one command. `states` are outputs as they are since then; `hello` is as in a reading."""
 
     device_id: str
-    received_at: float
     cid: str
     result: Result
     reason: str
@@ -253,10 +253,8 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """A hello that was understood, and the answer to publish."""
+    """A hello that was understood: the answer to publish."""
 
-    device_id: str
-    hello: Hello
     answer: Outbound
 
 

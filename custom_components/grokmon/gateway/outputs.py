@@ -7,6 +7,7 @@ for; without one, an output is to be off, or where its safe state is.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from typing import Any, Final, Self
 
 from .actuators import Actuator, Caller, Command, Key, Observed, Principal
@@ -37,6 +38,32 @@ class Order:
         """Return the output that it is about."""
         return self.command.key
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the order as plain data."""
+        return {
+            "cid": self.cid,
+            "device_id": self.key.device_id,
+            "actuator": self.key.actuator,
+            "params": self.command.params(),
+            "caller": self.principal.caller.value,
+            "identity": self.principal.identity,
+            "at": self.at,
+            "lease_s": self.lease_s,
+            "run_s": self.run_s,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the order that `as_dict` wrote."""
+        return cls(
+            cid=data["cid"],
+            command=Command(key=Key(data["device_id"], data["actuator"]), **data["params"]),
+            principal=Principal(caller=Caller(data["caller"]), identity=data["identity"]),
+            at=data["at"],
+            lease_s=data["lease_s"],
+            run_s=data["run_s"],
+        )
+
 
 @dataclass(slots=True)
 class Wish:
@@ -50,34 +77,13 @@ class Wish:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the wish as plain data."""
-        order = self.order
-        return {
-            "cid": order.cid,
-            "device_id": order.key.device_id,
-            "actuator": order.key.actuator,
-            "params": order.command.params(),
-            "caller": order.principal.caller.value,
-            "identity": order.principal.identity,
-            "at": order.at,
-            "lease_s": order.lease_s,
-            "run_s": order.run_s,
-            "until": self.until,
-            "lease_until": self.lease_until,
-        }
+        return {**self.order.as_dict(), "until": self.until, "lease_until": self.lease_until}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], now: float) -> Self:
         """Return the wish that `as_dict` wrote."""
-        key = Key(data["device_id"], data["actuator"])
-        order = Order(
-            cid=data["cid"],
-            command=Command(key=key, **data["params"]),
-            principal=Principal(caller=Caller(data["caller"]), identity=data["identity"]),
-            at=data["at"],
-            lease_s=data["lease_s"],
-            run_s=data["run_s"],
-        )
-        return cls(order, data["until"], data["lease_until"] - data["lease_s"], data["lease_until"], now)
+        lease_until = data["lease_until"]
+        return cls(Order.from_dict(data), data["until"], lease_until - data["lease_s"], lease_until, now)
 
 
 class Step(StrEnum):
@@ -95,7 +101,8 @@ class Output:
 
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
     it. `held_by` is the class of who last commanded it, at `commanded_at`. `forced` says that an interlock drives it,
-    `resume` what stood before that, `let_be` that a person switched it off all the same.
+    for the last time at `driven_at`, `resume` what stood before that, `let_be` that a person switched it off all the
+    same.
     """
 
     key: Key
@@ -111,6 +118,7 @@ class Output:
     held_by: Caller | None = None
     commanded_at: float = 0.0
     forced: bool = False
+    driven_at: float = 0.0
     resume: Order | None = None
     let_be: bool = False
 
@@ -134,11 +142,16 @@ class Output:
             "started_at": self.started_at,
             "stopped_at": self.stopped_at,
             "wish": self.wish.as_dict() if self.wish is not None else None,
+            "forced": self.forced,
+            "resume": self.resume.as_dict() if self.resume is not None else None,
         }
 
     def take_up(self, data: Mapping[str, Any], now: float) -> None:
         """Take up what `as_dict` returned before a restart; a wish stands only while its lease does."""
         self.fault, self.started_at, self.stopped_at = data["fault"], data["started_at"], data["stopped_at"]
+        # Earlier releases did not save these.
+        self.forced, resume = data.get("forced", False), data.get("resume")
+        self.resume = Order.from_dict(resume) if resume is not None else None
         wish = data["wish"]
         if wish is not None and now < wish["lease_until"]:
             self.wish = Wish.from_dict(wish, now)
@@ -172,7 +185,7 @@ class Output:
             return 0
         if self.wish.until is None:
             return self.wish.order.lease_s
-        return max(1, min(self.wish.order.lease_s, round(self.wish.until - now + 0.5)))
+        return max(1, min(self.wish.order.lease_s, ceil(self.wish.until - now)))
 
     def drop(self) -> Order | None:
         """Give up the order that is on its way and the wish that stands; return the order."""
@@ -203,10 +216,13 @@ class Output:
 
     def overdue(self, now: float) -> bool:
         """Tell whether the device has had its time to do what it acknowledged."""
-        return self.fault is None and self.mismatch_since is not None and now - self.mismatch_since >= MISMATCH_S
+        # What is on its way gives it its time anew.
+        waits = self.fault is None and self.pending is None
+        return waits and self.mismatch_since is not None and now - self.mismatch_since >= MISMATCH_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
-        at_rest = not observed.on or (self.actuator.safe_percent > 0 and observed.percent == self.actuator.safe_percent)
+        safe = self.actuator.safe_percent
+        at_rest = not observed.on or (safe > 0 and self._is_near(observed, safe))
         if at_rest:
             self.mismatch_since = None
             return Step.SAME
@@ -220,7 +236,11 @@ class Output:
     def _matches(self, observed: Observed) -> bool:
         """Tell whether what is on is what the wish asked for, as near as the device can set it."""
         wanted = self.wish.order.command.percent if self.wish is not None else None
-        if wanted is None or observed.percent is None:
+        return wanted is None or self._is_near(observed, wanted)
+
+    def _is_near(self, observed: Observed, percent: float) -> bool:
+        """Tell whether a device is at a percentage; one that does not say where it is may be."""
+        if observed.percent is None:
             return True
         step = 50.0 / self.actuator.speeds if self.actuator.speeds else 0.0
-        return abs(observed.percent - wanted) <= _PERCENT_TOLERANCE + step
+        return abs(observed.percent - percent) <= _PERCENT_TOLERANCE + step

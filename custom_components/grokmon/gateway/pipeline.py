@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import access_tokens, climate, envelope, ranges, schema
-from .admission import ANSWERS, HELLOS, HTTP_REQUESTS, Admission, admission_of, check_dates, check_status
+from .admission import ANSWERS, HELLOS, HTTP_REQUESTS, Admission, admission_of, check_dates, check_status, refusal_of
 from .catalog import VPD
 from .errors import Code, EnvelopeError, GatewayError, PeerError, PolicyError, RateError, SchemaError, TransportError
 from .models import (
@@ -17,7 +17,6 @@ from .models import (
     CredentialKind,
     CredentialState,
     Device,
-    DeviceStatus,
     Downlink,
     Greeting,
     Message,
@@ -152,9 +151,8 @@ class Gateway:
     def command(self, device_id: str, body: Claims) -> Outbound:
         """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to."""
         admission = self._admissions[device_id]
-        if not admission.is_active:
-            revoked = admission.device.status is DeviceStatus.REVOKED
-            raise PolicyError(Code.DEVICE_REVOKED if revoked else Code.DEVICE_DISABLED, device_id)
+        if (code := refusal_of(admission.device)) is not None:
+            raise PolicyError(code, device_id)
         counted = self.sessions.next_command(device_id) if admission.doors else None
         if counted is None:
             raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start")
@@ -279,7 +277,6 @@ class Gateway:
             states = schema.state(claims, admission.actuators)
             return Report(
                 device_id=device_id,
-                received_at=now,
                 states=states,
                 hello=self.sessions.take_hello(device_id),
                 first_use=door.first_use,
@@ -287,7 +284,6 @@ class Gateway:
         cid, result, reason, states = schema.ack(claims, admission.actuators)
         return Ack(
             device_id=device_id,
-            received_at=now,
             cid=cid,
             result=result,
             reason=reason,
@@ -309,7 +305,7 @@ class Gateway:
             sid = self.sessions.greet(device_id, hello)
         # Under the key that the device showed: it may not have the other one any more, or not yet.
         answer = admission.outbound(door, Downlink.SESSION, {"boot": hello.boot, "sid": sid, "time": int(now)})
-        return Greeting(device_id=device_id, hello=hello, answer=answer)
+        return Greeting(answer=answer)
 
 
 def _check_size(payload: bytes) -> None:

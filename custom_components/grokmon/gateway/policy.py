@@ -6,11 +6,12 @@ any other rule costs nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from math import inf
 from typing import Any, Final
 
 from .actuators import Caller, Command, Key, Kind, Moment, Principal, Role, normalise
-from .errors import Code, PolicyError
+from .errors import Code, PolicyError, RegistryError
 from .interlocks import Interlocks
 from .ledger import DAY_S, HOUR_S, Ledger
 from .outputs import Output
@@ -91,7 +92,7 @@ class Policy:
     ai_allowed: bool = True
     overrides: dict[str, float] = field(default_factory=dict)
     _buckets: dict[tuple[Key, Caller], TokenBucket] = field(default_factory=dict)
-    _next_start: float = 0.0
+    _starts: dict[Key, float] = field(default_factory=dict)
 
     def judge(self, command: Command, site: Site, who: Principal, now: Moment) -> Command:
         """Return the command in its normal form if it may be carried out; raise PolicyError otherwise."""
@@ -140,8 +141,10 @@ class Policy:
         """Return the seconds to wait before an output is switched on, and keep the place in the queue of loads."""
         if not output.actuator.is_load or output.is_on:
             return 0.0
-        start = max(now, self._next_start)
-        self._next_start = start + STAGGER_S
+        # One place for each: who is refused in the end and asks again does not push the others back.
+        start = self._starts.get(output.key, -inf)
+        if start <= now:
+            start = self._starts[output.key] = max(now, max(self._starts.values(), default=-inf) + STAGGER_S)
         return start - now
 
     def water_left(self, zone: Zone, pumps: list[Key], now: float) -> float:
@@ -333,19 +336,24 @@ class Policy:
             )
 
 
-def limits_from(data: Mapping[str, Mapping[str, Any]]) -> dict[Caller, ClassLimits]:
-    """Return the limits of the classes with what was changed about them, from plain data.
+def limits_from(
+    data: Mapping[str, Mapping[str, Any]], base: Mapping[Caller, ClassLimits] = LIMITS
+) -> dict[Caller, ClassLimits]:
+    """Return the limits of the classes with what was changed about `base`, from plain data.
 
-    Raises TypeError for a limit that there is none of, or that is no number to reckon with.
+    Raises RegistryError for a class or a limit that there is none of, or that is no number to reckon with.
     """
-    for changed in data.values():
+    known = {each.name for each in fields(ClassLimits)}
+    for caller, changed in data.items():
+        if caller not in base:
+            raise RegistryError(Code.FIELD_INVALID, f"limits.{caller}")
         for name, value in changed.items():
-            if (value is None and name == "day_ml") or (type(value) in {int, float} and 0 <= value <= _MOST):
-                continue
-            raise TypeError(f"{name} is not a number from 0 to {_MOST:g}")
-        if changed.get("rate", 1) < 1:
-            raise TypeError("rate is less than one command a minute")
-    return {caller: replace(default, **data.get(caller.value, {})) for caller, default in LIMITS.items()}
+            unlimited = value is None and name == "day_ml"
+            least = 1 if name == "rate" else 0
+            number = type(value) in {int, float} and least <= value <= _MOST
+            if name not in known or not (unlimited or number):
+                raise RegistryError(Code.FIELD_INVALID, f"limits.{caller}.{name}")
+    return {caller: replace(limits, **data.get(caller.value, {})) for caller, limits in base.items()}
 
 
 def _when(seconds: float | None) -> str:

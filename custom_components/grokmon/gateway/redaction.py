@@ -1,7 +1,6 @@
 """What may be kept of a rejected message: enough to find a fault, and nothing that opens a door."""
 
 from base64 import urlsafe_b64decode
-import binascii
 import json
 import re
 from typing import Any, Final
@@ -34,7 +33,7 @@ def redacted(payload: bytes) -> dict[str, Any]:
 def _part(text: bytes) -> Any:
     try:
         return _json(urlsafe_b64decode(text + b"=" * (-len(text) % 4)))
-    except binascii.Error, ValueError:
+    except ValueError:
         return _REMOVED
 
 

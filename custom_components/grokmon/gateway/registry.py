@@ -10,7 +10,6 @@ from .errors import Code, RegistryError
 from .models import Auth, Credential, Device, DeviceStatus, Range
 from .topics import DEVICE_ID_PATTERN
 
-DEFAULT_RATE_LIMIT: Final = 100
 MAX_RATE_LIMIT: Final = 6000
 
 

@@ -1,15 +1,22 @@
 """Rehearsal: what a changed policy would have made of the commands and readings of the past days."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from math import inf
+from typing import Any, Final
 
-from .actuators import Command, Moment, Observed, Principal
+from .actions import Action, Drive, Stop
+from .actuators import Command, Moment, Observed, Principal, system
 from .control import Controller
 from .errors import PolicyError
 from .models import Ack, Device, Reading, Result
-from .policy import Policy
-from .zones import Zone
+from .zones import DAY_S, Interlock, Zone
+
+# How often the room is looked at when nothing happens, and how soon after lights change: the hub does each second.
+_LOOK_S: Final = 60.0
+_SOON_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +41,55 @@ def rehearse(
 ) -> Rehearsal:
     """Play events in their order against zones, devices and limits of classes, and tell what would have been refused.
 
-    Every allowed command is taken to have been carried out at once. `policy` holds `limits` and `ai_allowed`.
+    Every allowed command is taken to have been carried out at once, and so is what the hub would have done by itself.
+    What silent sensors mean is left out: whoever keeps readings keeps those that differ from the one before. `policy`
+    holds `limits` and `ai_allowed`.
     """
-    outcome = Rehearsal()
-    controller = Controller()
-    known_zones, known_devices = list(zones), list(devices)
-    configured = False
-    for number, event in enumerate(sorted(events, key=lambda each: each.at.steady)):
-        if not configured:
-            controller.configure(known_zones, known_devices, event.at)
-            _set(controller.policy, policy)
-            configured = True
-        controller.tick(event.at)
+    room = _Room([_without_silence(zone) for zone in zones], list(devices), policy)
+    for event in sorted(events, key=lambda each: each.at.steady):
+        room.pass_time(event.at)
         if isinstance(event.what, Reading):
-            outcome.readings += 1
-            controller.observe(event.what, event.at)
-            continue
-        outcome.commands += 1
-        command, who = event.what
+            room.read(event.what, event.at)
+        else:
+            room.ask(*event.what, event.at)
+    return room.outcome
+
+
+class _Room:
+    """The room of a rehearsal: a controller, and devices that do what they are told."""
+
+    def __init__(self, zones: list[Zone], devices: list[Device], policy: Mapping[str, Any]) -> None:
+        self.outcome = Rehearsal()
+        self._zones = zones
+        self._devices = devices
+        self._controller = Controller()
+        self._controller.policy.with_limits(policy["limits"])
+        self._controller.policy.ai_allowed = policy["ai_allowed"]
+        self._cids = map("{:026d}".format, count())
+        self._now: Moment | None = None
+
+    def pass_time(self, until: Moment) -> None:
+        """Do what the hub does by itself, from the last event to the next."""
+        if self._now is None:
+            self._controller.configure(self._zones, self._devices, until)
+        for now in _moments(self._zones, self._now or until, until):
+            self._act(self._controller.tick(now), now)
+        self._now = until
+
+    def read(self, reading: Reading, now: Moment) -> None:
+        """Take over a reading."""
+        self.outcome.readings += 1
+        self._act(self._controller.observe(reading, now), now)
+
+    def ask(self, command: Command, who: Principal, now: Moment) -> None:
+        """Have a command carried out, or note why it is refused."""
+        self.outcome.commands += 1
         try:
-            order, _ = controller.accept(command, who, f"{number:026d}", event.at)
+            self._carry_out(command, who, now)
         except PolicyError as error:
-            outcome.refused.append(
+            self.outcome.refused.append(
                 {
-                    "at": event.at.wall,
+                    "at": now.wall,
                     "output": str(command.key),
                     "params": command.params(),
                     "caller": who.caller.value,
@@ -65,28 +97,49 @@ def rehearse(
                     "detail": error.detail,
                 }
             )
-            continue
-        _carry_out(controller, order.cid, order.command, event.at)
-    return outcome
+
+    def _act(self, actions: Iterable[Action], now: Moment) -> None:
+        for action in actions:
+            if isinstance(action, Stop):
+                self._carry_out(Command(key=action.key, on=False), system(action.code), now)
+            elif isinstance(action, Drive):
+                # One that comes first may keep it off.
+                with suppress(PolicyError):
+                    self._carry_out(action.command, action.principal, now)
+
+    def _carry_out(self, command: Command, who: Principal, now: Moment) -> None:
+        """Let the device do it at once; a dose is over before anything else happens, and no lease runs out."""
+        order, _ = self._controller.accept(command, who, next(self._cids), now)
+        key, wanted = order.key, order.command
+        once = wanted.amount_ml is not None or wanted.seconds is not None
+        observed = Observed(on=wanted.energises and not once, percent=wanted.percent, reason="done" if once else "")
+        ack = Ack(
+            device_id=key.device_id,
+            cid=order.cid,
+            result=Result.DONE,
+            reason="",
+            states={key.actuator: observed},
+            hello=None,
+        )
+        self._controller.acknowledge(ack, now)
+        if (wish := self._controller.outputs[key].wish) is not None:
+            wish.lease_until = wish.confirmed_at = inf
 
 
-def _set(policy: Policy, wanted: Mapping[str, Any]) -> None:
-    policy.with_limits(wanted["limits"])
-    policy.ai_allowed = wanted["ai_allowed"]
-
-
-def _carry_out(controller: Controller, cid: str, command: Command, now: Moment) -> None:
-    """Let the device do it at once; a dose is over before anything else happens."""
-    key = command.key
-    once = command.amount_ml is not None or command.seconds is not None
-    observed = Observed(on=command.energises and not once, percent=command.percent, reason="done" if once else "")
-    ack = Ack(
-        device_id=key.device_id,
-        received_at=now.wall,
-        cid=cid,
-        result=Result.DONE,
-        reason="",
-        states={key.actuator: observed},
-        hello=None,
+def _without_silence(zone: Zone) -> Zone:
+    return replace(
+        zone, interlocks=replace(zone.interlocks, enabled=zone.interlocks.enabled - {Interlock.SENSOR_FAULT})
     )
-    controller.acknowledge(ack, now)
+
+
+def _moments(zones: Iterable[Zone], start: Moment, end: Moment) -> Iterator[Moment]:
+    """Yield when the room is looked at between two moments, and the second one."""
+    now = start
+    while True:
+        changes = [each for zone in zones if (each := zone.until_light_change(now.day_s)) is not None]
+        step = min([_LOOK_S, *(max(_SOON_S, each) for each in changes)])
+        if now.steady + step >= end.steady:
+            yield end
+            return
+        now = Moment(wall=now.wall + step, steady=now.steady + step, day_s=(now.day_s + step) % DAY_S)
+        yield now

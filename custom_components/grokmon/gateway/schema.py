@@ -79,12 +79,7 @@ def hello(claims: Claims) -> Hello:
         raise SchemaError(Code.FIELD_INVALID, "capabilities")
     for name in capabilities:
         _text(name, "capabilities")
-    return Hello(
-        boot=boot,
-        firmware=_optional_text(claims, "firmware"),
-        model=_optional_text(claims, "model"),
-        capabilities=tuple(capabilities),
-    )
+    return Hello(boot=boot, firmware=_optional_text(claims, "firmware"), model=_optional_text(claims, "model"))
 
 
 def state(claims: Claims, actuators: frozenset[str]) -> dict[str, Observed]:

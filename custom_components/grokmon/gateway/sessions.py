@@ -5,7 +5,7 @@ message under it has verified, so that a replayed hello changes nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from secrets import token_urlsafe
 from typing import Any, Final
@@ -49,9 +49,8 @@ class _DeviceSessions:
 class Sessions:
     """The sessions of all devices. `started_at` is when this gateway started; older clock messages are refused."""
 
-    def __init__(self, started_at: float, new_sid: Callable[[], str] = lambda: token_urlsafe(_SID_BYTES)) -> None:
+    def __init__(self, started_at: float) -> None:
         self._started_at = started_at
-        self._new_sid = new_sid
         self._devices: dict[str, _DeviceSessions] = {}
 
     def greet(self, device_id: str, hello: Hello) -> str:
@@ -59,7 +58,7 @@ class Sessions:
         state = self._devices.setdefault(device_id, _DeviceSessions())
         if len(state.pending) == _MAX_PENDING:
             del state.pending[next(iter(state.pending))]
-        sid = self._new_sid()
+        sid = token_urlsafe(_SID_BYTES)
         state.pending[sid] = Session(sid, hello.boot, hello)
         return sid
 
@@ -140,7 +139,7 @@ class Sessions:
             active = None
             if "sid" in data:
                 counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
-                active = Session(data["sid"], data["boot"], commands=data.get("commands", 0), counters=counters)
+                active = Session(data["sid"], data["boot"], commands=data["commands"], counters=counters)
             self._devices[device_id] = _DeviceSessions(
                 active,
                 retired=deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED),

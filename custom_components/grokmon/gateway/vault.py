@@ -1,7 +1,6 @@
 """The vault: what is secret, encrypted with the key-encryption key, bound to its owner and version."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-import binascii
 import hashlib
 from secrets import token_bytes
 from typing import Final
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEK_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _PARTS: Final = 3
+_VERSION: Final = "1"
 
 
 class VaultError(Exception):
@@ -25,29 +25,28 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEK_BYTES:
-            msg = f"the key must have {KEK_BYTES} bytes"
-            raise ValueError(msg)
+            raise ValueError(f"the key must have {KEK_BYTES} bytes")
         self.key_id = hashlib.sha256(b"grokmon key-encryption key" + key).hexdigest()[:16]
         self._seal = AESGCM(HKDF(SHA256(), KEK_BYTES, None, b"grokmon seal").derive(key))
         self._frames = AESGCM(HKDF(SHA256(), KEK_BYTES, None, b"grokmon journal").derive(key))
 
-    def seal(self, data: bytes, owner: str, version: int = 1) -> str:
+    def seal(self, data: bytes, owner: str) -> str:
         """Return the data encrypted, as text that names version and key."""
         nonce = token_bytes(_NONCE_BYTES)
-        sealed = self._seal.encrypt(nonce, data, _bound(owner, version))
-        return f"{version}.{self.key_id}.{urlsafe_b64encode(nonce + sealed).decode()}"
+        sealed = self._seal.encrypt(nonce, data, _bound(owner))
+        return f"{_VERSION}.{self.key_id}.{urlsafe_b64encode(nonce + sealed).decode()}"
 
     def unseal(self, text: str, owner: str) -> bytes:
         """Return what `seal` encrypted for this owner. Raises VaultError."""
         parts = text.split(".")
-        if len(parts) != _PARTS or not (parts[0].isascii() and parts[0].isdecimal()):
+        if len(parts) != _PARTS or parts[0] != _VERSION:
             raise VaultError(f"{owner}: not sealed")
         if parts[1] != self.key_id:
             raise VaultError(f"{owner}: sealed with key {parts[1]}, and this is key {self.key_id}")
         try:
             raw = _decoded(parts[2])
-            return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(owner, int(parts[0])))
-        except (binascii.Error, InvalidTag, ValueError) as error:
+            return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(owner))
+        except (InvalidTag, ValueError) as error:
             raise VaultError(f"{owner}: altered, or somebody else's") from error
 
     def seal_bytes(self, data: bytes, owner: str) -> bytes:
@@ -63,8 +62,8 @@ class Vault:
             raise VaultError(f"{owner}: altered, or somebody else's") from error
 
 
-def _bound(owner: str, version: int) -> bytes:
-    return f"{owner}:{version}".encode()
+def _bound(owner: str) -> bytes:
+    return f"{owner}:{_VERSION}".encode()
 
 
 def _decoded(text: str) -> bytes:

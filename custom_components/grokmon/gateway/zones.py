@@ -7,7 +7,7 @@ Biology of Plants 14 (2008), 299-306, and V. Rodriguez-Morrison et al., Frontier
 Vapour pressure deficits follow from the temperatures and humidities; water is for about one square metre of canopy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -187,23 +187,8 @@ class Zone:
     def from_dict(cls, zone_id: str, name: str, data: Mapping[str, Any]) -> Self:
         """Return a checked zone from the plain data of its subentry. Raises RegistryError (`zone_invalid`)."""
         try:
-            chosen = dict(data.get("interlocks", {}))
-            if "enabled" in chosen:
-                chosen["enabled"] = frozenset(Interlock(each) for each in chosen["enabled"])
-            zone = cls(
-                zone_id=zone_id,
-                name=name,
-                stage=Stage(data.get("stage", Stage.SEEDLING)),
-                lights_on_s=data.get("lights_on_s", 6 * _HOUR_S),
-                stages={
-                    Stage(stage): _targets_from(STAGES[Stage(stage)], changed)
-                    for stage, changed in data.get("stages", {}).items()
-                },
-                lamp_hours=data.get("lamp_hours"),
-                water_ml_day=data.get("water_ml_day"),
-                co2_hour_s=data.get("co2_hour_s", 240.0),
-                interlocks=InterlockSettings(**chosen),
-            )
+            chosen = {name: _READERS[name](value) if name in _READERS else value for name, value in data.items()}
+            zone = cls(zone_id=zone_id, name=name, **chosen)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise RegistryError(Code.ZONE_INVALID, str(error)) from error
         check(zone)
@@ -215,6 +200,24 @@ def _targets_from(default: Targets, changed: Mapping[str, Any]) -> Targets:
         name: Range(*value) if name in TARGET_METRICS else value for name, value in changed.items()
     }
     return replace(default, **values)
+
+
+def _stages_from(stages: Mapping[str, Any]) -> dict[Stage, Targets]:
+    return {Stage(stage): _targets_from(STAGES[Stage(stage)], changed) for stage, changed in stages.items()}
+
+
+def _interlocks_from(settings: Mapping[str, Any]) -> InterlockSettings:
+    changed = dict(settings)
+    if "enabled" in changed:
+        changed["enabled"] = frozenset(Interlock(each) for each in changed["enabled"])
+    return InterlockSettings(**changed)
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "stage": Stage,
+    "stages": _stages_from,
+    "interlocks": _interlocks_from,
+}
 
 
 def check(zone: Zone) -> None:
@@ -243,7 +246,7 @@ def check(zone: Zone) -> None:
         for name in TARGET_METRICS:
             wanted: Range = getattr(targets, name)
             if not (_in(wanted.low, -_MOST, _MOST) and _in(wanted.high, -_MOST, _MOST) and wanted.low < wanted.high):
-                raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name} is upside down")
+                raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name} is upside down, or out of bounds")
 
 
 def _in(value: object, low: float, high: float) -> bool:

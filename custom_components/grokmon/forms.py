@@ -1,0 +1,26 @@
+"""Fields of forms that more than one form has."""
+
+from homeassistant.helpers.selector import (
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    QrCodeSelector,
+    QrCodeSelectorConfig,
+    QrErrorCorrectionLevel,
+)
+
+
+def number(low: float, high: float, unit: str | None = None, *, whole: bool = False) -> NumberSelector:
+    """Return a field for a number."""
+    config = NumberSelectorConfig(min=low, max=high, step=1 if whole else "any", mode=NumberSelectorMode.BOX)
+    if unit is not None:
+        # A selector takes no None for it.
+        config["unit_of_measurement"] = unit
+    return NumberSelector(config)
+
+
+def qr_code(text: str) -> QrCodeSelector:
+    """Return a field that shows a text as a QR code: what a camera reads instead of a person."""
+    return QrCodeSelector(
+        QrCodeSelectorConfig(data=text, scale=5, error_correction_level=QrErrorCorrectionLevel.MEDIUM)
+    )

@@ -1,0 +1,176 @@
+"""Tests of outputs: what stands, until when, and what the word of a device means for it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
+from custom_components.grokmon.gateway.outputs import Order, Output, Step, Wish
+
+from .control_room import AUTOMATION, EXHAUST
+
+FAN = Actuator(name="exhaust", role=Role.EXHAUST)
+ORDER = Order(cid="1", command=Command(key=EXHAUST, on=True, percent=50.0), principal=AUTOMATION, at=9, lease_s=300)
+OFF = replace(ORDER, cid="2", command=Command(key=EXHAUST, on=False, percent=0.0), lease_s=0)
+
+
+@pytest.fixture
+def output() -> Output:
+    """Return a fan at half speed since second 10."""
+    output = Output(EXHAUST, FAN)
+    output.confirm(ORDER, 10)
+    return output
+
+
+@pytest.mark.parametrize(("run_s", "until"), [(None, None), (20.0, 30.0)])
+def test_what_was_confirmed_stands(output: Output, run_s: float | None, until: float | None) -> None:
+    """Begin a lease with the answer, also after a difference, and end it with the next."""
+    output.mismatch_since = 9
+    order = replace(ORDER, run_s=run_s)
+    output.confirm(order, 10)
+    assert output.wish == Wish(order, until, renewed_at=10, lease_until=310, confirmed_at=10)
+    assert output.in_step
+    output.mismatch_since = 9
+    output.confirm(OFF, 11)
+    assert output.wish is None
+    assert output.in_step
+
+
+def test_off_ends_what_stands_before_it_is_answered(output: Output) -> None:
+    """Renew nothing that is to go off, whatever becomes of the order; what is set again stands until it is."""
+    assert output.send(ORDER) is None
+    assert output.wish is not None
+    assert output.send(OFF) is ORDER
+    assert output.wish is None
+
+
+def test_renewal_is_no_confirmation(output: Output) -> None:
+    """Prolong the lease from the time of the renewal; the device has yet to say that it goes on."""
+    output.renewed(110)
+    assert output.wish == Wish(ORDER, None, renewed_at=110, lease_until=410, confirmed_at=10)
+
+
+def test_last_renewal_is_for_what_is_left(output: Output) -> None:
+    """Give no lease that is longer than what is still to run, and none of less than a second."""
+    output.confirm(replace(ORDER, run_s=320), 10)
+    assert [output.lease_of(now) for now in (10, 30, 30.5, 31, 329, 329.5, 400)] == [300, 300, 300, 299, 1, 1, 1]
+    output.renewed(200)
+    assert output.wish is not None
+    assert output.wish.lease_until == 330
+
+
+@pytest.mark.parametrize("reason", ["boot", "lease", "done", "stopped", "safe", "local"])
+@pytest.mark.parametrize("cid", [None, "1"])
+def test_end_without_a_command(output: Output, reason: str, cid: str | None) -> None:
+    """Believe a device that tells why it ended what stands."""
+    output.forced, output.mismatch_since = True, 19
+    assert output.report(Observed(on=False, reason=reason, cid=cid), 20) is Step.ENDED
+    assert (output.wish, output.in_step, output.forced) == (None, True, False)
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        Observed(on=False, reason="lease", cid="0"),
+        Observed(on=False, reason="command"),
+        Observed(on=False),
+        Observed(on=True, percent=52, reason="lease"),
+    ],
+)
+def test_end_of_something_else(output: Output, observed: Observed) -> None:
+    """Take what does not end the wish that stands for a difference."""
+    assert output.report(observed, 20) is Step.SAME
+    assert output.wish is not None
+    assert output.mismatch_since == 20
+
+
+def test_difference_is_a_fault_after_its_time(output: Output) -> None:
+    """Count the time from the first report that differs; one that does not begins it anew."""
+    wrong, right = Observed(on=True, percent=20), Observed(on=True, percent=50)
+    reports = [(11, wrong), (15.9, wrong), (15.9, right), (16, wrong), (20.9, wrong), (21, wrong)]
+    assert [output.report(observed, now) for now, observed in reports] == [*[Step.SAME] * 5, Step.FAULT]
+    assert output.wish is not None
+    assert output.wish.confirmed_at == 15.9
+
+
+@pytest.mark.parametrize(
+    ("safe", "percent", "step"),
+    [
+        (0, 0, Step.UNWANTED),
+        (0, 1, Step.UNWANTED),
+        (0, None, Step.UNWANTED),
+        (0.5, 0.5, Step.SAME),
+        (1, 0, Step.SAME),
+        (1, 2, Step.SAME),
+        (1, 2.1, Step.UNWANTED),
+        (30, 28.9, Step.UNWANTED),
+        (30, None, Step.SAME),
+    ],
+)
+def test_rest_of_a_fan(safe: float, percent: float | None, step: Step) -> None:
+    """Leave a fan alone where nobody wants anything of it, as long as it is off or at its safe state."""
+    output = Output(EXHAUST, replace(FAN, safe_percent=safe))
+    assert output.report(Observed(on=True, percent=percent), 1) is step
+    assert output.report(Observed(on=False), 2) is Step.SAME
+    assert output.in_step
+
+
+@pytest.mark.parametrize(("speeds", "most"), [(None, 51), (1, 101), (2, 76), (25, 53)])
+def test_device_is_near_enough(output: Output, speeds: int | None, most: float) -> None:
+    """Take no difference for one that is half a step of a fan with few speeds, and rounded."""
+    output.actuator = replace(FAN, speeds=speeds)
+    for percent, near in ((most, True), (most + 0.1, False), (100 - most, True), (99.9 - most, False)):
+        output.report(Observed(on=True, percent=percent), 20)
+        assert output.in_step is near
+
+
+def test_unwanted_is_a_fault_after_its_time() -> None:
+    """Give a device the same time to stop what nobody wants."""
+    output = Output(EXHAUST, FAN)
+    steps = [output.report(Observed(on=True, percent=50), now) for now in (1, 5.9, 6)]
+    assert steps == [Step.UNWANTED, Step.UNWANTED, Step.FAULT]
+
+
+def test_times_of_the_last_start_and_stop(output: Output) -> None:
+    """Note when a device first says that it is on, and that it is off."""
+    times = []
+    for now, on in ((1, False), (2, True), (3, True), (4, False), (5, False), (6, True)):
+        output.report(Observed(on=on, percent=50, reason="local"), now)
+        times.append((output.started_at, output.stopped_at))
+    assert times == [(None, None), (2, None), (2, None), (2, 4), (2, 4), (6, 4)]
+
+
+def test_what_is_dropped_leaves_nothing(output: Output) -> None:
+    """Give up what is on its way and what stands, and return the one on its way."""
+    output.send(ORDER)
+    output.forced, output.resume, output.mismatch_since = True, ORDER, 9
+    assert output.drop() is ORDER
+    assert output == Output(EXHAUST, FAN)
+    assert output.drop() is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"fault": "mismatch", "started_at": 1.0, "stopped_at": 2.0},
+        {"wish": Wish(replace(ORDER, run_s=20.0), 30.0, renewed_at=10, lease_until=310, confirmed_at=12)},
+        {"forced": True},
+        {"forced": True, "resume": ORDER},
+    ],
+)
+def test_output_over_a_restart(changes: dict[str, Any]) -> None:
+    """Save what has to survive a restart, and take it up again as it was."""
+    before, after = Output(EXHAUST, FAN, **changes), Output(EXHAUST, FAN)
+    after.take_up(before.as_dict(), 12)
+    assert after == before
+
+
+def test_wish_over_a_restart(output: Output) -> None:
+    """Take up a wish while its lease runs, as one that the device has yet to confirm."""
+    data = output.as_dict()
+    for now, stands in ((309.9, True), (310, False)):
+        after = Output(EXHAUST, FAN)
+        after.take_up(data, now)
+        assert (after.wish is not None) is stands

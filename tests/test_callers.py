@@ -4,10 +4,14 @@ from typing import Any
 
 from homeassistant.auth.models import User
 from homeassistant.components import conversation
+from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
 from homeassistant.core import Context, HomeAssistant
-from homeassistant.helpers import llm
+from homeassistant.helpers import intent, llm
 from homeassistant.setup import async_setup_component
 import pytest
+from pytest_homeassistant_custom_component.typing import (  # type: ignore[import-untyped] # has no py.typed
+    ClientSessionGenerator,
+)
 
 from custom_components.grokmon.callers import Callers, async_note_model
 from custom_components.grokmon.gateway.policy import limits_from
@@ -78,8 +82,6 @@ async def test_voice_is_a_sentence_to_assist(node: RoomDevice) -> None:
     """What is said to the conversation agent of Home Assistant is a voice's, not the person's."""
     room = node.room
     entity_id = room.entity_id("node_output_outlet")
-    from homeassistant.components.homeassistant.exposed_entities import async_expose_entity  # noqa: PLC0415
-
     async_expose_entity(room.hass, "conversation", entity_id, should_expose=True)
     state = room.hass.states.get(entity_id)
     assert state is not None
@@ -113,7 +115,77 @@ async def test_user_of_an_ai(hass: HomeAssistant, hass_admin_user: User, options
 async def test_memory_is_bounded(hass: HomeAssistant) -> None:
     """Contexts of long ago are forgotten."""
     first = Context()
-    async_note_model(hass, first, "mcp_server")
-    for _ in range(1024):
-        async_note_model(hass, Context(), "mcp_server")
+
+    async def note() -> None:
+        async_note_model(hass, first, "mcp_server")
+        for _ in range(1024):
+            async_note_model(hass, Context(), "mcp_server")
+        # What runs on in the same task is the model's all the same.
+        assert (await Callers(hass, frozenset()).async_identify(first)).caller == "ai"
+
+    await hass.async_create_task(note())
     assert (await Callers(hass, frozenset()).async_identify(first)).caller == "automation"
+
+
+LATER = {"seconds": 1, "conversation_command": "turn on Node Outlet"}
+
+
+async def _expose(room: Room) -> None:
+    for component in ("conversation", "intent", "api"):
+        assert await async_setup_component(room.hass, component, {})
+    async_expose_entity(room.hass, "conversation", room.entity_id("node_output_outlet"), should_expose=True)
+
+
+async def test_sentence_that_a_model_has_said_later(node: RoomDevice) -> None:
+    """A timer says it in a context of nobody; it is the model's all the same."""
+    room = node.room
+    await _expose(room)
+
+    async def begin() -> None:
+        async_note_model(room.hass, Context(), "agent")
+        slots = {name: {"value": value} for name, value in LATER.items()}
+        await intent.async_handle(room.hass, "test", intent.INTENT_START_TIMER, slots, assistant="conversation")
+
+    await room.hass.async_create_task(begin())
+    room.tick(2)
+    await room.until(lambda: bool(node.protocol.commands))
+    await room.settle()
+    assert await last(room) == {"caller": "ai", "identity": "agent"}
+
+
+@pytest.mark.parametrize("acts_for_an_ai", [True, False])
+async def test_sentence_that_a_user_has_said_later(
+    node: RoomDevice, hass_client: ClientSessionGenerator, acts_for_an_ai: bool
+) -> None:
+    """It is known by whose login it came; a user of an AI stays one."""
+    room = node.room
+    await _expose(room)
+    if acts_for_an_ai:
+        room.hub.callers._ai_users = frozenset({user.id for user in await room.hass.auth.async_get_users()})
+    client = await hass_client()
+    answer = await client.post("/api/intent/handle", json={"name": intent.INTENT_START_TIMER, "data": LATER})
+    assert answer.ok
+    room.tick(2)
+    await room.until(lambda: bool(node.protocol.commands))
+    await room.settle()
+    who = await last(room)
+    assert who["caller"] == ("ai" if acts_for_an_ai else "voice")
+    user = who["identity"] if acts_for_an_ai else who["via"]
+    assert await room.hass.auth.async_get_user(user) is not None
+
+
+async def test_who_may_not_control_has_nothing_done_later(
+    node: RoomDevice,
+    hass_client: ClientSessionGenerator,
+    hass_read_only_access_token: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A user without the right to control a thing does not get it by a timer."""
+    room = node.room
+    await _expose(room)
+    client = await hass_client(hass_read_only_access_token)
+    assert (await client.post("/api/intent/handle", json={"name": intent.INTENT_START_TIMER, "data": LATER})).ok
+    room.tick(2)
+    await room.until(lambda: "Delayed command failed" in caplog.text)
+    await room.settle()
+    assert node.protocol.commands == []

@@ -104,7 +104,7 @@ async def test_drives_outputs(
     assert data["done"] is True
     assert shown.items() <= data.items()
     entry = (await node.room.audit("command"))[-1]
-    assert (entry["caller"], entry["reason"]) == ("ai", "The leaves are  limp  http://x ")
+    assert (entry["caller"], entry["reason"]) == ("ai", "The leaves are  limp  http   x ")
 
 
 async def test_refusals_are_explained(node: RoomDevice) -> None:
@@ -115,6 +115,21 @@ async def test_refusals_are_explained(node: RoomDevice) -> None:
     assert entry["detail"] == data["explanation"]
     assert data["limit"] == 90
     assert not node.protocol.outputs.outputs["grow_light"].on
+
+
+async def test_words_of_a_device_that_fails_are_not_passed_on(node: RoomDevice) -> None:
+    """A device may say anything as its reason; a model gets the code."""
+    node.protocol.outputs.broken.add("outlet")
+    data = await call(node.room, "set_switch", output="node/outlet", on=True, reason="pump air")
+    assert data == {"refused": "command_failed"}
+
+
+async def test_question_has_no_address_to_follow(node: RoomDevice) -> None:
+    """What a model asks is shown to people, and leads nowhere."""
+    words = "See https://evil.example, WWW.evil.example or me@evil.example"
+    await call(node.room, "ask_human", zone="Tent", reason=words)
+    (entry,) = await node.room.audit("human_asked")
+    assert entry["reason"] == "See https   evil.example, www evil.example or me evil.example"
 
 
 async def test_kill_switch_blocks_at_once_and_never_turning_off(node: RoomDevice) -> None:

@@ -8,9 +8,11 @@ from homeassistant.auth.models import User
 from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
 import probatio
 import pytest
 
+from custom_components.grokmon.callers import async_note_model
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.models import DeviceStatus
 
@@ -64,6 +66,32 @@ async def test_unknown_user_may_not(tent: RoomDevice, service: str) -> None:
     """A user who was deleted since is nobody."""
     with pytest.raises(Unauthorized):
         await tent.room.call(service, CALLS[service], Context(user_id="deleted"))
+
+
+@pytest.mark.parametrize("service", CALLS)
+async def test_model_in_the_name_of_an_administrator_may_not(tent: RoomDevice, service: str) -> None:
+    """Whatever a model calls with a person's login, scripts included, is the model's."""
+    room = tent.room
+
+    async def act() -> None:
+        async_note_model(room.hass, room.admin, "agent")
+        await room.call(service, CALLS[service])
+
+    with pytest.raises(ServiceValidationError) as refused:
+        await room.hass.async_create_task(act())
+    assert refused.value.translation_key == "not_by_hand"
+    assert await room.audit("rotated", "revoked", "verified") == []
+
+
+async def test_script_of_an_administrator_may_not(tent: RoomDevice) -> None:
+    """The trace of a script would keep what it was answered, in clear."""
+    room = tent.room
+    step = {"action": "grokmon.rotate_credentials", "data": {"device_id": "tent-1"}, "response_variable": "secrets"}
+    assert await async_setup_component(room.hass, "script", {"script": {"rotate": {"sequence": [step]}}})
+    with pytest.raises(ServiceValidationError) as refused:
+        await room.hass.services.async_call("script", "rotate", blocking=True, context=room.admin)
+    assert refused.value.translation_key == "not_by_hand"
+    assert await room.audit("rotated") == []
 
 
 async def test_administrator_who_was_deactivated_may_not(tent: RoomDevice) -> None:

@@ -7,6 +7,7 @@ from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.exceptions import ServiceValidationError, Unauthorized
 
 from .const import DOMAIN
+from .gateway.actuators import Caller
 from .hub import GrokmonConfigEntry, GrokmonHub
 
 # Home Assistant does not tell a flow which administrator it is.
@@ -14,11 +15,18 @@ ACTOR: Final = "administrator"
 
 
 async def async_administrator(call: ServiceCall) -> str:
-    """Return the id of the administrator who calls; automations and scripts call without a user, and may not."""
+    """Return the id of the administrator who calls, by hand: no automation, script, voice or AI in a person's name.
+
+    Raises Unauthorized for who is none, ServiceValidationError for what is not by hand.
+    """
     user_id = call.context.user_id
     user = await call.hass.auth.async_get_user(user_id) if user_id is not None else None
     if user is None or not user.is_active or not user.is_admin:
         raise Unauthorized(context=call.context)
+    who = await hub_of(call.hass).callers.async_identify(call.context)
+    if who.caller is not Caller.PERSON or who.via is not None:
+        # A script also keeps what it was answered in its trace, in clear.
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_by_hand")
     return user.id
 
 

@@ -1,23 +1,33 @@
 """Callers: who stands behind a Context of Home Assistant.
 
 A context says which user it belongs to and which context it came from, not what kind of caller it is. Automations and
-scripts tell when they start; a language model is known by the context for which tools were made; a spoken or typed
-sentence by the chat that is open while it is carried out.
+scripts tell when they start; a language model is known by the context for which tools were made, and by the task in
+which they were; a spoken or typed sentence by the chat that is open while it is carried out.
+
+Home Assistant also carries out sentences later, in contexts that belong to nobody. What is begun in a task goes on
+with the context variables of that task: by these it is known whose login, or which model, set off such a sentence.
 """
 
 from collections import OrderedDict
+from contextvars import ContextVar
 from typing import Any, Final
 
+from homeassistant.auth.models import User
+from homeassistant.auth.permissions.const import POLICY_CONTROL
 from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
 from homeassistant.components.conversation.chat_log import current_chat_log
+from homeassistant.components.http import KEY_HASS_USER, current_request
 from homeassistant.components.script.const import EVENT_SCRIPT_STARTED
+from homeassistant.components.websocket_api import current_connection
 from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
+from homeassistant.exceptions import Unauthorized
 from homeassistant.util.hass_dict import HassKey
 
 from .gateway.actuators import Caller, Principal
 
 DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
+_MODEL: Final[ContextVar[str | None]] = ContextVar("grokmon_model", default=None)
 _REMEMBERED: Final = 1024
 _NOBODY: Final = "unknown"
 
@@ -47,7 +57,10 @@ class Callers:
         if (automation := self._automations.get(context.id)) is not None:
             return Principal(caller=Caller.AUTOMATION, identity=automation, via=via)
         administrator = await self._is_administrator(context.user_id)
-        caller, identity = self._class(context)
+        login = _login()
+        caller, identity = self._class(context, login)
+        if caller is Caller.VOICE and context.user_id is None and login is not None:
+            via = login.id
         return Principal(
             caller=caller,
             identity=identity,
@@ -56,12 +69,22 @@ class Callers:
             reason=reason,
         )
 
-    def _class(self, context: Context) -> tuple[Caller, str]:
+    @callback
+    def async_check(self, context: Context | None, entity_id: str) -> None:
+        """Raise Unauthorized for whose login may not control an entity; where a user calls, Home Assistant looks."""
+        login = _login()
+        if login is None or (context is not None and context.user_id is not None):
+            return
+        if not login.permissions.check_entity(entity_id, POLICY_CONTROL):
+            raise Unauthorized(context=context, entity_id=entity_id, permission=POLICY_CONTROL)
+
+    def _class(self, context: Context, login: User | None) -> tuple[Caller, str]:
         user_id = context.user_id
         models = self._hass.data.get(DATA_AI_CONTEXTS)
-        model = models.get(context.id) if models is not None else None
-        if model is not None or (user_id is not None and user_id in self._ai_users):
-            return Caller.AI, model or user_id or _NOBODY
+        model = (models.get(context.id) if models is not None else None) or _MODEL.get()
+        acts_for = user_id if user_id is not None or login is None else login.id
+        if model is not None or acts_for in self._ai_users:
+            return Caller.AI, model or acts_for or _NOBODY
         chat = current_chat_log.get()
         if chat is not None:
             return (Caller.AI if chat.llm_api is not None else Caller.VOICE), user_id or chat.conversation_id
@@ -85,8 +108,18 @@ class Callers:
 @callback
 def async_note_model(hass: HomeAssistant, context: Context | None, platform: str) -> None:
     """Take note that a language model acts in a context: whatever it calls, tools of ours or others, is the AI's."""
+    _MODEL.set(platform)
     if context is not None:
         _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)
+
+
+def _login() -> User | None:
+    """Return whose connection or request set off what is going on, however long ago."""
+    if (connection := current_connection.get()) is not None:
+        return connection.user
+    request = current_request.get()
+    user: User | None = request.get(KEY_HASS_USER) if request is not None else None
+    return user
 
 
 def _remember(memory: OrderedDict[str, str], context_id: str, what: str) -> None:

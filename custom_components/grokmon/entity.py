@@ -94,6 +94,7 @@ class OutputEntity(DeviceEntity):
     @translate_errors
     async def _async_command(self, **wanted: Any) -> None:
         """Carry out a command for whoever stands behind the context of this call."""
+        self._hub.callers.async_check(self._context, self.entity_id)
         who = await self._hub.callers.async_identify(self._context)
         await self._hub.async_command(Command(key=self.output, **wanted), who)
 

@@ -6,6 +6,7 @@ reaches a model, so that no sensor can talk to it.
 
 from abc import abstractmethod
 from collections.abc import Callable
+import re
 from typing import Any, Final, override
 
 from homeassistant.components import persistent_notification
@@ -20,7 +21,7 @@ from .access import hub_of, running_hub, zone_named
 from .callers import async_note_model
 from .const import DOMAIN
 from .gateway.actuators import Caller, Command, Key, Kind, Principal, Role
-from .gateway.errors import Code, GatewayError, PolicyError
+from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.ledger import DAY_S, HOUR_S
 from .gateway.outputs import Output
 from .gateway.zones import TARGET_METRICS, Stage, Zone
@@ -28,6 +29,8 @@ from .hub import GrokmonHub
 from .zone import readings_in
 
 _MAX_REASON: Final = 200
+_MARKUP: Final = frozenset("[]()<>`*_#|:/@")
+_WWW: Final = re.compile(r"www\.", re.IGNORECASE)
 _REASON: Final = {
     probatio.Required("reason", description="Why, in one sentence. It is kept in the audit trail."): probatio.All(
         cv.string, probatio.Length(min=3, max=_MAX_REASON)
@@ -80,8 +83,12 @@ class _Tool(Tool):
             # The one that runs now: a conversation may outlive a new start of the hub.
             return ToolResult(data=await self._async_do(hub_of(hass), data, who))
         except GatewayError as error:
-            facts = error.facts() if isinstance(error, PolicyError) else {}
-            refusal: JsonObjectType = {"refused": error.code.value, "explanation": error.detail, **facts}
+            refusal: JsonObjectType = {"refused": error.code.value}
+            if not isinstance(error, CommandError):
+                # Those may have a device's own words.
+                refusal["explanation"] = error.detail
+            if isinstance(error, PolicyError):
+                refusal |= error.facts()
             return ToolResult(data=refusal, error=True)
 
     @abstractmethod
@@ -347,5 +354,6 @@ def _principal(llm_context: LLMContext, reason: str) -> Principal:
 
 
 def _printable(text: str) -> str:
-    """Return a model's words on one line, without markup that a reader of the notification would follow."""
-    return "".join(each if each.isprintable() and each not in "[]()<>`*_#|" else " " for each in text)[:_MAX_REASON]
+    """Return a model's words on one line, without markup or addresses that a reader could follow."""
+    plain = "".join(each if each.isprintable() and each not in _MARKUP else " " for each in text)
+    return _WWW.sub("www ", plain)[:_MAX_REASON]

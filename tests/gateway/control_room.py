@@ -34,6 +34,7 @@ type States = Mapping[str, Observed]
 MAT: Final = Key("node", "heat_mat")
 KEYS: Final = (LAMP, EXHAUST, PUMP, VALVE, OUTLET, MAT)
 PERSON: Final = Principal(caller=Caller.PERSON, identity="user-1", administrator=True)
+GUEST: Final = Principal(caller=Caller.PERSON, identity="user-3")
 AUTOMATION: Final = Principal(caller=Caller.AUTOMATION, identity="automation.water")
 VOICE: Final = Principal(caller=Caller.VOICE, identity="user-1")
 AI: Final = Principal(caller=Caller.AI, identity="user-2")

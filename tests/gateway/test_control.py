@@ -18,6 +18,7 @@ from .control_room import (
     AI,
     AUTOMATION,
     EXHAUST,
+    GUEST,
     KEYS,
     LAMP,
     OUTLET,
@@ -521,11 +522,14 @@ def test_fan_that_was_off_goes_off_again(room: ControlRoom) -> None:
     assert only(room.pass_time(1), Stop) == []
 
 
-def test_person_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
-    """A person's off stays off until the condition is over; an AI's does not."""
+def test_administrator_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
+    """An administrator's off stays off until the condition is over; an AI's and a guest's do not."""
     (drive,) = only(room.measure(temp_c=36.0), Drive)
     room.set(EXHAUST, drive.principal, percent=100)
     room.set(EXHAUST, AI, on=False)
+    (again,) = only(room.pass_time(1), Drive)
+    room.set(EXHAUST, again.principal, percent=100)
+    room.set(EXHAUST, GUEST, on=False)
     (again,) = only(room.pass_time(1), Drive)
     room.set(EXHAUST, again.principal, percent=100)
     room.set(EXHAUST, PERSON, on=False)

@@ -272,8 +272,8 @@ class Controller:
         output.held_by, output.commanded_at = caller, now.steady
         if output.forced and not order.command.energises:
             output.forced, output.resume = False, None
-            # A person may have a reason that no sensor knows of.
-            output.let_be = caller is Caller.PERSON
+            # An administrator may have a reason that no sensor knows of.
+            output.let_be = order.principal.administrator
 
     def _settle(self, ack: Ack, now: Moment) -> Settled:
         if (order := self._orders.get(ack.cid)) is not None and order.key.device_id == ack.device_id:

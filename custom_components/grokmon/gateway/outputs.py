@@ -101,8 +101,8 @@ class Output:
 
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
     it. `held_by` is the class of who last commanded it, at `commanded_at`. `forced` says that an interlock drives it,
-    for the last time at `driven_at`, `resume` what stood before that, `let_be` that a person switched it off all the
-    same.
+    for the last time at `driven_at`, `resume` what stood before that, `let_be` that an administrator switched it off
+    all the same.
     """
 
     key: Key

@@ -16,12 +16,13 @@ from homeassistant.auth.models import User
 from homeassistant.auth.permissions.const import POLICY_CONTROL
 from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
 from homeassistant.components.conversation.chat_log import current_chat_log
-from homeassistant.components.http import KEY_HASS_USER, current_request
+from homeassistant.components.http.const import KEY_HASS_USER
 from homeassistant.components.script.const import EVENT_SCRIPT_STARTED
-from homeassistant.components.websocket_api import current_connection
+from homeassistant.components.websocket_api.connection import current_connection
 from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
 from homeassistant.exceptions import Unauthorized
+from homeassistant.helpers.http import current_request
 from homeassistant.util.hass_dict import HassKey
 
 from .gateway.actuators import Caller, Principal

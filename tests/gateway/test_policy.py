@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from custom_components.grokmon.gateway.actions import Stop
 from custom_components.grokmon.gateway.actuators import Actuator, Caller, Key, Observed, Principal, Role
 from custom_components.grokmon.gateway.errors import Code, PolicyError, RegistryError
 from custom_components.grokmon.gateway.models import Result
@@ -26,6 +27,7 @@ from .control_room import (
     VOICE,
     ControlRoom,
     node_of,
+    only,
     zone_of,
 )
 
@@ -90,10 +92,11 @@ def test_outputs_of_a_zone_share_its_budget(key: Key, role: Role, wanted: str) -
     second = replace(key, actuator="second")
     node = node_of(Actuator(name=key.actuator, role=role), Actuator(name="second", role=role))
     room = ControlRoom(zone=zone_of(water_ml_day=100, co2_hour_s=100), node=node)
-    room.set(key, **{wanted: 60})
-    assert room.refused(second, **{wanted: 60}).left == 40
+    given: dict[str, Any] = {wanted: 60}
+    room.set(key, **given)
+    assert room.refused(second, **given).left == 40
     room.configure(node=replace(node, zone=None))
-    room.set(second, **{wanted: 60})
+    room.set(second, **given)
 
 
 def test_no_water_is_left() -> None:
@@ -196,11 +199,50 @@ def test_lamp_hours_run_out(actuator: Actuator | None) -> None:
     node = node_of() if actuator is None else node_of(actuator)
     room = ControlRoom(zone=zone_of(lamp_hours=0.1 if actuator is None else None), node=node)
     room.set(LAMP, percent=50)
-    room.keep_on(LAMP, 350)
-    room.now += 11
+    room.keep_on(LAMP, 360)
+    room.now += 4
     stops = [action for action in room.controller.tick(room.moment) if action.__class__.__name__ == "Stop"]
     assert [stop.code for stop in stops] == [Code.BUDGET_EXCEEDED.value]  # type: ignore[union-attr] # by its name
-    assert room.refused(LAMP, percent=40).limit == 0.1
+    error = room.refused(LAMP, percent=40)
+    assert (error.limit, error.left) == (0.1, 0)
+
+
+def burn(room: ControlRoom, seconds: float) -> None:
+    """Let the lamp have burned for so long from now, and a day pass."""
+    room.controller.ledger.begin(LAMP, room.now)
+    room.controller.ledger.end(LAMP, room.now + seconds)
+    room.now += DAY_S
+
+
+@pytest.mark.parametrize("late", [1.0, 400.0])
+def test_lamp_is_not_refused_for_having_gone_off_late(room: ControlRoom, late: float) -> None:
+    """What the end of the last light day took, or a crash added, does not cost the next one."""
+    burn(room, 18 * 3600 + late)
+    room.set(LAMP, percent=50)
+    assert only(room.pass_time(60), Stop) == []
+
+
+def test_lamp_that_burned_far_too_long_is_refused(room: ControlRoom) -> None:
+    """The margin is for seconds and minutes."""
+    burn(room, 18 * 3600 + 700)
+    assert room.refused(LAMP, percent=50).code is Code.BUDGET_EXCEEDED
+
+
+def test_lamp_hours_and_an_override() -> None:
+    """Whoever has to see something may, beyond the hours of the zone; those of the lamp itself are a limit for all."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT)
+    room = ControlRoom(zone=zone_of(lamp_hours=0), node=node_of(lamp))
+    assert room.refused(LAMP, percent=50).code is Code.BUDGET_EXCEEDED
+    room.controller.policy.overrides["zone-1"] = room.now + 60
+    room.set(LAMP, percent=50)
+    room.configure(node=node_of(replace(lamp, hours_day=0)))
+    assert room.refused(LAMP, percent=50).code is Code.BUDGET_EXCEEDED
+
+
+def test_lamp_outside_every_zone() -> None:
+    """Without a zone there is neither a dark period nor a budget, but for the lamp's own."""
+    room = ControlRoom(node=node_of(zone=None), day_s=NIGHT)
+    room.set(LAMP, percent=50)
 
 
 def test_rate_is_by_output_and_class(room: ControlRoom) -> None:
@@ -232,6 +274,15 @@ def test_people_come_before_automations_and_those_before_the_ai(room: ControlRoo
     room.set(EXHAUST, PERSON, percent=40)
 
 
+def test_hold_ends_with_its_time(room: ControlRoom) -> None:
+    """Others may change what a person set from the second on that they were told."""
+    room.set(EXHAUST, PERSON, percent=30)
+    room.now += 299.5
+    assert room.refused(EXHAUST, AUTOMATION, percent=90).frees_in_s == 0.5
+    room.now += 0.5
+    room.set(EXHAUST, AUTOMATION, percent=90)
+
+
 def test_two_callers_at_once(room: ControlRoom) -> None:
     """Whoever comes first in the order has the output; a higher one takes it from a lower one on its way."""
     room.accept(EXHAUST, PERSON, percent=30)
@@ -242,18 +293,31 @@ def test_two_callers_at_once(room: ControlRoom) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "wanted", "code"),
+    ("key", "wanted", "limit"),
     [
-        (EXHAUST, {"percent": 91}, Code.AI_LIMIT),
-        (PUMP, {"amount_ml": 49}, Code.AI_LIMIT),
-        (PUMP, {"amount_ml": 501}, Code.AI_LIMIT),
-        (VALVE, {"seconds": 14}, Code.AI_LIMIT),
+        (EXHAUST, {"percent": 91}, 90),
+        (PUMP, {"amount_ml": 49}, 500),
+        (PUMP, {"amount_ml": 501}, 500),
+        (VALVE, {"seconds": 14}, 120),
     ],
 )
-def test_ai_has_tighter_bounds(room: ControlRoom, key: Any, wanted: dict[str, Any], code: Code) -> None:
+def test_ai_has_tighter_bounds(room: ControlRoom, key: Key, wanted: dict[str, Any], limit: float) -> None:
     """What a person may, the AI may not."""
-    assert room.refused(key, AI, **wanted).code is code
+    error = room.refused(key, AI, **wanted)
+    assert (error.code, error.limit) == (Code.AI_LIMIT, limit)
     room.set(key, PERSON, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "least", "most"),
+    [(EXHAUST, "percent", 0.1, 90), (PUMP, "amount_ml", 50, 500), (VALVE, "seconds", 15, 120)],
+)
+def test_ai_may_go_to_its_bounds(room: ControlRoom, key: Key, name: str, least: float, most: float) -> None:
+    """The least and the most are allowed."""
+    room.set(key, AI, **{name: least})
+    room.report(**{key.actuator: Observed(on=False, reason="done")})
+    room.now += 61
+    room.set(key, AI, **{name: most})
 
 
 def test_bounds_of_other_classes(room: ControlRoom) -> None:
@@ -300,7 +364,7 @@ def test_what_makes_no_sense_is_said(changed: dict[str, Any], said: str) -> None
     """Name the limit, or the class that there is none of."""
     with pytest.raises(RegistryError) as refused:
         limits_from(changed)
-    assert refused.value.detail == said
+    assert (refused.value.code, refused.value.detail) == (Code.FIELD_INVALID, said)
 
 
 def test_limits_are_changed_one_after_the_other() -> None:
@@ -324,6 +388,7 @@ def test_ai_has_its_own_water() -> None:
     """The AI's share of a day runs out before the zone's."""
     room = ControlRoom()
     room.controller.policy.with_limits(limits_from({"ai": {"day_ml": 600}}))
+    dose(room, 300, who=AUTOMATION)
     dose(room, 500, who=AI)
     error = room.refused(PUMP, AI, amount_ml=200)
     assert (error.code, error.limit, error.left) == (Code.BUDGET_EXCEEDED, 600, 100)
@@ -332,6 +397,17 @@ def test_ai_has_its_own_water() -> None:
     room.now += 61
     assert room.refused(PUMP, AI, amount_ml=50).left == 0
     dose(room, 200)
+
+
+def test_pumps_of_a_zone_share_the_water_of_the_ai() -> None:
+    """What one pump gave for the AI, the other one does not give it again; others may have more."""
+    second = replace(PUMP, actuator="second")
+    pumps = [Actuator(name=key.actuator, role=Role.IRRIGATION) for key in (PUMP, second)]
+    room = ControlRoom(node=node_of(*pumps))
+    room.controller.policy.with_limits(limits_from({"ai": {"day_ml": 600}}))
+    room.set(PUMP, AI, amount_ml=500)
+    assert room.refused(second, AI, amount_ml=200).left == 100
+    room.set(second, PERSON, amount_ml=200)
 
 
 def test_ai_needs_approval_where_it_is_set_so() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .actuators import Actuator, Role
+from .climate import celsius_of
 from .models import Value
 from .zones import Interlock, Zone
 
@@ -184,6 +185,19 @@ class Interlocks:
                 return next(name for name in rule.metrics if name in guard.sensors)
         return None
 
+    def silent(self, zone_id: str, now: float) -> tuple[tuple[str, str], ...]:
+        """Return what a sensor fault is about: the metrics, and their devices, that a rule can no longer rely on."""
+        guard = self._guards.get(zone_id)
+        if guard is None or Interlock.SENSOR_FAULT not in guard.zone.interlocks.enabled:
+            return ()
+        return tuple(
+            (name, device_id)
+            for interlock, rule in RULES.items()
+            if interlock in guard.zone.interlocks.enabled and self._unheard(guard, rule, now, patient=True)
+            for name in rule.metrics
+            for device_id in guard.sensors.get(name, ())
+        )
+
     def exhausting(self, zone_id: str | None) -> Interlock | None:
         """Return the interlock that wants the exhaust fans of a zone at full speed, or None."""
         active = self.active(zone_id)
@@ -232,11 +246,7 @@ class Interlocks:
 
     def _holds(self, guard: _Guard, interlock: Interlock, now: float) -> bool:
         if interlock is Interlock.SENSOR_FAULT:
-            return any(
-                self._unheard(guard, rule, now, patient=True)
-                for each, rule in RULES.items()
-                if each in guard.zone.interlocks.enabled
-            )
+            return bool(self.silent(guard.zone.zone_id, now))
         held = interlock in guard.tripped
         return any(
             # What was tripped before a restart is not over because no sensor has spoken yet.
@@ -261,7 +271,7 @@ def _condition(zone: Zone, metric: str, value: Value, *, held: bool) -> bool:
         case "temp_c":
             return value >= settings.over_temperature_c - (_COOLER_C if held else 0.0)
         case "temp_f":
-            return (value - 32.0) / 1.8 >= settings.over_temperature_c - (_COOLER_C if held else 0.0)
+            return celsius_of(value) >= settings.over_temperature_c - (_COOLER_C if held else 0.0)
         case "co2_ppm":
             return value >= settings.high_co2_ppm - (_CLEARER_PPM if held else 0.0)
         case "tank_level_percent":

@@ -1,17 +1,20 @@
 """Tests of approvals and of the repairs that an administrator confirms."""
 
+from collections.abc import Generator
 from typing import Any
 from unittest.mock import patch
 
 from homeassistant.auth.models import User
+from homeassistant.components.http.const import KEY_HASS_USER
 from homeassistant.components.repairs import RepairsFlow
 from homeassistant.core import Context, ServiceCall
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.http import current_request
 from homeassistant.setup import async_setup_component
 import pytest
 
-from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.const import CONF_AI_USERS, DOMAIN
 from custom_components.grokmon.gateway.actuators import Caller, Command, Key, Principal
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.repairs import async_create_fix_flow
@@ -32,6 +35,16 @@ async def node(room: Room) -> RoomDevice:
     await device.act()
     await device.report({"smoke": False})
     return device
+
+
+@pytest.fixture
+def as_admin(room: Room) -> Generator[str]:
+    """Let what is done come from a request of the administrator; return the administrator's id."""
+    user_id = str(room.admin.user_id)
+    request: Any = {KEY_HASS_USER: room.hass.auth._store._users[user_id]}
+    token = current_request.set(request)
+    yield user_id
+    current_request.reset(token)
 
 
 async def asked(node: RoomDevice, command: Command = DOSE) -> str:
@@ -74,6 +87,21 @@ async def test_approved_in_the_repairs(node: RoomDevice) -> None:
     assert (await flow.async_step_approve())["reason"] == "approval_expired"
 
 
+async def test_ai_with_a_login_does_not_approve_itself(node: RoomDevice, as_admin: str) -> None:
+    """Whose dialog it is stands in the trail; a user of an AI may decline what the AI asks, and not approve it."""
+    room = node.room
+    room.hass.config_entries.async_update_entry(room.entry, options={CONF_AI_USERS: [as_admin]})
+    await room.settle()
+    await node.report({"smoke": False})
+    question = await asked(node)
+    flow: Any = await fix(room, f"approval_{question}")
+    assert (await flow.async_step_approve())["reason"] == "not_carried_out"
+    assert not pumping(node)
+    assert (await flow.async_step_decline())["type"] == "create_entry"
+    refused, declined = await room.audit("approval_refused", "approval_declined")
+    assert (refused["identity"], declined["identity"]) == (as_admin, as_admin)
+
+
 @pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, "200 ml"), ({"on": True}, "turn on")])
 async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words: str) -> None:
     """An administrator reads what is wanted of what, and why."""
@@ -84,8 +112,28 @@ async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words
         "name": "Node",
         "actuator": "irrigation",
         "params": words,
-        "reason": "dry soil",
+        "reason": "\n\n> dry soil",
     }
+
+
+async def test_question_without_a_reason(node: RoomDevice) -> None:
+    """Where the AI gives no reason none is shown, in the repairs nor on the phone."""
+    room = node.room
+    sent: list[ServiceCall] = []
+    room.hass.services.async_register("notify", "phone", sent.append)
+    room.hass.config_entries.async_update_entry(room.entry, options={"notify": "phone"})
+    await room.settle()
+    await node.act()
+    await node.report({"smoke": False})
+    with pytest.raises(PolicyError, match="approval_required"):
+        await room.hub.async_command(DOSE, Principal(caller=Caller.AI, identity="agent"))
+    await room.settle()
+    (question,) = room.hub.approvals.open
+    issue = ir.async_get(room.hass).async_get_issue(DOMAIN, f"approval_{question}")
+    assert issue is not None
+    assert issue.translation_placeholders is not None
+    assert issue.translation_placeholders["reason"] == ""
+    assert sent[0].data["message"] == "The AI asks for approval: Node irrigation, 200 ml."
 
 
 async def test_declined(node: RoomDevice) -> None:

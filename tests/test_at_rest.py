@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+import stat
 import threading
 from typing import Any
 
@@ -83,6 +84,7 @@ async def test_key_from_outside(quiet_room: Room, monkeypatch: pytest.MonkeyPatc
     assert await quiet_room.set_up()
     assert quiet_room.hub.store.kek == Kek(KEY, KekSource.ENVIRONMENT)
     assert "kek" not in _names(quiet_room)
+    assert stat.S_IMODE(_folder(quiet_room).stat().st_mode) == 0o700
 
 
 async def test_generated_key_gives_way_to_one_from_outside(tent: RoomDevice, monkeypatch: pytest.MonkeyPatch) -> None:

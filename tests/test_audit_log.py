@@ -679,6 +679,25 @@ async def test_purge(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (report.findings, report.lines, report.keyed) == ((), 5, 5)
 
 
+async def test_trail_is_bounded(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete the oldest segment of a trail that is too large, however young; the trail says so and verifies."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 2000)
+    first = await trail.log.async_new_key("user-1")
+    for number in range(30):
+        trail.log.record("tick", number=number)
+        await trail.log.async_flush()
+    before = audit.segments(trail.folder)
+    size = sum(path.stat().st_size for path in before)
+    monkeypatch.setattr(audit_file, "TRAIL_BYTES", size)
+    await trail.log.async_purge(0.0)
+    assert audit.segments(trail.folder) == before
+    monkeypatch.setattr(audit_file, "TRAIL_BYTES", size - 1)
+    await trail.log.async_purge(0.0)
+    assert audit.segments(trail.folder)[: len(before) - 1] == before[1:]
+    assert trail.actions().count("audit_segment_deleted") == 1
+    assert audit.verify(trail.folder, [first]).findings == ()
+
+
 async def test_purge_records_before_it_deletes(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     """Delete nothing as long as the record of it is not on the disk."""
     monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)

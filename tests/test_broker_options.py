@@ -104,7 +104,7 @@ async def test_one_password_alone(room: Room) -> None:
     ],
 )
 async def test_form_that_comes_back(room: Room, wrong: dict[str, str], errors: dict[str, str]) -> None:
-    """A form with an error keeps what was typed, but for the passwords, and nothing is stored."""
+    """A form with an error keeps what was typed, shows no password, and stores nothing until it is mended."""
     answers = {**DYNAMIC, "host": "broker.example", **wrong}
     form = await _submit(room, await _begin(room, "broker"), {**answers, **PASSWORDS})
     assert (form["type"], form["errors"]) == ("form", errors)
@@ -115,6 +115,8 @@ async def test_form_that_comes_back(room: Room, wrong: dict[str, str], errors: d
     mended = {**DYNAMIC, "ca_certificate": AUTHORITY}
     assert (await _submit(room, form, mended))["type"] == "create_entry"
     assert room.entry.options == {"broker": mended}
+    state = room.hub.store.state.broker
+    assert (state.admin_password, state.probe_password) == tuple(PASSWORDS.values())
 
 
 async def test_no_administrator_where_none_is_needed(room: Room) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 from homeassistant.auth import auth_manager_from_config
 from homeassistant.auth.const import GROUP_ID_ADMIN, GROUP_ID_USER
@@ -15,6 +15,8 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 import pytest
 
+from custom_components.grokmon.broker.accounts import AccountMode
+from custom_components.grokmon.broker.connection import BrokerError
 from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.posture import Finding
@@ -173,6 +175,24 @@ async def test_rate_limits(tent: RoomDevice) -> None:
     for limit, found in ((1200, PASSED), (1201, FAILED), (60, PASSED)):
         room.hub.gateway.registry.update("tent-1", rate_limit=limit, **same)
         assert await look(room, Item.RATE_LIMITS) is found
+
+
+async def test_strangers_without_lists(room: Room) -> None:
+    """Where the broker does not say who may what, nothing is known."""
+    assert await look(room, Item.STRANGERS) is UNKNOWN
+
+
+async def test_strangers(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who else may publish in the name of a device is looked for anew at each measurement."""
+    trust = room.hub.trust
+    monkeypatch.setattr(trust.accounts, "mode", AccountMode.DYNAMIC_SECURITY)
+    with patch.object(trust.accounts, "async_find_strangers", AsyncMock()) as look_for:
+        trust.accounts.strangers = ("hub", "bridge")
+        assert await look(room, Item.STRANGERS) is FAILED
+        trust.accounts.strangers = ()
+        assert await look(room, Item.STRANGERS) is PASSED
+        look_for.side_effect = BrokerError("away")
+        assert await look(room, Item.STRANGERS) is UNKNOWN
 
 
 async def test_score(hass: HomeAssistant, room: Room) -> None:

@@ -123,6 +123,8 @@ async def test_changes_the_prefix(tent: RoomDevice) -> None:
     await room.settle()
     assert done["type"] is FlowResultType.ABORT
     assert done["reason"] == "reconfigure_successful"
+    # The words are ours.
+    assert "translation_domain" not in done
     assert room.entry.data == {CONF_TOPIC_PREFIX: "farm"}
     assert room.hub.prefix == "farm"
     assert "tent-1" in room.hub.gateway.registry

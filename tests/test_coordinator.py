@@ -1,5 +1,6 @@
 """The coordinators: what a device last said, and who is told about it."""
 
+from freezegun.api import FrozenDateTimeFactory
 from homeassistant.core import Context
 from homeassistant.helpers.device_registry import DeviceEntry
 import pytest
@@ -152,38 +153,59 @@ def test_reading_of_some_metrics(device: DeviceCoordinator) -> None:
     assert device.values["humidity_percent"] == 50.0
 
 
-def test_outage_ends_old_values(device: DeviceCoordinator) -> None:
+def test_outage_ends_old_values(device: DeviceCoordinator, freezer: FrozenDateTimeFactory) -> None:
     """What a device said before an outage is not current after it."""
     device.async_take(_reading({"temp_c": 21.5, "humidity_percent": 50.0}))
+    freezer.tick(300)
     assert device.async_tick(NOW + 300, 0)
     device.async_take(_reading({"temp_c": 30.0}, NOW + 3600))
     assert device.values["temp_c"] == 30.0
     assert "humidity_percent" not in device.values
 
 
-def test_silence(device: DeviceCoordinator, listeners: dict[str, Listener]) -> None:
+def test_silence(device: DeviceCoordinator, listeners: dict[str, Listener], freezer: FrozenDateTimeFactory) -> None:
     """Silence is told once, to everybody."""
     device.async_take(_reading({"temp_c": 21.5}))
     for listener in listeners.values():
         listener.contexts.clear()
+    freezer.tick(299.9)
     assert not device.async_tick(NOW + 299.9, 0)
+    freezer.tick(0.1)
     assert device.async_tick(NOW + 300, 0)
+    assert device.silence == pytest.approx(300.0)
     assert not device.online
     assert listeners["temp_c"].contexts == [None]
+    freezer.tick(10)
     assert not device.async_tick(NOW + 310, 0)
     device.async_set_offline()
     assert listeners["temp_c"].contexts == [None]
 
 
-def test_last_will(device: DeviceCoordinator) -> None:
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_silence_does_not_go_by_the_wall_clock(
+    device: DeviceCoordinator, freezer: FrozenDateTimeFactory, jump: float
+) -> None:
+    """A wall clock that is set keeps no silent device online, and takes no other one away."""
+    device.async_take(_reading({"temp_c": 21.5}))
+    freezer.tick(299)
+    assert not device.async_tick(NOW + jump + 299, 0)
+    freezer.tick(1)
+    assert device.async_tick(NOW + jump + 300, 0)
+
+
+def test_last_will(device: DeviceCoordinator, freezer: FrozenDateTimeFactory) -> None:
     """A hint shortens the patience to 30 seconds, and never lengthens it."""
     device.async_take(_reading({"temp_c": 21.5}))
-    device.async_hint_offline(NOW + 290)
+    freezer.tick(290)
+    device.async_hint_offline()
+    freezer.tick(10)
     assert device.async_tick(NOW + 300, 0)
     device.async_take(_reading({"temp_c": 21.5}, NOW + 400))
-    device.async_hint_offline(NOW + 401)
-    assert not device.async_tick(NOW + 430, 0)
-    assert device.async_tick(NOW + 431, 0)
+    device.async_hint_offline()
+    freezer.tick(29)
+    assert not device.async_tick(NOW + 429, 0)
+    freezer.tick(1)
+    assert device.async_tick(NOW + 430, 0)
 
 
 def test_diagnostics(device: DeviceCoordinator) -> None:
@@ -202,6 +224,9 @@ def test_diagnostics(device: DeviceCoordinator) -> None:
     device.async_take(_reading({"temp_c": 21.5}, NOW + 60))
     device.async_tick(NOW + 60, 4)
     assert device.values[LAST_SEEN] == NOW + 60
+    device.async_take(_reading({"temp_c": 21.5}, NOW - 86_400))
+    device.async_tick(NOW - 86_400, 4)
+    assert device.values[LAST_SEEN] == NOW - 86_400
 
 
 def test_change_of_metrics(device: DeviceCoordinator) -> None:

@@ -601,6 +601,24 @@ async def test_first_use_while_the_disk_is_waited_for(tent: RoomDevice) -> None:
     assert len(await room.audit("first_used")) == 2
 
 
+async def test_first_use_beside_a_rotation(tent: RoomDevice) -> None:
+    """A key that is taken up while the next one is written has its overlap as any other in use."""
+    room = tent.room
+    renewed = _renewed(room, await _rotate(room))
+    await _hello(renewed)
+    with _slow_disk() as (waits, go_on):
+        rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
+        await waits.wait()
+        async_fire_mqtt_message(room.hass, renewed.identity.up("telemetry"), renewed.sign_reading({"temp_c": 21.0}), 1)
+        go_on.set()
+        device = await rotating
+    await room.settle()
+    assert device == room.hub.gateway.registry["tent-1"]
+    assert _life(room) == _stored_life(room) == ["retiring", "retiring", "pending"]
+    await _report(renewed, 22.0)
+    assert _shows(room, 22.0)
+
+
 async def test_removed_while_the_disk_is_waited_for(tent: RoomDevice) -> None:
     """A device that is removed meanwhile leaves nothing behind, whether the disk takes the change or not."""
     room = tent.room

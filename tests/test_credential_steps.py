@@ -125,7 +125,7 @@ async def test_outputs_need_a_signature(room: Room) -> None:
     form = await _walk(room, "auth", metrics=metrics)
     for auth in ("broker", "token"):
         form = await room.submit(form, {"auth": auth})
-        assert form["errors"] == {"base": "actuator_invalid"}
+        assert form["errors"] == {"auth": "outputs_unsigned"}
     assert (await room.submit(form, {"auth": "hs256"}))["step_id"] == "credentials"
 
 
@@ -342,7 +342,7 @@ async def test_rotates_a_key_pair(room: Room) -> None:
     assert fields_of(form) == ["overlap_hours", "public_key"]
     for answer in ({}, {"public_key": public_pem(old)}):
         form = await room.submit(form, {"overlap_hours": 1, **answer})
-        assert form["errors"] == {"base": "public_key_invalid"}
+        assert form["errors"] == {"public_key": "public_key_invalid"}
     page = await room.submit(form, {"overlap_hours": 1, "public_key": public_pem(new)})
     assert page["step_id"] == "rotated"
     assert room.hub.gateway.registry["tent-1"].credentials[-1].public_key == public_pem(new)

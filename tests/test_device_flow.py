@@ -110,6 +110,18 @@ async def test_zone_is_offered_when_there_is_one(room: Room) -> None:
     assert room.device().area_id == area.id
 
 
+async def test_zone_can_be_taken_away(room: Room) -> None:
+    """A device leaves its zone through a list that can be emptied, unlike one of radio buttons."""
+    zone = await room.add_zone("Flower tent")
+    await room.enrol(zone="Flower tent")
+    form = await _reconfigure(room, "settings")
+    assert form["data_schema"] is not None
+    assert form["data_schema"].schema["zone"].config["mode"] == "dropdown"
+    assert room.subentry().data["zone"] == zone.subentry_id
+    await room.submit(form, {"name": "Tent 1", "metrics": ["temp_c"], "rate_limit": 100})
+    assert room.subentry().data["zone"] is None
+
+
 async def test_zone_may_be_left_out(room: Room) -> None:
     """A device need not be in a zone."""
     await room.add_zone("Flower tent")
@@ -425,8 +437,19 @@ async def test_menu_offers_what_is_possible(tent: RoomDevice, step: str | None, 
     menu = await room.start_flow("device", room.subentry().subentry_id)
     assert menu["step_id"] == "reconfigure"
     assert menu["menu_options"] == offered
-    status = {None: "active", "disable": "disabled", "revoke": "revoked"}[step]
+    status = {None: "Active", "disable": "Disabled", "revoke": "Revoked"}[step]
     assert menu["description_placeholders"] == {"name": "Tent 1", "status": status}
+
+
+async def test_forms_speak_the_language_of_the_house(tent: RoomDevice) -> None:
+    """What is filled into a sentence is named as in the lists."""
+    room = tent.room
+    room.hass.config.language = "de"
+    menu = await room.start_flow("device", room.subentry().subentry_id)
+    assert menu["description_placeholders"] == {"name": "Tent 1", "status": "Aktiv"}
+    form = await room.submit(await _reconfigure(room, "ranges"), {"metric": "temp_c"})
+    assert form["description_placeholders"] is not None
+    assert form["description_placeholders"]["metric"] == "Lufttemperatur (°C)"
 
 
 async def test_device_without_a_credential_cannot_be_changed(tent: RoomDevice) -> None:
@@ -506,7 +529,14 @@ async def test_changes_a_plausible_range(tent: RoomDevice) -> None:
     form = await room.submit(form, {"metric": "temp_c"})
     assert form["step_id"] == "range"
     assert _suggested(form) == {"low": 12.8, "high": 35.0}
-    assert form["description_placeholders"] == {"metric": "temp_c", "unit": "°C", "low": "-40", "high": "85"}
+    assert form["description_placeholders"] == {
+        "metric": "Air temperature (°C)",
+        "unit": "°C",
+        "low": "-40",
+        "high": "85",
+    }
+    assert form["data_schema"] is not None
+    assert {field.config["unit_of_measurement"] for field in form["data_schema"].schema.values()} == {"°C"}
     done = await room.submit(form, {"low": 20, "high": 22.5})
     assert done["reason"] == "reconfigure_successful"
     assert room.subentry().data["ranges"] == {"temp_c": [20, 22.5]}
@@ -522,7 +552,7 @@ async def test_range_of_a_metric_without_plausible_values(room: Room) -> None:
     await room.enrol("tent-1", "ph")
     form = await room.submit(await _reconfigure(room, "ranges"), {"metric": "ph"})
     assert _suggested(form) == {"low": 0.0, "high": 14.0}
-    assert form["description_placeholders"] == {"metric": "ph", "unit": "", "low": "0", "high": "14"}
+    assert form["description_placeholders"] == {"metric": "pH", "unit": "", "low": "0", "high": "14"}
 
 
 @pytest.mark.parametrize(("low", "high"), [(30, 20), (20, 20), (-41, 20), (20, 86)])
@@ -644,7 +674,7 @@ async def test_only_a_device_that_signs_has_outputs(room: Room, auth: str) -> No
     form = await _walk(room, "auth", metrics=both)
     again = await room.submit(form, {"auth": auth})
     assert again["step_id"] == "auth"
-    assert again["errors"] == {"base": "actuator_invalid"}
+    assert again["errors"] == {"auth": "outputs_unsigned"}
     page = await room.submit(await _walk(room, "auth"), {"auth": auth})
     assert page["step_id"] == f"credentials_{auth}"
     await room.submit(page)
@@ -659,7 +689,7 @@ async def test_rotates_a_key_pair(room: Room, auth: Auth) -> None:
     device = await room.enrol(auth=auth, public_key=public_pem(old), private_key=old)
     again = await room.submit(await _reconfigure(room, "rotate"), {"public_key": "no PEM"})
     assert again["step_id"] == "rotate"
-    assert again["errors"] == {"base": "public_key_invalid"}
+    assert again["errors"] == {"public_key": "public_key_invalid"}
     await device.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"
     page = await room.submit(again, {"public_key": public_pem(new)})

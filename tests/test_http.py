@@ -25,10 +25,11 @@ import pytest
 from custom_components.grokmon import http
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway import access_tokens, credentials
-from custom_components.grokmon.gateway.claim_codes import MAX_REQUESTS, TRIES
+from custom_components.grokmon.gateway.claim_codes import MAX_OF_A_HOST, TRIES
 from custom_components.grokmon.gateway.models import Auth, Device, DeviceStatus
 from custom_components.grokmon.gateway.pipeline import Gateway
 from custom_components.grokmon.gateway.ratelimit import HostLimit
+from custom_components.grokmon.gateway.topics import RESERVED_IDS
 from custom_components.grokmon.http import BODY_SECONDS, TelemetryView
 
 from .common import Room, RoomDevice
@@ -607,6 +608,12 @@ def test_network_counts_as_one_host() -> None:
     assert http._host(Mock(remote=None)) == http._host(Mock(remote="::1"))
 
 
+def test_mapped_address_is_a_host_of_its_own() -> None:
+    """A server that listens on IPv6 writes every IPv4 address so; it is the same host either way."""
+    mapped = [http._host(Mock(remote=f"::ffff:192.0.2.{number}")) for number in range(40)]
+    assert mapped == [http._host(Mock(remote=f"192.0.2.{number}")) for number in range(40)]
+
+
 # --- Bodies
 
 
@@ -719,7 +726,7 @@ def answer_to(
     hub = SimpleNamespace(
         trust=SimpleNamespace(offers=lambda _option: True),
         gateway=gateway,
-        monitor=Mock(),
+        async_refused_http=Mock(),
         async_authenticate=gateway.authenticate,
         async_receive_http=lambda *rest: len(gateway.ingest_http(*rest)),
     )
@@ -1117,14 +1124,65 @@ async def test_request_is_refused(room: Room, client: Client, change: dict[str, 
 
 
 async def test_flood_of_requests(room: Room, client: Client) -> None:
-    """A stranger can ask for eight devices, and 30 times in a minute."""
+    """A stranger can ask for two devices, and 30 times in a minute."""
     answers = [await refusal_or_status(await ask(client, request_of(f"new-{n}"))) for n in range(40)]
-    waiting, full, told = answers[:MAX_REQUESTS], answers[MAX_REQUESTS:30], answers[30:]
+    waiting, full, told = answers[:MAX_OF_A_HOST], answers[MAX_OF_A_HOST:30], answers[30:]
     assert set(waiting) == {(202, "")}
     assert set(full) == set(told) == {(429, "rate_limited")}
     await room.settle()
-    assert len(room.hass.config_entries.flow.async_progress_by_handler(DOMAIN)) == MAX_REQUESTS
-    assert len(await room.audit("enrolment_asked")) == MAX_REQUESTS
+    assert len(room.hass.config_entries.flow.async_progress_by_handler(DOMAIN)) == MAX_OF_A_HOST
+    assert len(await room.audit("enrolment_asked")) == MAX_OF_A_HOST
+
+
+def malformed_claim(client: Client) -> Any:
+    """Send what is no claim."""
+    return client.post(CLAIM, data=b"{", headers=FAR | {"Content-Type": "application/json"})
+
+
+@pytest.mark.usefixtures("tent")
+@pytest.mark.parametrize(
+    ("send_it", "code"),
+    [
+        (lambda client: ask(client, request_of("waits")), "device_exists"),
+        (lambda client: ask(client, request_of("tent-1")), "device_exists"),
+        (lambda client: ask(client, request_of(RESERVED_IDS[0])), "device_id_invalid"),
+        (lambda client: ask(client, request_of() | {"auth": "hs256"}), "public_key_invalid"),
+        (lambda client: ask(client, request_of() | {"proof": request_of()["proof"]}), "signature_invalid"),
+        (lambda client: ask(client, {"device_id": "new-1"}), "field_invalid"),
+        (lambda client: claim(client, "wrong", "nobody"), "claim_invalid"),
+        (malformed_claim, "json_invalid"),
+    ],
+)
+async def test_refusals_of_strangers_are_on_record(
+    room: Room, client: Client, send_it: Callable[[Client], Any], code: str
+) -> None:
+    """Each is counted and told, with where it came from and without the name that it used; many are summed up."""
+    await ask(client, request_of("waits"))
+    for _ in range(3):
+        assert (await refusal(await send_it(client)))[1] == code
+    assert room.hub.refused_by_code(None) == {code: 3}
+    assert room.hub.refused_by_code("tent-1") == {}
+    await room.let_pass(61)
+    first, again = await room.audit("refused", "refused_again")
+    assert (first["reason"], again["reason"], again["count"]) == (code, code, 2)
+    assert "device" not in first
+    assert first["detail"]
+
+
+async def test_unfit_body_is_its_devices(room: Room, client: Client, token: str) -> None:
+    """A body that is too long, of a device that showed its token, is on record under its name, once."""
+
+    async def bit_by_bit() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 1000
+
+    assert await refusal(await send(client, token, bit_by_bit())) == (413, "oversized")
+    assert (await refusal(await send(client, token, b"{")))[0] == HTTPStatus.BAD_REQUEST
+    assert room.hub.refused_by_code("logger") == {"oversized": 1, "json_invalid": 1}
+    assert [(each["device"], each["reason"]) for each in await room.audit("refused", "refused_again")] == [
+        ("logger", "oversized"),
+        ("logger", "json_invalid"),
+    ]
 
 
 async def refusal_or_status(response: ClientResponse) -> tuple[int, str]:

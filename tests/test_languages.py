@@ -111,7 +111,6 @@ RULES: dict[str, Rules] = {
             "Sie gelten sofort",
             "Sie greifen zuerst",
             "Sie bleibt aus",
-            "Ihr Grund:",
             "Ihr Zähler",
         ),
         english=r"\b(the|and|of|is|are|not|with|without|to|from|or|for|by|device|key|user|every)\b",

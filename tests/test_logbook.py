@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from homeassistant.components.automation.const import DOMAIN as AUTOMATION
@@ -149,6 +150,14 @@ async def test_who(room: Room, decisions: list[Event]) -> None:
     room.hub.audit.record("interlock", outcome="found", reason="smoke", zone="nowhere", state="tripped")
     await room.settle()
     assert _described(room, decisions[-1]) == "smoke in nowhere: tripped"
+
+
+def test_what_an_app_made_up(room: Room) -> None:
+    """An event that a user's app has sent is no decision, whatever it says."""
+    found: dict[str, Describe] = {}
+    async_describe_events(room.hass, lambda _domain, name, describe: found.update({name: describe}))
+    forged: Any = SimpleNamespace(data={"action": "approval_approved", "caller": "person"}, context_user_id="user-1")
+    assert found[EVENT_DECISION](forged) == {"name": "Audit trail", "message": "knows nothing of what an app told here"}
 
 
 async def test_what_is_not_worth_telling(room: Room, decisions: list[Event]) -> None:

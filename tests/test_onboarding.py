@@ -10,7 +10,9 @@ import pytest
 
 from custom_components.grokmon.gateway import credentials, ranges, schema
 from custom_components.grokmon.gateway.catalog import CATALOG
+from custom_components.grokmon.gateway.interlocks import Interlocks
 from custom_components.grokmon.gateway.models import Algorithm, Device
+from custom_components.grokmon.gateway.zones import InterlockSettings, Zone
 from custom_components.grokmon.onboarding import Site, instructions, settings_of
 from examples.devices.python.grokmon_device import GrokmonDevice
 
@@ -21,6 +23,7 @@ from .stack.certificates import ensure_certificates
 SITE_KEYS = {name: credentials.new_site_key(name) for name in (Algorithm.ES256, Algorithm.EDDSA)}
 PREFIX = "farm/two"
 SITE = Site(PREFIX, SITE_KEYS, bytes(32))
+NOWHERE = ("", 8883)
 
 
 def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
@@ -38,7 +41,7 @@ def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
 
 
 def _settings_file(device: Device) -> dict[str, Any]:
-    texts = instructions(device, settings_of(device, SITE))
+    texts = instructions(device, settings_of(device, SITE), NOWHERE)
     settings: dict[str, Any] = json.loads(texts["settings"])
     return settings
 
@@ -84,6 +87,16 @@ def test_settings_file_is_what_the_examples_read(tmp_path: Path) -> None:
     assert GrokmonDevice(settings | {"ca_file": str(authority)}).ready is False
 
 
+@pytest.mark.parametrize(
+    ("place", "shown"), [(NOWHERE, ("BROKER", 8883)), (("mqtt.local", 8884), ("mqtt.local", 8884))]
+)
+def test_settings_file_says_where_the_broker_is(place: tuple[str, int], shown: tuple[str, int]) -> None:
+    """Nobody has to type in what is known."""
+    device = _device()
+    settings = json.loads(instructions(device, settings_of(device, SITE), place)["settings"])
+    assert (settings["host"], settings["port"]) == shown
+
+
 def test_settings_file_of_a_key_pair() -> None:
     """The site's public key survives being a line of JSON."""
     settings = _settings_file(_device(Algorithm.ES256))
@@ -94,7 +107,7 @@ def test_settings_file_of_a_key_pair() -> None:
 def test_instructions() -> None:
     """The page names the device, all of its topics, and programs that report one of its metrics."""
     device = _device()
-    texts = instructions(device, settings_of(device, SITE))
+    texts = instructions(device, settings_of(device, SITE), NOWHERE)
     assert (texts["name"], texts["device_id"]) == ("Tent 1", "tent-1")
     lines = texts["topics"].splitlines()
     assert len(lines) == 7
@@ -107,19 +120,33 @@ def test_programs_hold_no_secret() -> None:
     """The key is in the settings file only."""
     device = _device()
     settings = settings_of(device, SITE)
-    texts = instructions(device, settings)
+    texts = instructions(device, settings, NOWHERE)
     assert [name for name, text in texts.items() if settings["key"] in text] == ["settings"]
 
 
-@pytest.mark.parametrize("name", CATALOG)
+def _reported(program: str) -> dict[str, Any]:
+    reported: dict[str, Any] = literal_eval(program.partition("device.report(")[2].partition(")\n")[0])
+    return reported
+
+
 @pytest.mark.parametrize("language", ["python", "micropython"])
-def test_programs_report_what_is_accepted(name: str, language: str) -> None:
-    """Whatever the device measures, the program on the page reports a value that is neither refused nor flagged."""
-    device = replace(_device(), metrics=frozenset({name}))
-    program = instructions(device, settings_of(device, SITE))[language]
-    reported = literal_eval(program.partition("device.report(")[2].partition(")\n")[0])
-    claims = {"metrics": reported}
-    body = schema.telemetry(claims, {name: CATALOG[name].is_boolean})
+def test_programs_report_what_is_accepted(language: str) -> None:
+    """The program on the page reports all that the device measures, by values that are neither refused nor flagged."""
+    device = replace(_device(), metrics=frozenset(CATALOG))
+    program = instructions(device, settings_of(device, SITE), NOWHERE)[language]
+    claims = {"metrics": _reported(program)}
+    body = schema.telemetry(claims, {name: metric.is_boolean for name, metric in CATALOG.items()})
     values = dict(body.metrics)
     assert ranges.apply(values, ranges.limits_of(device, device.metrics)) == ()
-    assert values.keys() == {name}
+    assert values.keys() == CATALOG.keys()
+
+
+def test_programs_report_what_a_healthy_room_shows() -> None:
+    """Whoever runs the sample as it is trips no interlock, and wonders at no value."""
+    device = replace(_device(), metrics=frozenset(CATALOG))
+    reported = _reported(instructions(device, settings_of(device, SITE), NOWHERE)["python"])
+    interlocks = Interlocks()
+    interlocks.set_zone(Zone(zone_id="z", name="Tent", interlocks=InterlockSettings()), {"tent-1": CATALOG}, 0)
+    interlocks.observe("tent-1", "z", reported, (), 1)
+    assert interlocks.judge(1) == []
+    assert reported["power_w"] == 120.0

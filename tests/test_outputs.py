@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.exceptions import ServiceValidationError
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -100,7 +101,7 @@ async def test_outputs_come_and_go(node: RoomDevice) -> None:
     form = await room.submit(form, {"actuator": "exhaust"})
     answers = {"lease_s": 60, "min_percent": 90, "max_percent": 80, "safe_percent": 0, "needs_approval": True}
     again = await room.submit(form, answers)
-    assert again["errors"] == {"base": "actuator_invalid"}
+    assert again["errors"] == {"min_percent": "lowest_above_highest"}
     await room.submit(again, answers | {"min_percent": 20, "speeds": 4})
     actuator = room.hub.gateway.registry["node"].actuators[0]
     assert (actuator.lease_s, actuator.min_percent, actuator.speeds, actuator.needs_approval) == (60, 20, 4, True)
@@ -114,7 +115,55 @@ async def test_device_needs_something_to_do(room: Room) -> None:
     menu = await room.start_flow("device", room.subentry("node").subentry_id)
     form = await room.submit(menu, {"next_step_id": "outputs"})
     again = await room.submit(form, {"actuators": []})
-    assert again["errors"] == {"base": "field_missing"}
+    assert again["errors"] == {"actuators": "field_missing"}
+
+
+def _filled(form: SubentryFlowResult) -> dict[str, Any]:
+    """Return what the fields of a form are filled with."""
+    assert form["data_schema"] is not None
+    return {str(key): key.description["suggested_value"] for key in form["data_schema"].schema if key.description}
+
+
+@pytest.mark.parametrize(
+    ("role", "wrong", "errors"),
+    [
+        ("irrigation", {"dose_ml": 300, "max_dose_ml": 200}, {"dose_ml": "dose_above_largest"}),
+        ("co2_valve", {"inject_s": 60, "hour_s": 59}, {"inject_s": "injection_above_hour"}),
+    ],
+)
+async def test_limits_that_do_not_fit_together(
+    room: Room, role: str, wrong: dict[str, Any], errors: dict[str, str]
+) -> None:
+    """Say what is wrong at the field that is wrong."""
+    await room.enrol("node", actuators=[{"role": role}])
+    menu = await room.start_flow("device", room.subentry("node").subentry_id)
+    form = await room.submit(await room.submit(menu, {"next_step_id": "output"}), {"actuator": role})
+    again = await room.submit(form, _filled(form) | wrong)
+    assert again["errors"] == errors
+    done = await room.submit(again, _filled(form))
+    assert done["reason"] == "reconfigure_successful"
+    # The words are ours.
+    assert "translation_domain" not in done
+
+
+async def test_forms_speak_the_language_of_the_house(room: Room) -> None:
+    """Name outputs, stages and callers as the lists do; an output with a name of its own by that."""
+    room.hass.config.language = "de"
+    second = {"role": "grow_light", "name": "grow_light_left"}
+    await room.enrol("node", actuators=[{"role": "grow_light"}, second])
+    for name, label in (("grow_light", "Pflanzenlampe"), ("grow_light_left", "grow_light_left")):
+        menu = await room.start_flow("device", room.subentry("node").subentry_id)
+        form = await room.submit(await room.submit(menu, {"next_step_id": "output"}), {"actuator": name})
+        assert form["description_placeholders"] == {"actuator": label}
+    zone = await room.add_zone("Tent", "seedling")
+    menu = await room.start_flow("zone", zone.subentry_id)
+    form = await room.submit(await room.submit(menu, {"next_step_id": "targets"}), {"stage": "flowering"})
+    assert form["description_placeholders"] == {"stage": "Blüte"}
+    options = room.hass.config_entries.options
+    options_menu = await options.async_init(room.entry.entry_id)
+    classes = await options.async_configure(options_menu["flow_id"], {"next_step_id": "limits"})
+    limits = await options.async_configure(classes["flow_id"], {"caller": "ai"})
+    assert limits["description_placeholders"] == {"caller": "KI"}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +197,7 @@ async def test_targets_and_interlocks_are_changed(room: Room) -> None:
     assert form["data_schema"] is not None
     answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
     again = await room.submit(form, answers | {"temp_c_low": 30, "temp_c_high": 20})
-    assert again["errors"] == {"base": "zone_invalid"}
+    assert again["errors"] == {"temp_c_low": "lowest_above_highest"}
     await room.submit(again, answers | {"temp_c_low": 21})
     assert room.hub.dispatcher.controller.zones[zone.subentry_id].targets.temp_c.low == 21
     menu = await room.start_flow("zone", zone.subentry_id)

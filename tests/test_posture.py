@@ -241,10 +241,10 @@ async def test_nobody_knows_where_the_broker_is(room: Room, findings: Findings) 
         ({Check.PLAINTEXT: Finding.FAILED}, "partial", 95),
         ({Check.TLS_VERSION: Finding.UNKNOWN}, "partial", 95),
         ({Check.ANONYMOUS: Finding.FAILED}, "open", 95),
-        ({Check.FOREIGN_PUBLISH: Finding.FAILED, Check.FOREIGN_SUBSCRIBE: Finding.FAILED}, "open", 89),
+        ({Check.FOREIGN_PUBLISH: Finding.FAILED, Check.FOREIGN_SUBSCRIBE: Finding.FAILED}, "open", 90),
         ({Check.OWN_TOPIC: Finding.FAILED}, "unknown", 95),
-        (dict.fromkeys(Check, Finding.UNKNOWN), "unknown", 42),
-        ({Item.HTTPS: Finding.FAILED, Item.BACKUP: Finding.UNKNOWN}, "enforced", 89),
+        (dict.fromkeys(Check, Finding.UNKNOWN), "unknown", 45),
+        ({Item.HTTPS: Finding.FAILED, Item.BACKUP: Finding.UNKNOWN}, "enforced", 90),
     ],
 )
 async def test_what_is_shown(room: Room, findings: Findings, changed: Findings, verdict: str, score: int) -> None:
@@ -280,7 +280,7 @@ async def test_issue_of_each_item(room: Room, findings: Findings, each: Check | 
     issue = ir.async_get(room.hass).async_get_issue("grokmon", f"posture_{each.value}")
     assert issue is not None
     assert (issue.is_fixable, issue.severity) == (True, ir.IssueSeverity.WARNING)
-    assert issue.data == {"issue": "posture", "item": each.value}
+    assert issue.data == {"issue": "posture", "item": each.value} | (issue.translation_placeholders or {})
     assert posture_issues(room) == {each.value}
     findings[each] = Finding.PASSED
     await room.hub.trust.posture.async_measure()

@@ -15,6 +15,7 @@ import pytest
 
 from custom_components.grokmon.choices import METHODS, Choices
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.coordinator import DeviceCoordinator
 from custom_components.grokmon.gateway.actuators import Actuator, Role
 from custom_components.grokmon.gateway.catalog import CATALOG
 from custom_components.grokmon.gateway.models import Auth, Device
@@ -95,6 +96,31 @@ async def test_imports_devices(room: Room) -> None:
     await room.reload()
     await device.send(device.sign_reading({"temp_c": 22.5}))
     assert room.state("tent-1_temp_c").state == "22.5"
+
+
+async def test_others_have_their_turn_meanwhile(room: Room) -> None:
+    """Between any two devices of a long table, Home Assistant does what else there is to do."""
+    importing = asyncio.ensure_future(_import(room, HEADER, *(f"d{number},D,hs256,ph" for number in range(20))))
+    seen = {0}
+    while not importing.done():
+        await asyncio.sleep(0)
+        seen.add(len(list(room.hub.gateway.registry)))
+    assert seen == set(range(21))
+
+
+async def test_who_goes_meanwhile_leaves_no_half(room: Room) -> None:
+    """An import of which some devices are there goes on to the last, whoever does not wait for it any more."""
+    importing = asyncio.ensure_future(_import(room, HEADER, *(f"d{number},D,hs256,ph" for number in range(20))))
+
+    def go(_coordinator: DeviceCoordinator, _keys: frozenset[str]) -> None:
+        importing.cancel()
+
+    room.hub.enrolment.async_add_platform(go)
+    await asyncio.wait([importing])
+    assert importing.cancelled()
+    assert 0 < len(list(room.hub.gateway.registry)) < 20
+    await room.settle()
+    assert len(room.stored()["devices"]) == len(room.entry.subentries) == len(list(room.hub.gateway.registry)) == 20
 
 
 async def test_imports_every_way_of_proof(room: Room) -> None:

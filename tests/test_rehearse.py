@@ -81,16 +81,16 @@ def test_value(metric: str, state: str, unit: str | None, value: float | bool | 
 
 
 async def test_readings_of_a_house_in_fahrenheit(recorder_mock: Recorder, room: Room) -> None:
-    """A warm room is no fire: nothing is refused for what was recorded in another unit."""
+    """A warm room is not too hot: nothing is refused for what was recorded in another unit."""
     room.hass.config.units = US_CUSTOMARY_SYSTEM
     await room.add_zone("Tent")
-    device = await room.enrol("node", "temp_c", "smoke", actuators=[{"role": "outlet"}], zone="Tent")
+    device = await room.enrol("node", "temp_c", "smoke", actuators=[{"role": "heat_mat"}], zone="Tent")
     await device.act()
     for celsius in (25.0, 26.0):
         await device.report({"temp_c": celsius, "smoke": False})
         await room.let_pass(60)
     assert room.state("node_temp_c").attributes["unit_of_measurement"] == "°F"
-    await room.act("switch", "turn_on", "node_output_outlet")
+    await room.act("switch", "turn_on", "node_output_heat_mat")
     await room.hub.audit.async_flush()
     await async_wait_recording_done(room.hass)
     answer = await room.call("rehearse", {"days": 1})

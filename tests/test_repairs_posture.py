@@ -79,6 +79,17 @@ async def test_acknowledged_with_a_reason(room: Room, findings: Findings) -> Non
     assert room.hub.trust.posture.acknowledged.keys() == {"anonymous"}
 
 
+async def test_strangers_are_named(room: Room, findings: Findings) -> None:
+    """Who may publish in the name of devices is named in the issue, in its repair, and in the state."""
+    findings[Item.STRANGERS] = Finding.FAILED
+    room.hub.trust.accounts.strangers = ("homeassistant", "zigbee2mqtt")
+    await room.hub.trust.posture.async_measure()
+    _, form = await _begin(room, "posture_strangers")
+    assert form["description_placeholders"]["accounts"] == "homeassistant, zigbee2mqtt"
+    assert form["description_placeholders"]["prefix"] == "grokmon"
+    assert room.hub.trust.posture.as_shown()["stranger_accounts"] == ["homeassistant", "zigbee2mqtt"]
+
+
 @pytest.mark.parametrize("option", ["again", "acknowledge"])
 async def test_without_a_running_hub(room: Room, findings: Findings, option: str) -> None:
     """Nothing is measured or acknowledged while nobody could take note of it."""

@@ -5,10 +5,13 @@ from typing import Any
 
 from homeassistant.core import Event
 from homeassistant.helpers import issue_registry as ir
+import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
     async_capture_events,
 )
 
+from custom_components.grokmon.gateway.aggregation import MAX_WINDOWS
+from custom_components.grokmon.gateway.errors import Code, TransportError
 from custom_components.grokmon.gateway.models import DeviceStatus
 
 from .common import Room, RoomDevice
@@ -106,6 +109,49 @@ async def test_reasons_and_devices_are_told_apart(tent: RoomDevice) -> None:
     ]
 
 
+async def test_many_devices_at_once_are_summed_up_by_reason(room: Room) -> None:
+    """Whoever uses the names of very many devices fills no disk: beyond sixty lines, reasons and a number remain."""
+    events = _events(room)
+    for number in range(2 * MAX_WINDOWS):
+        room.hub.monitor.async_refused(f"tent-{number}", TransportError(Code.OVERSIZED), b"x", room.now)
+    *single, shared = await room.audit("refused")
+    assert [entry["device"] for entry in single] == [f"tent-{number}" for number in range(MAX_WINDOWS)]
+    assert (shared.get("device"), shared["reason"], shared["devices"]) == (None, "oversized", 1)
+    assert [event.data.get("device_id") for event in events][MAX_WINDOWS:] == [None]
+    await room.let_pass(60)
+    assert await room.audit("refused_again") == [
+        {"event": "refused_again", "reason": "oversized", "count": MAX_WINDOWS - 1, "devices": MAX_WINDOWS}
+    ]
+
+
+async def test_starts_are_summed_up(tent: RoomDevice) -> None:
+    """A device that starts again and again has one line, then a number once a minute; what is the same is not saved."""
+    await tent.report({"temp_c": 21.5})
+    modified = tent.room.device().modified_at
+    for _ in range(4):
+        tent.room.freezer.tick(5)
+        await RoomDevice(tent.room, DeviceProtocol(tent.identity)).report({"temp_c": 21.5})
+    assert len(await tent.room.audit("session")) == 1
+    await tent.room.let_pass(60)
+    assert await tent.room.audit("session_again") == [{"event": "session_again", "device": "tent-1", "count": 4}]
+    assert tent.room.device().modified_at == modified
+
+
+@pytest.mark.parametrize("user", ["user-1", None])
+async def test_refused_services_are_recorded(room: Room, user: str | None) -> None:
+    """Who called what without the rights for it is on record: at once, and then once a minute."""
+    for service in ("revoke_device", "revoke_device", "revoke_device", "rotate_kek"):
+        room.hub.monitor.async_service_refused(service, user, room.now)
+    await room.let_pass(60)
+    entries = await room.audit("service_refused", "service_refused_again")
+    assert [(each.get("identity"), each["reason"]) for each in entries] == [(user, "not_administrator")] * 3
+    assert [(each["service"], each.get("count")) for each in entries] == [
+        ("revoke_device", None),
+        ("rotate_kek", None),
+        ("revoke_device", 2),
+    ]
+
+
 async def test_name_of_a_stranger_is_not_repeated(tent: RoomDevice) -> None:
     """What anybody can choose does not get into the trail, nor into an event."""
     events = _events(tent.room)
@@ -190,7 +236,9 @@ async def test_more_than_five_failures_in_a_minute_are_an_alert(tent: RoomDevice
     issue = _issue(tent.room)
     assert issue is not None
     assert issue.translation_key == "security_alert"
-    assert issue.translation_placeholders == {"name": "Tent 1", "code": "metric_not_granted"}
+    section = "https://github.com/grokmon/grokmon#when-it-refuses-something"
+    assert issue.translation_placeholders == {"name": "Tent 1", "code": "metric_not_granted", "url": section}
+    assert issue.learn_more_url == section
     assert (issue.severity, issue.is_fixable, issue.is_persistent) == (ir.IssueSeverity.ERROR, True, True)
     told = [event.data for event in events if event.data["severity"] == "critical"]
     assert [(data["category"], data["device_id"]) for data in told] == [("suspicious_activity", "tent-1")]
@@ -259,6 +307,7 @@ async def test_wrong_key_is_what_the_alert_is_for(tent: RoomDevice) -> None:
         await impostor.hello()
     issue = _issue(room)
     assert issue is not None
-    assert issue.translation_placeholders == {"name": "Tent 1", "code": "signature_invalid"}
+    assert issue.translation_placeholders is not None
+    assert issue.translation_placeholders["code"] == "signature_invalid"
     await tent.report({"temp_c": 21.5})
     assert room.state("tent-1_temp_c").state == "21.5"

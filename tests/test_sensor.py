@@ -9,6 +9,7 @@ from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.util.unit_system import METRIC_SYSTEM, US_CUSTOMARY_SYSTEM, UnitSystem
 import pytest
+from pytest_homeassistant_custom_component.common import async_capture_events  # type: ignore[import-untyped]
 from syrupy.assertion import SnapshotAssertion
 
 from custom_components.grokmon.const import DOMAIN
@@ -266,6 +267,26 @@ async def test_entities_are_there_after_a_restart(tent: RoomDevice) -> None:
     before = {entity.unique_id: entity.entity_id for entity in tent.room.entities(SENSOR)}
     await tent.room.reload()
     assert {entity.unique_id: entity.entity_id for entity in tent.room.entities(SENSOR)} == before
+
+
+async def test_silent_sensor_is_named(room: Room) -> None:
+    """Whoever reads of a sensor fault reads which sensor, and of which device; the recorder does not keep it."""
+    zone = await room.add_zone("Tent")
+    tent = await room.enrol("tent-1", "temp_c", "co2_ppm", zone="Tent")
+    events = async_capture_events(room.hass, "grokmon_security_event")
+    await tent.report({"temp_c": 21.5})
+    interlock = f"{zone.subentry_id}_interlock"
+    assert "silent" not in room.state(interlock).attributes
+    await room.let_pass(290)
+    await tent.report({"temp_c": 21.5})
+    await room.let_pass(15)
+    assert room.state(interlock).state == "sensor_fault"
+    assert room.state(interlock).attributes["silent"] == ["co2_ppm of Tent 1"]
+    info = room.state(interlock).state_info
+    assert info is not None
+    assert "silent" in info["unrecorded_attributes"]
+    details = [event.data["detail"] for event in events]
+    assert details == ["sensor_fault in Tent, co2_ppm of Tent 1"]
 
 
 async def test_audit_state(tent: RoomDevice) -> None:

@@ -269,6 +269,19 @@ async def test_sealed_anew(hass: HomeAssistant) -> None:
     assert await _loaded(hass, OTHER) == _content(store)
 
 
+async def test_only_what_changed_is_sealed_again(hass: HomeAssistant, path: Path) -> None:
+    """A save costs as much as what changed; a device that was removed is kept nowhere."""
+    store = await _filled(hass)
+    before = json.loads(_on_disk(path))["data"]["devices"]
+    store.state.devices["broker"] = replace(store.state.devices["broker"])
+    del store.state.devices["token"]
+    await store.async_save()
+    after = json.loads(_on_disk(path))["data"]["devices"]
+    assert {name for name in before if before[name] != after.get(name)} == {"broker", "token"}
+    assert store._known.keys() == after.keys()
+    assert await _loaded(hass) == _content(store)
+
+
 async def test_disk_fails_while_it_is_sealed_anew(hass: HomeAssistant, path: Path) -> None:
     """Where the disk fails, the key before stays in force, on the disk and in what is written next."""
     store = await _filled(hass)

@@ -17,6 +17,7 @@ import probatio
 import pytest
 
 from custom_components.grokmon import binary_sensor, config_flow, credential_keeper, enrolment, event, sensor
+from custom_components.grokmon.actuator_form import PROBLEMS
 from custom_components.grokmon.broker import accounts
 from custom_components.grokmon.choices import METHODS
 from custom_components.grokmon.config_flow import GrokmonConfigFlow
@@ -250,14 +251,14 @@ def _abort_reasons(module: str) -> set[str]:
     constant = {
         reason
         for name, keywords in _calls(module)
-        if name == "async_abort" and "reason" in keywords
+        if name in {"async_abort", "async_update_and_abort"} and "reason" in keywords
         for reason in _strings(keywords["reason"])
     }
     return constant | ({"disabled", "active", "revoked"} if module == "credential_steps" else set())
 
 
 # Reasons that Home Assistant gives, with its own words or with ours.
-GIVEN_BY_HOME_ASSISTANT = {"reconfigure_successful", "single_instance_allowed", "already_configured"}
+GIVEN_BY_HOME_ASSISTANT = {"single_instance_allowed", "already_configured"}
 
 
 @pytest.mark.parametrize("flow", ["config", "options", "device", "zone"])
@@ -279,7 +280,7 @@ def _error_keys(module: str) -> set[str]:
                 found.update(_strings(node.value))
         elif isinstance(node, ast.Dict) and len(node.keys) == 1 and isinstance(node.keys[0], ast.expr):
             key = node.keys[0]
-            if isinstance(key, ast.Name) or (isinstance(key, ast.Constant) and key.value == "base"):
+            if isinstance(key, ast.Name | ast.JoinedStr) or (isinstance(key, ast.Constant) and key.value == "base"):
                 found.update(_strings(node.values[0]))
     return found
 
@@ -316,7 +317,7 @@ def test_every_error_has_words(flow: str) -> None:
         keys |= enrolled - NEVER_IN_A_FORM - NEVER_OF_A_REQUEST
     if flow == "device":
         changed = _codes_raised_in(lifecycle) | _codes_raised_in(credential_keeper)
-        keys |= (enrolled | changed) - NEVER_IN_A_FORM
+        keys |= (enrolled | changed | set(PROBLEMS.values())) - NEVER_IN_A_FORM
     assert sorted(keys) == sorted(texts["error"])
 
 
@@ -368,6 +369,7 @@ def test_every_issue_has_words() -> None:
     assert TEXTS["issues"].keys() == _translation_keys("async_create_issue") | fixable | expiring | {
         "audit_finding",
         "audit_unreadable",
+        accounts.ISSUE_MISSING,
         accounts.ISSUE_REVOKING,
         accounts.ISSUE_UNREACHABLE,
     }
@@ -464,6 +466,7 @@ def test_every_choice_has_words() -> None:
         "actuator": {role.value for role in Role},
         "interlock": {interlock.value for interlock in Interlock},
         "caller": {caller.value for caller in LIMITS},
+        "status": {status.value for status in models.DeviceStatus},
         "audit_format": FORMATS.keys(),
         "outcome": set(OUTCOMES),
         "handover": {"show", "claim"},
@@ -478,8 +481,8 @@ def test_every_choice_has_words() -> None:
         if name == "SelectSelectorConfig" and "translation_key" in keywords
         for key in _strings(keywords["translation_key"])
     }
-    # The others are choices of services.
-    assert used == choices.keys() - {"audit_format", "outcome", "credential_kind"}
+    # The others are choices of services, or filled into sentences only.
+    assert used == choices.keys() - {"audit_format", "outcome", "credential_kind", "status"}
 
 
 def test_metrics_of_one_quantity_are_told_apart() -> None:

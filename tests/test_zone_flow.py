@@ -72,6 +72,8 @@ async def test_changes_a_zone(room: Room) -> None:
     done = await room.submit(again, {"name": "Bloom tent ", "stage": "flowering"})
     assert done["type"] is FlowResultType.ABORT
     assert done["reason"] == "reconfigure_successful"
+    # The words are ours.
+    assert "translation_domain" not in done
     assert (zone.title, dict(zone.data)) == ("Bloom tent", {"stage": "flowering"})
 
 

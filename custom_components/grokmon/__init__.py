@@ -8,6 +8,7 @@ from homeassistant.helpers.typing import ConfigType
 
 from .at_rest import async_forget, async_open_store
 from .audit_log import AuditLog
+from .broker.accounts import async_remove_accounts
 from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
 from .gateway.checkpoints import Signer
@@ -84,8 +85,12 @@ async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> 
     return unloaded
 
 
-async def async_remove_entry(hass: HomeAssistant, _entry: GrokmonConfigEntry) -> None:
-    """Delete the credentials, what nobody can decrypt without them, and all issues. The audit trail stays."""
+async def async_remove_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> None:
+    """Delete the credentials, here and at the broker, what nobody can decrypt without them, and all issues.
+
+    The audit trail stays.
+    """
     async_delete_issues(hass, "")
+    await async_remove_accounts(hass, entry)
     await async_remove_stores(hass)
     await async_forget(hass)

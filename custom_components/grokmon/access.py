@@ -1,17 +1,21 @@
 """What services, flows and repairs ask first: whether the hub is there, and who is calling."""
 
-from typing import Final
+from time import time
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.exceptions import ServiceValidationError, Unauthorized
 
+from .callers import login
 from .const import DOMAIN
 from .gateway.actuators import Caller
 from .hub import GrokmonConfigEntry, GrokmonHub
 
-# Home Assistant does not tell a flow which administrator it is.
-ACTOR: Final = "administrator"
+
+def actor() -> str:
+    """Return the id of the administrator whose dialog this is. Home Assistant lets nobody else have one."""
+    user = login()
+    return "administrator" if user is None else user.id
 
 
 async def async_administrator(call: ServiceCall) -> str:
@@ -22,9 +26,13 @@ async def async_administrator(call: ServiceCall) -> str:
     user_id = call.context.user_id
     user = await call.hass.auth.async_get_user(user_id) if user_id is not None else None
     if user is None or not user.is_active or not user.is_admin:
+        if (hub := running_hub(call.hass)) is not None:
+            hub.monitor.async_service_refused(call.service, user_id, time())
         raise Unauthorized(context=call.context)
-    who = await hub_of(call.hass).callers.async_identify(call.context)
+    hub = hub_of(call.hass)
+    who = await hub.callers.async_identify(call.context)
     if who.caller is not Caller.PERSON or who.via is not None:
+        hub.monitor.async_service_refused(call.service, user_id, time())
         # A script also keeps what it was answered in its trace, in clear.
         raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_by_hand")
     return user.id

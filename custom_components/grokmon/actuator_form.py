@@ -39,6 +39,12 @@ _OF_KIND: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.SWITCH: ("min_on_s", "min_off_s"),
     Kind.PUMP: ("ml_per_s", "dose_ml", "max_dose_ml", "day_ml", "interval_s"),
 }
+# What is said at a field whose answer does not fit another one.
+PROBLEMS: Final[Mapping[str, str]] = {
+    "min_percent": "lowest_above_highest",
+    "dose_ml": "dose_above_largest",
+    "inject_s": "injection_above_hour",
+}
 _OPTIONAL: Final = frozenset({"speeds", "hours_day"})
 
 

@@ -9,7 +9,7 @@ from homeassistant.helpers import issue_registry as ir
 from .audit_log import AuditLog
 from .const import DOMAIN
 from .gateway.actions import Tripped
-from .gateway.actuators import Key
+from .gateway.actuators import Key, Moment
 from .gateway.control import Controller
 from .gateway.errors import Code
 from .gateway.interlocks import RULES
@@ -51,8 +51,8 @@ class Alarms:
         async_delete_issues(self._hass, ISSUE_INTERLOCK, ISSUE_FAULT, but=latches | faults)
 
     @callback
-    def async_tripped(self, change: Tripped) -> None:
-        """Tell that an interlock tripped or ended."""
+    def async_tripped(self, change: Tripped, controller: Controller, now: Moment) -> None:
+        """Tell that an interlock tripped or ended; of a sensor fault, which sensors are silent."""
         name = self._name_of(change.zone_id)
         state = "tripped" if change.active else "ended"
         self._audit.record(
@@ -62,7 +62,11 @@ class Alarms:
             return
         latches = RULES[change.interlock].latches
         severity = Severity.CRITICAL if latches else Severity.WARNING
-        self._monitor.async_fire(Code.INTERLOCK, None, f"{change.interlock} in {name}", severity)
+        detail = f"{change.interlock} in {name}"
+        if change.interlock is Interlock.SENSOR_FAULT:
+            silent = controller.interlocks.silent(change.zone_id, now.steady)
+            detail += "".join(f", {metric} of {self._name_of(device_id)}" for metric, device_id in silent)
+        self._monitor.async_fire(Code.INTERLOCK, None, detail, severity)
         if latches:
             self._raise_interlock(change.zone_id, change.interlock)
 

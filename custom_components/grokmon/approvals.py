@@ -14,7 +14,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later
 
 from .audit_log import AuditLog
-from .const import CONF_NOTIFY, DOMAIN
+from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
 from .decisions import in_words
 from .dispatch import Dispatcher
 from .gateway.actuators import Command, Principal
@@ -92,7 +92,13 @@ class Approvals:
         await self._async_notify(approval)
 
     async def async_decide(self, approval_id: str, *, approved: bool, administrator: str) -> None:
-        """Carry out what was approved, or let go of it. Raises the errors of the command, which is judged anew."""
+        """Carry out what was approved, or let go of it. Raises the errors of the command, which is judged anew.
+
+        Raises PolicyError (`not_administrator`) for an AI that has a login of its own: it does not approve itself.
+        """
+        if approved and administrator in self._entry.options.get(CONF_AI_USERS, ()):
+            self._audit.record("approval_refused", outcome="refused", actor=administrator, approval=approval_id)
+            raise PolicyError(Code.NOT_ADMINISTRATOR, "an AI does not approve what it asks for")
         approval = self._close(approval_id, "approved" if approved else "declined", administrator)
         if approval is None:
             raise ServiceValidationError(translation_domain=DOMAIN, translation_key="approval_expired")
@@ -120,7 +126,8 @@ class Approvals:
         if not (service := self._entry.options.get(CONF_NOTIFY)):
             return
         words = self._words(approval)
-        message = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}. {words['reason']}"
+        asked = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}."
+        message = f"{asked} {approval.principal.reason}".strip()
         actions = [
             {"action": f"{_APPROVE}{approval.approval_id}", "title": "Approve"},
             {"action": f"{_DECLINE}{approval.approval_id}", "title": "Decline"},
@@ -136,7 +143,8 @@ class Approvals:
             "name": self._name_of(approval.command.key.device_id),
             "actuator": approval.command.key.actuator,
             "params": in_words(approval.command.params()),
-            "reason": approval.principal.reason or "-",
+            # Its own words are a quotation.
+            "reason": f"\n\n> {approval.principal.reason}" if approval.principal.reason else "",
         }
 
     @callback

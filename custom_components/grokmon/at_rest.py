@@ -9,7 +9,7 @@ from homeassistant.exceptions import ConfigEntryError, HomeAssistantError, Servi
 
 from .const import DOMAIN
 from .gateway.vault import VaultError
-from .kek import FILE_NAME, KekError, KekSource, forget_previous, load_kek, replace_generated
+from .kek import FILE_NAME, Kek, KekError, KekSource, forget_previous, load_kek, replace_generated
 from .store import SecurityStore
 
 
@@ -22,7 +22,7 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
     """Return the security store, unsealed. Raises ConfigEntryError when its key is not to be had."""
     folder = folder_of(hass)
     try:
-        kek = await hass.async_add_executor_job(load_kek, folder, dict(os.environ))
+        kek = await hass.async_add_executor_job(_open, folder)
         store = SecurityStore(hass, kek)
         await store.async_load()
     except (KekError, VaultError, OSError) as error:
@@ -32,6 +32,13 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
     if kek.source is KekSource.GENERATED:
         await hass.async_add_executor_job(forget_previous, folder)
     return store
+
+
+def _open(folder: Path) -> Kek:
+    kek = load_kek(folder, dict(os.environ))
+    # Before anything makes it as the parent of its own folder, for everybody to read.
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return kek
 
 
 async def async_rotate_kek(hass: HomeAssistant, store: SecurityStore) -> None:

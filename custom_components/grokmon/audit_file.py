@@ -19,6 +19,7 @@ from .gateway.audit import Key, Position, Verification, Verifier
 KEY_FILE: Final = "next.key"
 SEGMENT_BYTES: Final = 10_000_000
 SEGMENT_SECONDS: Final = 30 * 86_400.0
+TRAIL_BYTES: Final = 500_000_000
 CHECKPOINT_LINES: Final = 100
 CHECKPOINT_SECONDS: Final = 3600.0
 _BLOCK: Final = 65_536
@@ -186,12 +187,14 @@ class AuditFile:
             yield from reversed(data) if newest_first else data
 
     def expired(self, before: float) -> Segment | None:
-        """Return the oldest segment when all of its lines are older than `before`."""
+        """Return the oldest segment when all of its lines are older than `before`, or the trail is too large."""
         paths = audit.segments(self.folder)
         if len(paths) < 2:  # noqa: PLR2004 - the last one still grows
             return None
         first, last = audit.start_of(_first_line(paths[0])), audit.start_of(_first_line(paths[1]))
-        if first is None or last is None or _time_of(paths[1]) >= before:
+        if first is None or last is None:
+            return None
+        if _time_of(paths[1]) >= before and sum(path.stat().st_size for path in paths) <= TRAIL_BYTES:
             return None
         return Segment(paths[0], first.count + 1, last)
 

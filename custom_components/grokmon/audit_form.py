@@ -7,7 +7,7 @@ from homeassistant.const import UnitOfTime
 from homeassistant.helpers.selector import BooleanSelector, TextSelector
 import probatio
 
-from .access import ACTOR
+from .access import actor
 from .anchors import (
     CONF_ANCHOR_CA_FILE,
     CONF_ANCHOR_FILE,
@@ -39,7 +39,7 @@ async def async_new_key_form(audit: AuditLog) -> dict[str, Any]:
 
     It is shown as text and as a QR code, with the public key that checkpoints are signed by.
     """
-    text = (await audit.async_new_key(ACTOR)).to_text()
+    text = (await audit.async_new_key(actor())).to_text()
     return {
         "data_schema": probatio.Schema({probatio.Optional("qr"): qr_code(text)}),
         "description_placeholders": {"key": text, "public_key": b64encode(audit.signer.public_key).decode()},

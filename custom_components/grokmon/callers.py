@@ -58,10 +58,10 @@ class Callers:
         if (automation := self._automations.get(context.id)) is not None:
             return Principal(caller=Caller.AUTOMATION, identity=automation, via=via)
         administrator = await self._is_administrator(context.user_id)
-        login = _login()
-        caller, identity = self._class(context, login)
-        if caller is Caller.VOICE and context.user_id is None and login is not None:
-            via = login.id
+        behind = login()
+        caller, identity = self._class(context, behind)
+        if caller is Caller.VOICE and context.user_id is None and behind is not None:
+            via = behind.id
         return Principal(
             caller=caller,
             identity=identity,
@@ -73,17 +73,17 @@ class Callers:
     @callback
     def async_check(self, context: Context | None, entity_id: str) -> None:
         """Raise Unauthorized for whose login may not control an entity; where a user calls, Home Assistant looks."""
-        login = _login()
-        if login is None or (context is not None and context.user_id is not None):
+        behind = login()
+        if behind is None or (context is not None and context.user_id is not None):
             return
-        if not login.permissions.check_entity(entity_id, POLICY_CONTROL):
+        if not behind.permissions.check_entity(entity_id, POLICY_CONTROL):
             raise Unauthorized(context=context, entity_id=entity_id, permission=POLICY_CONTROL)
 
-    def _class(self, context: Context, login: User | None) -> tuple[Caller, str]:
+    def _class(self, context: Context, behind: User | None) -> tuple[Caller, str]:
         user_id = context.user_id
         models = self._hass.data.get(DATA_AI_CONTEXTS)
         model = (models.get(context.id) if models is not None else None) or _MODEL.get()
-        acts_for = user_id if user_id is not None or login is None else login.id
+        acts_for = user_id if user_id is not None or behind is None else behind.id
         if model is not None or acts_for in self._ai_users:
             return Caller.AI, model or acts_for or _NOBODY
         chat = current_chat_log.get()
@@ -114,7 +114,7 @@ def async_note_model(hass: HomeAssistant, context: Context | None, platform: str
         _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)
 
 
-def _login() -> User | None:
+def login() -> User | None:
     """Return whose connection or request set off what is going on, however long ago."""
     if (connection := current_connection.get()) is not None:
         return connection.user

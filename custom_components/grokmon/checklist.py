@@ -11,6 +11,8 @@ from homeassistant.helpers.network import NoURLAvailableError, get_url
 
 from .at_rest import folder_of
 from .audit_keeper import AuditKeeper
+from .broker.accounts import AccountMode, BrokerAccounts
+from .broker.connection import BrokerError
 from .credential_keeper import CredentialKeeper
 from .gateway.audit import Verdict
 from .gateway.checklist import Item
@@ -35,13 +37,16 @@ class Checklist:
         registry: DeviceRegistry,
         store: SecurityStore,
         credentials: CredentialKeeper,
+        *,
         audit: AuditKeeper,
+        accounts: BrokerAccounts,
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._store = store
         self._credentials = credentials
         self._audit = audit
+        self._accounts = accounts
 
     async def async_measure(self) -> dict[Item, Finding]:
         """Return what is in order, what is not, and what cannot be told."""
@@ -55,6 +60,7 @@ class Checklist:
             Item.BACKUP: self._backup(),
             Item.AUDIT_VERIFIED: self._verified(),
             Item.RATE_LIMITS: _passed(all(device.rate_limit <= _MOST_MESSAGES for device in self._registry)),
+            Item.STRANGERS: await self._async_strangers(),
         }
 
     def _has_https(self) -> bool:
@@ -76,6 +82,16 @@ class Checklist:
     def _are_private(self) -> bool:
         paths = [Path(self._store.path), folder_of(self._hass) / FILE_NAME]
         return all(path.stat().st_mode & _OTHERS == 0 for path in paths if path.exists())
+
+    async def _async_strangers(self) -> Finding:
+        """Tell whether nobody but a device may publish in its name; only dynamic security says who may what."""
+        if self._accounts.mode is not AccountMode.DYNAMIC_SECURITY:
+            return Finding.UNKNOWN
+        try:
+            await self._accounts.async_find_strangers()
+        except BrokerError:
+            return Finding.UNKNOWN
+        return _passed(not self._accounts.strangers)
 
     def _backup(self) -> Finding:
         if BACKUP not in self._hass.config.components:

@@ -15,11 +15,11 @@ from .const import CONF_DEVICE_ID, CONF_FINGERPRINT, DOMAIN
 from .enrolment import Enrolment
 from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests, check_possession
 from .gateway.credentials import fingerprint as fingerprint_of
-from .gateway.errors import Code, GatewayError, RegistryError, TransportError
+from .gateway.errors import Code, GatewayError, PeerError, RegistryError, TransportError
 from .gateway.lifecycle import current
 from .gateway.models import Auth, CredentialKind, CredentialState, Device, DeviceStatus
+from .gateway.ratelimit import host_of
 from .gateway.registry import DeviceRegistry
-from .security import SecurityMonitor
 
 
 class Claiming:
@@ -32,14 +32,11 @@ class Claiming:
         enrolment: Enrolment,
         audit: AuditLog,
         settings_of: Callable[[Device], dict[str, Any]],
-        *,
-        monitor: SecurityMonitor,
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
         self._audit = audit
-        self._monitor = monitor
         self._settings_of = settings_of
         self._codes = ClaimCodes()
         self._requests = EnrolmentRequests()
@@ -47,7 +44,9 @@ class Claiming:
 
     @callback
     def async_issue(self, device_id: str, actor: str) -> str:
-        """Return a claim code for an enrolled device, to be shown once."""
+        """Return a claim code for an enrolled device, to be shown once. Raises RegistryError for a revoked one."""
+        if self._registry[device_id].status is DeviceStatus.REVOKED:
+            raise RegistryError(Code.DEVICE_REVOKED, device_id)
         self._audit.record("claim_issued", device=device_id, actor=actor)
         return self._codes.issue(device_id, time())
 
@@ -67,8 +66,9 @@ class Claiming:
                 self._audit.record(
                     "claim_refused", outcome="refused", reason=error.code.value, device=known, address=address
                 )
-            self._monitor.async_refused(known, TransportError(error.code, address), b"", now)
-            raise
+            if known is None:
+                raise
+            raise PeerError(error.code, "", known) from error
         self._audit.record("claimed", device=device_id, address=address)
         await self._audit.async_flush(mark=False)
         return self._settings_of(device)
@@ -92,7 +92,7 @@ class Claiming:
         if device is not None:
             raise RegistryError(Code.DEVICE_EXISTS)
         waits = self._requests.waits(device_id, now)
-        request = self._requests.add(device_id, method.algorithm, public_key, now)
+        request = self._requests.add(device_id, method.algorithm, public_key, host_of(address), now)
         if not waits:
             self._audit.record("enrolment_asked", device_id=device_id, fingerprint=request.fingerprint, address=address)
         self._discover(request)

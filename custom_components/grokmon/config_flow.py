@@ -18,7 +18,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import ACTOR, running_hub
+from .access import actor, running_hub
 from .choices import Choices
 from .claiming import request_id
 from .const import (
@@ -110,11 +110,11 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
                 ranges={},
             )
             try:
-                await hub.trust.claiming.async_approve(choices, self._fingerprint, ACTOR)
+                await hub.trust.claiming.async_approve(choices, self._fingerprint, actor())
             except GatewayError as error:
                 if error.code is Code.CLAIM_INVALID:
                     return self.async_abort(reason="request_expired")
-                errors["base"] = error.code.value
+                errors[CONF_METRICS if error.code is Code.FIELD_MISSING else "base"] = error.code.value
             except HomeAssistantError:
                 errors["base"] = "store_not_written"
             else:
@@ -131,7 +131,7 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
         entry = self._get_reconfigure_entry()
         errors = _errors(user_input)
         if user_input is not None and not errors:
-            return self.async_update_and_abort(entry, data=user_input)
+            return self.async_update_and_abort(entry, data=user_input, reason="reconfigure_successful")
         return self.async_show_form(
             step_id="reconfigure",
             data_schema=self.add_suggested_values_to_schema(_HUB, user_input or entry.data),

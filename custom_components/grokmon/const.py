@@ -5,6 +5,7 @@ from typing import Final
 from homeassistant.const import Platform
 
 DOMAIN: Final = "grokmon"
+DOCUMENTATION: Final = "https://github.com/grokmon/grokmon"
 MANUFACTURER: Final = "Grok & Mon"
 
 PLATFORMS: Final = (

@@ -1,6 +1,7 @@
 """The device coordinator: what one device last said, and which entities want to know."""
 
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any, Final
 
 from homeassistant.core import Context, callback
@@ -104,7 +105,10 @@ class HubCoordinator(Coordinator):
 
 
 class DeviceCoordinator(Coordinator):
-    """What one device last said: its metrics, and the diagnostics about it."""
+    """What one device last said: its metrics, and the diagnostics about it.
+
+    Silence is measured by the monotonic clock: whoever sets the wall clock back does not keep a device online.
+    """
 
     def __init__(self, subentry_id: str, device: Device, device_entry: DeviceEntry, stale_after: float) -> None:
         super().__init__()
@@ -115,6 +119,7 @@ class DeviceCoordinator(Coordinator):
         self.online = False
         self.values.update({CONNECTIVITY: False, REJECTED: 0})
         self._last_heard = 0.0
+        self._heard_at = 0.0
         self._deadline = 0.0
 
     @property
@@ -127,15 +132,15 @@ class DeviceCoordinator(Coordinator):
         """Return the actuators by the key of their entities."""
         return {output_key(actuator.name): actuator for actuator in self.device.actuators}
 
-    def silence(self, now: float) -> float:
+    @property
+    def silence(self) -> float:
         """Return for how many seconds the device has not been heard."""
-        return now - self._last_heard
+        return monotonic() - self._heard_at
 
     @callback
     def async_heard(self, now: float) -> None:
         """Note a message that is no reading: an answer, or what the outputs do."""
-        self._last_heard = now
-        self._deadline = now + self.stale_after
+        self._hear(now)
         if not self.online:
             self._come_back(now, {})
 
@@ -149,8 +154,7 @@ class DeviceCoordinator(Coordinator):
     @callback
     def async_take(self, reading: Reading) -> None:
         """Take over a reading."""
-        self._last_heard = reading.received_at
-        self._deadline = reading.received_at + self.stale_after
+        self._hear(reading.received_at)
         if not self.online:
             self._come_back(reading.received_at, reading.values)
             return
@@ -167,9 +171,9 @@ class DeviceCoordinator(Coordinator):
                 refresh(context)
 
     @callback
-    def async_hint_offline(self, now: float) -> None:
+    def async_hint_offline(self) -> None:
         """Lose patience sooner: the broker says that the device went away."""
-        self._deadline = min(self._deadline, now + _HINT_PATIENCE)
+        self._deadline = min(self._deadline, monotonic() + _HINT_PATIENCE)
 
     @callback
     def async_tick(self, now: float, rejected: int) -> bool:
@@ -179,9 +183,9 @@ class DeviceCoordinator(Coordinator):
         oldest = min((each.created for each in current), default=now)
         self.async_set(KEY_AGE, int(max(0.0, now - oldest) // _DAY) if current else None)
         self.async_set(EXPIRES, min((each.not_after for each in current), default=None))
-        if self._last_heard - self.values.get(LAST_SEEN, self._last_heard) >= _LAST_SEEN_STEP:
+        if not 0.0 <= self._last_heard - self.values.get(LAST_SEEN, self._last_heard) < _LAST_SEEN_STEP:
             self.async_set(LAST_SEEN, self._last_heard)
-        if not self.online or now < self._deadline:
+        if not self.online or monotonic() < self._deadline:
             return False
         self.async_set_offline()
         return True
@@ -197,6 +201,12 @@ class DeviceCoordinator(Coordinator):
         """Take over what the registry says of the device."""
         self.device = device
         self.values = {name: value for name, value in self.values.items() if name in self.keys}
+
+    @callback
+    def _hear(self, now: float) -> None:
+        self._last_heard = now
+        self._heard_at = monotonic()
+        self._deadline = self._heard_at + self.stale_after
 
     @callback
     def _come_back(self, now: float, values: Mapping[str, Value]) -> None:

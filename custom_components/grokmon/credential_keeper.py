@@ -14,7 +14,7 @@ from .const import DOMAIN
 from .enrolment import Enrolment
 from .gateway import credentials, lifecycle
 from .gateway.errors import Code, GatewayError, RegistryError
-from .gateway.models import Algorithm, Credential, CredentialKind, CredentialState, Device, DeviceStatus
+from .gateway.models import Algorithm, Auth, Credential, CredentialKind, CredentialState, Device, DeviceStatus
 from .gateway.registry import DeviceRegistry
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,12 +27,18 @@ _TELLING: Final = frozenset({CredentialKind.KEY, CredentialKind.TOKEN})
 
 
 class CredentialKeeper:
-    """Keep the credentials of all devices fit for use."""
+    """Keep the credentials of all devices fit for use.
 
-    def __init__(self, hass: HomeAssistant, registry: DeviceRegistry, enrolment: Enrolment) -> None:
+    `has_accounts` tells whether devices get accounts at the broker.
+    """
+
+    def __init__(
+        self, hass: HomeAssistant, registry: DeviceRegistry, enrolment: Enrolment, has_accounts: Callable[[], bool]
+    ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
+        self._has_accounts = has_accounts
         self._looked_at = 0.0
 
     async def async_rotate(
@@ -46,11 +52,14 @@ class CredentialKeeper:
     ) -> Device:
         """Give a device new credentials of some kinds, or of all that it has; the old ones end after the overlap.
 
+        A password for its account at the broker is among them also where it was enrolled before there were accounts.
         Certificates are not among them: they are signed on request. Raises RegistryError.
         """
 
         def rotated(device: Device) -> tuple[Credential, ...]:
             has = {each.kind for each in lifecycle.current(device.credentials)} - {CredentialKind.CERTIFICATE}
+            if device.auth is not Auth.TOKEN and self._has_accounts():
+                has.add(CredentialKind.PASSWORD)
             wanted = has if kinds is None else has.intersection(kinds)
             if not wanted:
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)

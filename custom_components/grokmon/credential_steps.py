@@ -15,11 +15,13 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import ACTOR
+from .access import actor
+from .broker.address import place_for_devices
 from .choices import METHODS, Choices, Method
 from .const import (
     CONF_ACTUATORS,
     CONF_AUTH,
+    CONF_BROKER,
     CONF_DEVICE_ID,
     CONF_HTTP_ENROLMENT,
     CONF_METRICS,
@@ -89,7 +91,10 @@ class CredentialSteps(OutputSteps):
                     return await self._hand_over(choices, method, public_key)
                 self._record = self._hub.enrolment.prepare(choices, method, public_key)
             except RegistryError as error:
-                errors[CONF_PUBLIC_KEY if error.code is Code.PUBLIC_KEY_INVALID else "base"] = error.code.value
+                if error.code is Code.ACTUATOR_INVALID:
+                    errors[CONF_AUTH] = "outputs_unsigned"
+                else:
+                    errors[_field_of(error)] = error.code.value
             except HomeAssistantError:
                 errors["base"] = "store_not_written"
             else:
@@ -116,8 +121,8 @@ class CredentialSteps(OutputSteps):
 
     async def _hand_over(self, choices: Choices, method: Method, public_key: str) -> SubentryFlowResult:
         """Enrol a device that fetches its credentials itself, and show its claim code. Raises RegistryError."""
-        await self._hub.enrolment.async_enrol(choices, method, public_key, ACTOR)
-        code = self._hub.trust.claiming.async_issue(choices.device_id, ACTOR)
+        await self._hub.enrolment.async_enrol(choices, method, public_key, actor())
+        code = self._hub.trust.claiming.async_issue(choices.device_id, actor())
         claim = {"device_id": choices.device_id, "code": code, "path": CLAIM_PATH}
         schema = probatio.Schema({probatio.Optional("qr"): qr_code(json.dumps(claim))})
         return self._form("claim", schema, None, {}, {"name": choices.name, "claim": json.dumps(claim, indent=2)})
@@ -129,7 +134,7 @@ class CredentialSteps(OutputSteps):
         record, self._record = self._record, None
         choices = self._enrolled_choices()
         try:
-            await self._hub.enrolment.async_admit({choices.device_id: record}, ACTOR)
+            await self._hub.enrolment.async_admit({choices.device_id: record}, actor())
         except RegistryError:
             self._forget()
             return self.async_abort(reason="already_configured")
@@ -147,12 +152,12 @@ class CredentialSteps(OutputSteps):
             try:
                 rotated = await self._hub.trust.credentials.async_rotate(
                     self._device_id,
-                    ACTOR,
+                    actor(),
                     public_key=user_input.get(CONF_PUBLIC_KEY, ""),
                     overlap=user_input[CONF_OVERLAP] * 3600.0,
                 )
             except RegistryError as error:
-                errors["base"] = error.code.value
+                errors[_field_of(error)] = error.code.value
             except HomeAssistantError:
                 errors["base"] = "store_not_written"
             else:
@@ -176,7 +181,7 @@ class CredentialSteps(OutputSteps):
         errors: dict[str, str] = {}
         if user_input is not None:
             try:
-                await self._hub.trust.credentials.async_restore(self._device_id, ACTOR)
+                await self._hub.trust.credentials.async_restore(self._device_id, actor())
             except RegistryError as error:
                 errors["base"] = error.code.value
             except HomeAssistantError:
@@ -224,7 +229,7 @@ class CredentialSteps(OutputSteps):
         errors: dict[str, str] = {}
         if user_input is not None:
             try:
-                await self._hub.enrolment.async_set_status(self._device_id, status, ACTOR)
+                await self._hub.enrolment.async_set_status(self._device_id, status, actor())
             except RegistryError as error:
                 errors["base"] = error.code.value
             except HomeAssistantError:
@@ -235,7 +240,8 @@ class CredentialSteps(OutputSteps):
 
     def _show(self, device: Device) -> None:
         settings = settings_of(device, self._hub.trust.site)
-        self._instructions = instructions(device, settings)
+        place = place_for_devices(self.hass, self._get_entry().options.get(CONF_BROKER, {}))
+        self._instructions = instructions(device, settings, place)
 
     def _shown(self, step_id: str, errors: dict[str, str] | None = None) -> SubentryFlowResult:
         return self.async_show_form(
@@ -248,3 +254,7 @@ class CredentialSteps(OutputSteps):
     def _forget(self) -> None:
         self._record = None
         self._instructions = {}
+
+
+def _field_of(error: RegistryError) -> str:
+    return CONF_PUBLIC_KEY if error.code is Code.PUBLIC_KEY_INVALID else "base"

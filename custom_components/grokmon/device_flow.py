@@ -28,7 +28,7 @@ from .const import (
     SUBENTRY_ZONE,
 )
 from .credential_steps import CredentialSteps
-from .forms import number
+from .forms import label, number
 from .gateway.actuators import Role
 from .gateway.catalog import CATALOG, Metric
 from .gateway.errors import RegistryError
@@ -44,7 +44,7 @@ CONF_HIGH: Final = "high"
 
 # A node's temperatures are in the unit of the house.
 TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
-    "climate": ("temp_{t}", "humidity_percent", "co2_ppm", "rssi_dbm"),
+    "climate": ("temp_{t}", "humidity_percent"),
     "soil": ("soil_moisture_percent", "soil_temp_{t}", "ec_ms_cm", "vbat", "rssi_dbm"),
     "safety": ("smoke", "leak", "tamper", "mains_power", "rssi_dbm"),
     "actuators": ("power_w", "rssi_dbm"),
@@ -63,8 +63,6 @@ def metric_selector(names: list[str], *, multiple: bool) -> SelectSelector:
     )
 
 
-# No range is known before the metric is.
-_NUMBER: Final = NumberSelector(NumberSelectorConfig(step="any", mode=NumberSelectorMode.BOX))
 _IDENTITY: Final = probatio.Schema(
     {
         probatio.Required(CONF_DEVICE_ID): TextSelector(),
@@ -77,7 +75,6 @@ _METRICS: Final = probatio.Schema({probatio.Required(CONF_METRICS): metric_selec
 _ACTUATORS: Final = probatio.Schema(
     {probatio.Optional(CONF_ACTUATORS, default=[]): actuator_selector([role.value for role in Role], multiple=True)}
 )
-_RANGE: Final = probatio.Schema({probatio.Required(CONF_LOW): _NUMBER, probatio.Required(CONF_HIGH): _NUMBER})
 _RATE_LIMIT: Final = probatio.Schema(
     {
         probatio.Required(CONF_RATE_LIMIT, default=DEFAULT_RATE_LIMIT): probatio.All(
@@ -160,7 +157,10 @@ class DeviceFlow(CredentialSteps):
         return self.async_show_menu(
             step_id="reconfigure",
             menu_options=options,
-            description_placeholders={"name": self._subentry_choices().name, "status": status.value},
+            description_placeholders={
+                "name": self._subentry_choices().name,
+                "status": await label(self.hass, "status", status),
+            },
         )
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
@@ -217,7 +217,8 @@ class DeviceFlow(CredentialSteps):
                 return self._change(changed)
         current = choices.ranges.get(metric.name) or metric.plausible or metric.hard
         suggested = {CONF_LOW: current.low, CONF_HIGH: current.high} if current is not None else {}
-        return self._form("range", _RANGE, user_input or suggested, errors, _range_placeholders(metric))
+        placeholders = _range_placeholders(metric, await label(self.hass, CONF_METRIC, metric.name))
+        return self._form("range", _range_schema(metric), user_input or suggested, errors, placeholders)
 
     def _name_and_zone(self) -> probatio.Schema:
         zones = [
@@ -227,14 +228,27 @@ class DeviceFlow(CredentialSteps):
         ]
         fields: dict[probatio.Marker, Any] = {probatio.Required(CONF_NAME): TextSelector()}
         if zones:
-            fields[probatio.Optional(CONF_ZONE)] = SelectSelector(SelectSelectorConfig(options=zones))
+            fields[probatio.Optional(CONF_ZONE)] = SelectSelector(
+                # Radio buttons could not be emptied again.
+                SelectSelectorConfig(options=zones, mode=SelectSelectorMode.DROPDOWN)
+            )
         return probatio.Schema(fields)
 
 
-def _range_placeholders(metric: Metric) -> dict[str, str]:
+def _range_schema(metric: Metric) -> probatio.Schema:
+    """Return the form for a range. What is possible is not held by its fields: an error says more."""
+    config = NumberSelectorConfig(step="any", mode=NumberSelectorMode.BOX)
+    if metric.unit is not None:
+        # A selector takes no None for it.
+        config["unit_of_measurement"] = metric.unit
+    field = NumberSelector(config)
+    return probatio.Schema({probatio.Required(CONF_LOW): field, probatio.Required(CONF_HIGH): field})
+
+
+def _range_placeholders(metric: Metric, name: str) -> dict[str, str]:
     hard = metric.hard
     return {
-        "metric": metric.name,
+        "metric": name,
         "unit": metric.unit or "",
         "low": f"{hard.low:g}" if hard else "",
         "high": f"{hard.high:g}" if hard else "",

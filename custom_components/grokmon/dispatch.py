@@ -342,7 +342,7 @@ class Dispatcher:
                 case Drive(command, principal):
                     self._spawn(self._async_quietly(command, principal))
                 case Tripped():
-                    self._alarms.async_tripped(action)
+                    self._alarms.async_tripped(action, self.controller, self.clock.now())
                     self._spawn(self._async_save_quietly())
                 case Faulted(key, fault):
                     self._alarms.async_faulted(key, fault)

@@ -27,7 +27,7 @@ from .const import (
 from .coordinator import ENTITY_SUFFIXES, DeviceCoordinator
 from .gateway import credentials, lifecycle
 from .gateway.errors import Code, RegistryError
-from .gateway.models import Algorithm, Auth, Credential, CredentialState, Device, DeviceStatus
+from .gateway.models import Algorithm, Auth, Credential, Device, DeviceStatus
 from .gateway.pipeline import Gateway
 from .gateway.registry import check
 from .gateway.topics import RESERVED_IDS
@@ -141,7 +141,15 @@ class Enrolment:
     async def async_enrol_all(self, prepared: Sequence[tuple[Choices, SecurityRecord]], actor: str) -> list[Device]:
         """Enrol devices, with their subentries: all of them, or none. Raises RegistryError."""
         await self.async_admit({choices.device_id: record for choices, record in prepared}, actor)
-        for choices, _ in prepared:
+        # A task that goes on without whoever asked, and that a reload waits for: all of them.
+        chosen = [choices for choices, _ in prepared]
+        await asyncio.shield(
+            self._entry.async_create_task(self._hass, self._async_add_subentries(chosen), "grokmon enrol")
+        )
+        return [self._gateway.registry[choices.device_id] for choices in chosen]
+
+    async def _async_add_subentries(self, chosen: Iterable[Choices]) -> None:
+        for choices in chosen:
             subentry = ConfigSubentry(
                 data=MappingProxyType(choices.as_data()),
                 subentry_type=SUBENTRY_DEVICE,
@@ -149,8 +157,9 @@ class Enrolment:
                 unique_id=choices.device_id,
             )
             self._hass.config_entries.async_add_subentry(self._entry, subentry)
-        self.async_sync()
-        return [self._gateway.registry[choices.device_id] for choices, _ in prepared]
+            self.async_sync()
+            # Each takes milliseconds, and there may be a thousand.
+            await asyncio.sleep(0)
 
     async def async_change_credentials(
         self,
@@ -162,17 +171,21 @@ class Enrolment:
     ) -> Device:
         """Keep what a change makes of a device's credentials, and go by it. Raises RegistryError for a revoked one."""
         async with self._changing:
-            before = self._gateway.registry[device_id]
-            if before.status is DeviceStatus.REVOKED:
-                raise RegistryError(Code.DEVICE_REVOKED, device_id)
-            changed = change(before)
-            if changed == before.credentials:
-                return before
-            await self._async_keep({device_id: replace(_record_of(before), credentials=changed)})
-            key_ids = [each.key_id for each in changed if each not in before.credentials]
-            self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
-            await self._audit.async_flush(mark=False)
-            return self._take(before, self._used_since(before.device_id, changed))
+            while True:
+                before = self._gateway.registry[device_id]
+                if before.status is DeviceStatus.REVOKED:
+                    raise RegistryError(Code.DEVICE_REVOKED, device_id)
+                changed = change(before)
+                if changed == before.credentials:
+                    return before
+                await self._async_keep({device_id: replace(_record_of(before), credentials=changed)})
+                key_ids = [each.key_id for each in changed if each not in before.credentials]
+                self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
+                await self._audit.async_flush(mark=False)
+                # First uses do not wait for the disk: after one, and there is one for each credential, what is to be
+                # changed is another.
+                if self._gateway.registry[device_id].credentials == before.credentials:
+                    return self._take(before, changed)
 
     @callback
     def async_take_credentials(self, device_id: str, changed: tuple[Credential, ...], action: str, key_id: str) -> None:
@@ -351,13 +364,6 @@ class Enrolment:
         after = self._apply(self._gateway.registry.set_credentials(before.device_id, changed))
         self._changed(before, after)
         return after
-
-    def _used_since(self, device_id: str, changed: tuple[Credential, ...]) -> tuple[Credential, ...]:
-        """Return changed credentials with the first uses that came while the disk was waited for."""
-        for each in self._gateway.registry[device_id].credentials:
-            if each.state is CredentialState.ACTIVE:
-                changed = lifecycle.first_used(changed, each.key_id, time())
-        return changed
 
     async def _async_keep_changed(self, device_id: str) -> None:
         async with self._changing:

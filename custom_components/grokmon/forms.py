@@ -1,5 +1,6 @@
 """Fields of forms that more than one form has."""
 
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
@@ -8,6 +9,9 @@ from homeassistant.helpers.selector import (
     QrCodeSelectorConfig,
     QrErrorCorrectionLevel,
 )
+from homeassistant.helpers.translation import async_get_translations
+
+from .const import DOMAIN
 
 
 def number(low: float, high: float, unit: str | None = None, *, whole: bool = False) -> NumberSelector:
@@ -17,6 +21,12 @@ def number(low: float, high: float, unit: str | None = None, *, whole: bool = Fa
         # A selector takes no None for it.
         config["unit_of_measurement"] = unit
     return NumberSelector(config)
+
+
+async def label(hass: HomeAssistant, selector: str, value: str) -> str:
+    """Return what a selector calls a choice, in the language of the house; what has no name there is as it is."""
+    labels = await async_get_translations(hass, hass.config.language, "selector", [DOMAIN])
+    return labels.get(f"component.{DOMAIN}.selector.{selector}.options.{value}", value)
 
 
 def qr_code(text: str) -> QrCodeSelector:

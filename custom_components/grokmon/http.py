@@ -7,7 +7,7 @@ towards a ban of the address, and behind one address may be a whole room.
 from abc import abstractmethod
 import asyncio
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from time import time
 from typing import Any, Final, override
 
@@ -19,9 +19,9 @@ import orjson
 from .access import running_hub
 from .const import CONF_HTTP_ENROLMENT, CONF_HTTP_INGEST
 from .gateway import envelope
-from .gateway.errors import Code, GatewayError, RegistryError, TransportError
+from .gateway.errors import Code, GatewayError, PeerError, RegistryError, TransportError
 from .gateway.models import Claims
-from .gateway.ratelimit import HostLimit
+from .gateway.ratelimit import HostLimit, host_of
 from .hub import GrokmonHub
 from .onboarding import CLAIM_PATH, TELEMETRY_PATH
 
@@ -29,8 +29,9 @@ REQUEST_PATH: Final = "/api/grokmon/v1/enrolment_request"
 BODY_SECONDS: Final = 10.0
 _JSON: Final = "application/json"
 _CHUNK: Final = 4096
+_NOWHERE: Final = "::"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-# What an address may have refused in a minute; afterwards it is told to wait, and nothing more is written down.
+# What an address may have refused in a minute; afterwards it is told to wait.
 _REFUSALS: Final = 30.0
 _PERIOD: Final = 60.0
 _HEADERS: Final = {
@@ -80,20 +81,15 @@ class _DeviceView(HomeAssistantView):
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a device, or whoever it is."""
-        hub = self._hub(request)
+        self._hub(request)
         if request.method != hdrs.METH_POST:
             headers = {**_HEADERS, hdrs.ALLOW: hdrs.METH_POST}
             return _last(request, web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers))
         try:
             self._check(request)
-        except TransportError as error:
-            # Who it is is not known yet; what came in the clear may have been read along, and has to be told.
-            hub.gateway.count_refusal("", error)
-            hub.monitor.async_refused(None, error, b"", time())
-            return self._refuse(request, error)
-        try:
             answer, status = await self._async_answer(request)
         except GatewayError as error:
+            self._hub(request).async_refused_http(error, request.remote or "", time())
             return self._refuse(request, error)
         return web.json_response(answer, status=status, headers=_HEADERS, dumps=_dumps)
 
@@ -144,7 +140,10 @@ class TelemetryView(_DeviceView):
     @override
     async def _async_answer(self, request: web.Request) -> tuple[Any, HTTPStatus]:
         peer = self._hub(request).async_authenticate(_bearer(request), time())
-        payload = await _async_body(request)
+        try:
+            payload = await _async_body(request)
+        except TransportError as error:
+            raise PeerError(error.code, error.detail, peer.device_id) from error
         # The time from now: with the time from before, a slow body would set the device's budget back.
         accepted = self._hub(request).async_receive_http(peer, request.content_type, payload, time())
         return {"accepted": accepted}, HTTPStatus.ACCEPTED
@@ -177,19 +176,17 @@ class RequestView(_DeviceView):
         if not self._refusals.take(_host(request), time()):
             raise TransportError(Code.RATE_LIMITED)
         body = _texts(await _async_body(request), "device_id", "auth", "public_key", "proof")
-        settings = self._hub(request).trust.claiming.async_ask(**body, now=time(), address=request.remote or "")
+        settings = self._hub(request).trust.claiming.async_ask(**body, now=time(), address=request.remote or _NOWHERE)
         return settings, HTTPStatus.OK if "prefix" in settings else HTTPStatus.ACCEPTED
 
 
 def is_private(request: web.Request) -> bool:
     """Tell whether nobody can read along: TLS, here or in a trusted proxy, or a connection within this machine."""
-    return request.secure or ip_address(request.remote or "::").is_loopback
+    return request.secure or ip_address(request.remote or _NOWHERE).is_loopback
 
 
 def _host(request: web.Request) -> str:
-    """Return what stands for a host: with IPv6, everybody has a whole network of addresses."""
-    address = ip_address(request.remote or "::")
-    return str(int(address) >> 64 if isinstance(address, IPv6Address) else address)
+    return host_of(request.remote or _NOWHERE)
 
 
 def _last(request: web.Request, response: web.Response) -> web.Response:

@@ -27,7 +27,15 @@ from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.actuators import Command, Key, Principal
-from .gateway.errors import Code, CommandError, GatewayError, PeerError, PolicyError, SessionUnknownError
+from .gateway.errors import (
+    Code,
+    CommandError,
+    GatewayError,
+    PeerError,
+    PolicyError,
+    SessionUnknownError,
+    TransportError,
+)
 from .gateway.models import Ack, Auth, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
 from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
@@ -268,8 +276,7 @@ class GrokmonHub:
         try:
             return self.gateway.authenticate(token, now)
         except GatewayError as error:
-            named = error.device_id if isinstance(error, PeerError) else None
-            self.monitor.async_refused(named if named in self.gateway.registry else None, error, b"", now)
+            self.monitor.async_refused(self._peer_of(error), error, b"", now)
             raise
 
     @callback
@@ -286,12 +293,26 @@ class GrokmonHub:
         return len(readings)
 
     @callback
+    def async_refused_http(self, error: GatewayError, address: str, now: float) -> None:
+        """Count and record what was refused over HTTP, unless that was done where it was refused."""
+        if error.told:
+            return
+        device_id = self._peer_of(error)
+        self.gateway.count_refusal(device_id or "", error)
+        self.monitor.async_refused(device_id, TransportError(error.code, error.detail or address), b"", now)
+
+    def _peer_of(self, error: GatewayError) -> str | None:
+        """Return the device that a refusal is about, where it is one of the registry."""
+        named = error.device_id if isinstance(error, PeerError) else None
+        return named if named in self.gateway.registry else None
+
+    @callback
     def _take(self, result: Incoming, now: float) -> None:
         match result:
             case Greeting():
                 self._publisher.async_publish(result.answer)
             case OfflineHint(device_id):
-                self.enrolment.coordinators[device_id].async_hint_offline(now)
+                self.enrolment.coordinators[device_id].async_hint_offline()
             case Reading() | Report() | Ack():  # pragma: no branch - there is nothing else
                 self._hear(result, now)
 
@@ -302,7 +323,7 @@ class GrokmonHub:
         if not coordinator.online:
             _LOGGER.info("%s is heard", coordinator.device.name)
         if said.hello is not None:
-            self._begin_session(said.device_id, said.hello)
+            self._begin_session(said.device_id, said.hello, now)
         if said.first_use:
             self.trust.credentials.async_first_used(said.device_id, said.first_use)
         match said:
@@ -337,8 +358,8 @@ class GrokmonHub:
             self._publisher.async_publish(*self.gateway.hello_requests(claimed_id, now, error.sid))
 
     @callback
-    def _begin_session(self, device_id: str, hello: Hello) -> None:
-        self.audit.record("session", device=device_id, firmware=hello.firmware)
+    def _begin_session(self, device_id: str, hello: Hello, now: float) -> None:
+        self.monitor.async_session(device_id, hello.firmware, now)
         self.dispatcher.async_restarted(device_id)
         device = self.enrolment.coordinators[device_id].device_entry
         dr.async_get(self.hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
@@ -362,7 +383,7 @@ class GrokmonHub:
             rejected[device_id] += count
         for device_id, coordinator in self.enrolment.coordinators.items():
             if coordinator.async_tick(now, rejected[device_id]):
-                _LOGGER.warning("%s has not been heard for %.0f s", coordinator.device.name, coordinator.silence(now))
+                _LOGGER.warning("%s has not been heard for %.0f s", coordinator.device.name, coordinator.silence)
                 self.audit.record("silent", outcome="found", device=device_id)
                 self.trust.credentials.async_silent(device_id)
                 self.dispatcher.async_absent(device_id)

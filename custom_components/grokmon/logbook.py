@@ -28,6 +28,9 @@ def async_describe_events(
     @callback
     def describe(event: Event) -> dict[str, Any]:
         data = event.data
+        # The hub tells in nobody's name. An app on a phone may send any event, in the name of its user.
+        if getattr(event, "context_user_id", None) is not None:
+            return {LOGBOOK_ENTRY_NAME: _NAME, LOGBOOK_ENTRY_MESSAGE: "knows nothing of what an app told here"}
         words = WORDS.get(data["action"], data["action"])
         facts = {
             "name": data.get("name", ""),

@@ -1,6 +1,5 @@
 """What a person or a program needs to set up a device: shown once, to an administrator."""
 
-from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 import json
@@ -11,11 +10,26 @@ from .gateway import access_tokens, credentials, lifecycle, topics
 from .gateway.catalog import CATALOG
 from .gateway.credentials import account_name
 from .gateway.envelope import encode_base64url
-from .gateway.models import Algorithm, Auth, CredentialKind, Device, PrivateKey
+from .gateway.models import Algorithm, Auth, CredentialKind, Device, PrivateKey, Value
 
 TELEMETRY_PATH: Final = "/api/grokmon/v1/telemetry"
 CLAIM_PATH: Final = "/api/grokmon/v1/claim"
 
+# What a healthy room shows where no plausible range tells.
+_TYPICAL: Final[Mapping[str, Value]] = {
+    "ec_ms_cm": 1.8,
+    "ph": 6.0,
+    "lux": 20_000.0,
+    "tank_level_percent": 80.0,
+    "water_flow_l_min": 1.5,
+    "pressure_hpa": 1013.0,
+    "vbat": 3.7,
+    "battery_percent": 90.0,
+    "rssi_dbm": -60.0,
+    "power_w": 120.0,
+    "uptime_s": 3600.0,
+    "mains_power": True,
+}
 _EXAMPLE: Final = """\
 import json
 from grokmon_device import GrokmonDevice  # examples/devices/FOLDER
@@ -69,42 +83,44 @@ def settings_of(device: Device, site: Site) -> dict[str, Any]:
     return settings
 
 
-def instructions(device: Device, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts of the page that shows the credentials: settings file, topics, and examples."""
+def instructions(device: Device, settings: Mapping[str, Any], place: tuple[str, int]) -> dict[str, str]:
+    """Return the texts of the page that shows the credentials: settings file, topics, and examples.
+
+    `place` is host and port of the broker, the host empty where it is not known.
+    """
+    sample = {metric: _typical_value(metric) for metric in sorted(device.metrics)}
     if device.auth is not Auth.SIGNED:
         return {
             "name": device.name,
             "device_id": device.device_id,
             "settings": json.dumps(settings, indent=2),
-            "body": json.dumps(
-                {"metrics": {metric: literal_eval(_plausible_value(metric)) for metric in sorted(device.metrics)}}
-            ),
+            "body": json.dumps({"metrics": sample}),
         }
     example = _ACTING if device.actuators else _EXAMPLE
     report = ""
-    if device.metrics:
-        metric = min(device.metrics)
-        report = f'device.report({{"{metric}": {_plausible_value(metric)}}})\n    '
+    if sample:
+        values = ", ".join(f'"{metric}": {value}' for metric, value in sample.items())
+        report = f"device.report({{{values}}})\n    "
     example = example.replace("REPORT", report)
     return {
         "name": device.name,
         "device_id": device.device_id,
-        "settings": _settings_file(settings),
+        "settings": _settings_file(settings, place),
         "topics": "\n".join(f"{channel}: {topic}" for channel, topic in settings["topics"].items()),
         "python": example.replace("FOLDER", "python"),
         "micropython": example.replace("FOLDER", "micropython"),
     }
 
 
-def _plausible_value(metric: str) -> str:
-    """Return a value that a healthy room shows, as a literal of Python."""
-    known = CATALOG[metric]
-    if (limits := known.plausible or known.hard) is None:
-        return "False"
-    return str(round((limits.low + limits.high) / 2, 1))
+def _typical_value(metric: str) -> Value:
+    """Return a value that a healthy room shows."""
+    plausible = CATALOG[metric].plausible
+    if plausible is None:
+        return _TYPICAL.get(metric, False)
+    return round((plausible.low + plausible.high) / 2, 1)
 
 
-def _settings_file(settings: Mapping[str, Any]) -> str:
+def _settings_file(settings: Mapping[str, Any], place: tuple[str, int]) -> str:
     """Return the settings file of the example devices, with places for what only the user knows."""
     chosen = {
         name: settings[name]
@@ -112,5 +128,6 @@ def _settings_file(settings: Mapping[str, Any]) -> str:
         if name in settings
     }
     account = {"username": settings.get("username", "USER"), "password": settings.get("password", "PASSWORD")}
-    broker = {"host": "BROKER", "port": 8883, **account, "ca_file": "ca.crt"}
+    host, port = place
+    broker = {"host": host or "BROKER", "port": port, **account, "ca_file": "ca.crt"}
     return json.dumps(chosen | broker, indent=2)

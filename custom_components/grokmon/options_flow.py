@@ -31,7 +31,7 @@ from .const import (
     CONF_STALE_AFTER,
     DEFAULT_STALE_AFTER,
 )
-from .forms import number
+from .forms import label, number
 from .gateway.actuators import Caller
 from .gateway.policy import LIMITS, limits_from
 
@@ -78,6 +78,7 @@ class GrokmonOptionsFlow(OptionsFlow):
     def __init__(self) -> None:
         super().__init__()
         self._caller = Caller.AI
+        self._secrets: dict[str, str] = {}
 
     async def async_step_init(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask what to change."""
@@ -142,17 +143,18 @@ class GrokmonOptionsFlow(OptionsFlow):
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         errors = problems_of(user_input or {})
+        chosen, secrets = split_secrets(user_input or {})
+        # A password does not come back in a form, and counts all the same.
+        self._secrets |= secrets
         if user_input is not None and not errors:
-            chosen, secrets = split_secrets(user_input)
             try:
-                await hub.trust.async_keep_passwords(secrets)
+                await hub.trust.async_keep_passwords(self._secrets)
             except HomeAssistantError:
                 errors["base"] = "store_not_written"
             else:
                 return self.async_create_entry(data={**self.config_entry.options, CONF_BROKER: chosen})
-        # A password does not come back in a form.
-        current = split_secrets(user_input)[0] if user_input else self.config_entry.options.get(CONF_BROKER, {})
-        schema = self.add_suggested_values_to_schema(BROKER_OPTIONS, current)
+        shown = chosen or self.config_entry.options.get(CONF_BROKER, {})
+        schema = self.add_suggested_values_to_schema(BROKER_OPTIONS, shown)
         return self.async_show_form(step_id="broker", data_schema=schema, errors=errors)
 
     async def async_step_http(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -183,5 +185,5 @@ class GrokmonOptionsFlow(OptionsFlow):
         return self.async_show_form(
             step_id="caller",
             data_schema=self.add_suggested_values_to_schema(_LIMITS, shown),
-            description_placeholders={"caller": self._caller.value},
+            description_placeholders={"caller": await label(self.hass, "caller", self._caller)},
         )

@@ -8,9 +8,10 @@ from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
 from homeassistant.helpers.selector import SelectSelector, SelectSelectorConfig, SelectSelectorMode
 import probatio
 
-from .actuator_form import changed_actuator, limits_of, limits_schema
+from .actuator_form import PROBLEMS, changed_actuator, limits_of, limits_schema
 from .choices import Choices
 from .const import CONF_ACTUATORS
+from .forms import label
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import RegistryError
 
@@ -40,7 +41,7 @@ class OutputSteps(ConfigSubentryFlow):
         if user_input is not None:
             names: list[str] = user_input[CONF_ACTUATORS]
             if not names and not choices.metrics:
-                return self._form("outputs", self._outputs_schema(known), user_input, {"base": "field_missing"})
+                return self._form("outputs", self._outputs_schema(known), user_input, {CONF_ACTUATORS: "field_missing"})
             actuators = [known.get(name) or Actuator(name=name, role=Role(name)) for name in names]
             return self._change(replace(choices, actuators=tuple(actuators)))
         return self._form("outputs", self._outputs_schema(known), {CONF_ACTUATORS: list(known)}, {})
@@ -61,17 +62,16 @@ class OutputSteps(ConfigSubentryFlow):
         choices = self._subentry_choices()
         actuator = next(each for each in choices.actuators if each.name == self._actuator)
         errors: dict[str, str] = {}
-        placeholders = {"actuator": actuator.name, "problem": ""}
         if user_input is not None:
             try:
                 changed = changed_actuator(actuator, user_input)
             except RegistryError as error:
-                errors["base"] = error.code.value
-                placeholders["problem"] = error.detail
+                errors[error.field or "base"] = PROBLEMS.get(error.field, error.code.value)
             else:
                 actuators = tuple(changed if each.name == changed.name else each for each in choices.actuators)
                 return self._change(replace(choices, actuators=actuators))
         schema = limits_schema(actuator)
+        placeholders = {"actuator": await label(self.hass, "actuator", actuator.name)}
         return self._form("limits", schema, user_input or limits_of(actuator), errors, placeholders)
 
     @staticmethod
@@ -84,7 +84,11 @@ class OutputSteps(ConfigSubentryFlow):
 
     def _change(self, choices: Choices) -> SubentryFlowResult:
         return self.async_update_and_abort(
-            self._get_entry(), self._get_reconfigure_subentry(), title=choices.name, data=choices.as_data()
+            self._get_entry(),
+            self._get_reconfigure_subentry(),
+            title=choices.name,
+            data=choices.as_data(),
+            reason="reconfigure_successful",
         )
 
     def _form(

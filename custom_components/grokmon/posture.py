@@ -104,6 +104,7 @@ class PostureKeeper:
             **{item.value: finding.value for item, finding in self.findings.items()},
             "acknowledged": sorted(self.acknowledged),
             "revocations_pending": self._accounts.revoking,
+            "stranger_accounts": list(self._accounts.strangers),
             "certificate_expires": _shown(expires),
             "probed_at": _shown(probed_at),
         }
@@ -199,15 +200,23 @@ class PostureKeeper:
             if each.value not in wanted:
                 ir.async_delete_issue(self._hass, DOMAIN, issue_id)
                 continue
+            facts = self._facts(each)
             ir.async_create_issue(
                 self._hass,
                 DOMAIN,
                 issue_id,
-                data={"issue": ISSUE_POSTURE, "item": each.value},
+                data={"issue": ISSUE_POSTURE, "item": each.value, **facts},
                 is_fixable=True,
                 severity=ir.IssueSeverity.WARNING,
                 translation_key=issue_id,
+                translation_placeholders=facts,
             )
+
+    def _facts(self, item: Check | Item) -> dict[str, str]:
+        """Return what has to be told of something beside what it is."""
+        if item is not Item.STRANGERS:
+            return {}
+        return {"accounts": ", ".join(self._accounts.strangers), "prefix": self._prefix}
 
     @callback
     def _daily(self, _moment: datetime) -> None:

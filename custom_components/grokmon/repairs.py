@@ -10,7 +10,7 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import TextSelector
 import probatio
 
-from .access import ACTOR, running_hub
+from .access import actor, running_hub
 from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
 from .audit_form import async_new_key_form
@@ -79,7 +79,7 @@ class InterlockFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), ACTOR)
+        _, kept = await hub.async_reset_interlocks(self._fact("zone_id"), actor())
         return "condition_holds" if self._fact("interlock") in kept else None
 
 
@@ -88,7 +88,7 @@ class FaultFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), ACTOR)
+        await hub.async_reset_fault(Key(self._fact("device_id"), self._fact("actuator")), actor())
         return None
 
 
@@ -111,7 +111,7 @@ class ApprovalFlow(_Flow):
         if (hub := running_hub(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=ACTOR)
+            await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=actor())
         except GatewayError as error:
             return self.async_abort(reason="not_carried_out", description_placeholders={"detail": str(error)})
         except HomeAssistantError:
@@ -124,7 +124,7 @@ class AlertFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        hub.monitor.async_acknowledge(self._fact("device_id"), ACTOR)
+        hub.monitor.async_acknowledge(self._fact("device_id"), actor())
         return None
 
 
@@ -133,7 +133,7 @@ class RestoredFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        hub.audit.record("restore_confirmed", actor=ACTOR)
+        hub.audit.record("restore_confirmed", actor=actor())
         return None
 
 
@@ -160,7 +160,7 @@ class SilentFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        await hub.trust.credentials.async_restore(self._fact("device_id"), ACTOR)
+        await hub.trust.credentials.async_restore(self._fact("device_id"), actor())
         return None
 
 
@@ -178,7 +178,11 @@ class PostureFlow(_Flow):
 
     async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Ask which."""
-        return self.async_show_menu(step_id="init", menu_options=["again", "acknowledge"])
+        return self.async_show_menu(
+            step_id="init",
+            menu_options=["again", "acknowledge"],
+            description_placeholders={name: str(fact) for name, fact in self._facts.items()},
+        )
 
     async def async_step_again(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Measure again: what is in order now is no issue any more."""
@@ -201,7 +205,7 @@ class PostureFlow(_Flow):
             reason = user_input[CONF_REASON].strip()[:_REASON]
             try:
                 if reason:
-                    await hub.trust.posture.async_acknowledge(self._fact("item"), reason, ACTOR)
+                    await hub.trust.posture.async_acknowledge(self._fact("item"), reason, actor())
                     return self.async_create_entry(data={})
                 errors[CONF_REASON] = "reason_missing"
             except HomeAssistantError:

@@ -3,13 +3,13 @@
 from collections import Counter, deque
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 
 from .audit_log import AuditLog
-from .const import DOMAIN, EVENT_SECURITY
+from .const import DOCUMENTATION, DOMAIN, EVENT_SECURITY
 from .gateway.aggregation import Aggregator
 from .gateway.errors import Code, GatewayError
 from .gateway.security_events import Category, Severity, category_of
@@ -17,6 +17,7 @@ from .gateway.security_events import Category, Severity, category_of
 type SecurityListener = Callable[[Category, dict[str, str]], None]
 
 ISSUE_ALERT: Final = "security_alert"
+_LEARN_MORE: Final = f"{DOCUMENTATION}#when-it-refuses-something"
 # More than so many failures of one device in a minute are suspicious ("IoT Security Best Practices for Grok & Mon").
 _FAILURES: Final = 5
 _WITHIN: Final = 60.0
@@ -32,8 +33,10 @@ class SecurityMonitor:
         self._hass = hass
         self._audit = audit
         self._name_of = name_of
-        self._refusals: Aggregator[tuple[str | None, Code]] = Aggregator()
+        self._refusals = Aggregator[tuple[str | None, Code]](merge=lambda key: (None, key[1]))
         self._implausible: Aggregator[tuple[str, str]] = Aggregator()
+        self._sessions: Aggregator[str] = Aggregator()
+        self._services: Aggregator[tuple[str | None, str]] = Aggregator()
         self._failures: dict[str, deque[float]] = {}
         self._reported: Counter[str] = Counter()
         self._reported_at: float | None = None
@@ -47,19 +50,27 @@ class SecurityMonitor:
 
     @callback
     def async_refused(self, device_id: str | None, error: GatewayError, payload: bytes, now: float) -> None:
-        """Take note of a refused message. `device_id` is None for a device that the registry does not know."""
-        if self._refusals.add((device_id, error.code), now):
+        """Take note of a refused message. `device_id` is None for a device that the registry does not know.
+
+        Of very many devices at once, only how many they are is on record, by reason.
+        """
+        error.told = True
+        key = (device_id, error.code)
+        merges = self._refusals.merges(key)
+        named = None if merges else device_id
+        if self._refusals.add(key, now):
             self._audit.record(
                 "refused",
                 outcome="refused",
                 reason=error.code.value,
-                device=device_id,
+                device=named,
                 detail=error.detail,
                 bytes=len(payload),
                 sha256=sha256(payload).hexdigest(),
+                **_devices(int(merges and device_id is not None)),
             )
             if error.is_security_event:
-                self.async_fire(error.code, device_id, error.detail)
+                self.async_fire(error.code, named, error.detail)
         if device_id is not None and error.is_security_event and error.code not in _WANTED:
             self._note_failure(device_id, error.code, now)
 
@@ -72,17 +83,52 @@ class SecurityMonitor:
                 self.async_fire(Code.METRIC_IMPLAUSIBLE, device_id, metric)
 
     @callback
+    def async_session(self, device_id: str, firmware: str | None, now: float) -> None:
+        """Take note of a new session of a device."""
+        if self._sessions.add(device_id, now):
+            self._audit.record("session", device=device_id, firmware=firmware)
+
+    @callback
+    def async_service_refused(self, service: str, user_id: str | None, now: float) -> None:
+        """Take note of a service that somebody called who is no administrator; None is a call without a user."""
+        if self._services.add((user_id, service), now):
+            self._audit.record(
+                "service_refused",
+                outcome="refused",
+                reason=Code.NOT_ADMINISTRATOR.value,
+                actor=user_id,
+                service=service,
+            )
+
+    @callback
     def async_tick(self, now: float, accepted: Counter[str], *, closing: bool = False) -> None:
         """Record what came together since the last summaries."""
         for refusal in self._refusals.close(now, everything=closing):
             device_id, code = refusal.key
             self._audit.record(
-                "refused_again", outcome="refused", reason=code.value, device=device_id, count=refusal.count
+                "refused_again",
+                outcome="refused",
+                reason=code.value,
+                device=device_id,
+                count=refusal.count,
+                **_devices(refusal.merged),
             )
         for repeat in self._implausible.close(now, everything=closing):
             device_id, metric = repeat.key
             self._audit.record(
                 "implausible_again", outcome="found", device=device_id, metric=metric, count=repeat.count
+            )
+        for start in self._sessions.close(now, everything=closing):
+            self._audit.record("session_again", device=start.key, count=start.count)
+        for call in self._services.close(now, everything=closing):
+            user_id, service = call.key
+            self._audit.record(
+                "service_refused_again",
+                outcome="refused",
+                reason=Code.NOT_ADMINISTRATOR.value,
+                actor=user_id,
+                service=service,
+                count=call.count,
             )
         if self._reported_at is None:
             self._reported_at = now
@@ -149,7 +195,14 @@ class SecurityMonitor:
             data={"issue": ISSUE_ALERT, "device_id": device_id},
             is_fixable=True,
             is_persistent=True,
+            # The frontend shows it for issues only that nothing fixes; so it stands in the words, too.
+            learn_more_url=_LEARN_MORE,
             severity=ir.IssueSeverity.ERROR,
             translation_key=ISSUE_ALERT,
-            translation_placeholders={"name": self._name_of(device_id), "code": code.value},
+            translation_placeholders={"name": self._name_of(device_id), "code": code.value, "url": _LEARN_MORE},
         )
+
+
+def _devices(number: int) -> dict[str, Any]:
+    """Return how many devices a line without a name stands for, where it stands for any."""
+    return {"devices": number} if number else {}

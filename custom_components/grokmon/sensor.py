@@ -24,7 +24,7 @@ from .gateway.models import Value
 from .gateway.posture import Posture
 from .gateway.zones import Interlock
 from .hub import GrokmonConfigEntry
-from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, VPD, WATER_LEFT, ZoneCoordinator
+from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, SILENT, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 # What changes with every reading, and is looked at when something is wrong.
@@ -41,6 +41,10 @@ def _audit_state(audit: Any) -> str:
 
 def _posture_state(posture: Any) -> str:
     return str(posture["posture"])
+
+
+def _interlock_state(interlock: Any) -> str:
+    return str(interlock[INTERLOCK])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +154,15 @@ AUDIT_SENSOR: Final = GrokmonSensorDescription(
 
 DETAILED_SENSORS: Final = (AUDIT_SENSOR, POSTURE_SENSOR)
 
+INTERLOCK_SENSOR: Final = GrokmonSensorDescription(
+    key=INTERLOCK,
+    translation_key=f"zone_{INTERLOCK}",
+    device_class=SensorDeviceClass.ENUM,
+    options=[NO_INTERLOCK, *(each.value for each in Interlock)],
+    value_fn=_interlock_state,
+)
 ZONE_SENSORS: Final = (
-    GrokmonSensorDescription(
-        key=INTERLOCK,
-        translation_key=f"zone_{INTERLOCK}",
-        device_class=SensorDeviceClass.ENUM,
-        options=[NO_INTERLOCK, *(each.value for each in Interlock)],
-    ),
+    INTERLOCK_SENSOR,
     GrokmonSensorDescription(
         key=NEXT_LIGHT_CHANGE,
         translation_key=f"zone_{NEXT_LIGHT_CHANGE}",
@@ -188,7 +194,11 @@ async def async_setup_entry(
     async_add_entities(HubSensor(entry, description) for description in HUB_SENSORS)
     async_add_entities(DetailedSensor(entry, description) for description in DETAILED_SENSORS)
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceSensor)
-    follow_zones(entry, async_add_entities, lambda zone: [ZoneSensor(zone, each) for each in ZONE_SENSORS])
+    follow_zones(entry, async_add_entities, lambda zone: [_zone_sensor(zone, each) for each in ZONE_SENSORS])
+
+
+def _zone_sensor(zone: ZoneCoordinator, description: GrokmonSensorDescription) -> ZoneSensor:
+    return (InterlockSensor if description is INTERLOCK_SENSOR else ZoneSensor)(zone, description)
 
 
 class GrokmonSensor(GrokmonEntity, SensorEntity):
@@ -219,6 +229,20 @@ class ZoneSensor(ZoneEntity, GrokmonSensor):
     def __init__(self, coordinator: ZoneCoordinator, description: GrokmonSensorDescription) -> None:
         super().__init__(coordinator, description.key)
         self.entity_description = description
+
+
+class InterlockSensor(ZoneSensor):
+    """The most urgent interlock of a zone, with the sensors whose silence is a fault."""
+
+    _unrecorded_attributes = frozenset({SILENT})
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any]:
+        """Return which sensors are silent, where some are."""
+        # A new zone is shown before it is judged.
+        silent = self._coordinator.values.get(INTERLOCK, {}).get(SILENT)
+        return {SILENT: silent} if silent else {}
 
 
 class HubSensor(HubEntity, GrokmonSensor):

@@ -143,6 +143,7 @@ class SecurityStore:
         self.kek = kek
         self._vault = Vault(kek.key)
         self._previous = Vault(kek.previous) if kek.previous is not None else None
+        self._known: dict[str, tuple[SecurityRecord, dict[str, Any]]] = {}
         self._store = _Checked(hass, "security")
         self.rotating = asyncio.Lock()
         self.state = SecurityState()
@@ -193,12 +194,12 @@ class SecurityStore:
 
     async def async_reseal(self, kek: Kek) -> None:
         """Seal everything with another key-encryption key. Raises HomeAssistantError when the disk does not hold it."""
-        before = (self.kek, self._vault)
-        self.kek, self._vault = kek, Vault(kek.key)
+        before = (self.kek, self._vault, self._known)
+        self.kek, self._vault, self._known = kek, Vault(kek.key), {}
         try:
             await self.async_save()
         except BaseException:
-            self.kek, self._vault = before
+            self.kek, self._vault, self._known = before
             raise
 
     async def async_save(self) -> None:
@@ -217,9 +218,7 @@ class SecurityStore:
     def _sealed(self) -> dict[str, Any]:
         state, vault = self.state, self._vault
         return {
-            "devices": {
-                device_id: record.as_dict(vault, _owner(device_id)) for device_id, record in state.devices.items()
-            },
+            "devices": self._sealed_devices(),
             "site_keys": {
                 name.value: vault.seal(credentials.private_pem(key).encode(), f"site/{name.value}")
                 for name, key in state.site_keys.items()
@@ -244,6 +243,16 @@ class SecurityStore:
             "acknowledged": dict(state.acknowledged),
             "backup_at": state.backup_at,
         }
+
+    def _sealed_devices(self) -> dict[str, dict[str, Any]]:
+        """Return the records of devices as JSON. What did not change is not sealed again: there may be a thousand."""
+        known, self._known = self._known, {}
+        for device_id, record in self.state.devices.items():
+            before = known.get(device_id)
+            if before is None or before[0] is not record:
+                before = record, record.as_dict(self._vault, _owner(device_id))
+            self._known[device_id] = before
+        return {device_id: data for device_id, (_, data) in self._known.items()}
 
     def _unseal(self, sealed: str, owner: str) -> bytes:
         try:

@@ -51,15 +51,13 @@ class Trust:
         self._store = store
         self._coordinator = coordinator
         self.site = Site(prefix, store.state.site_keys, store.state.token_key)
-        self.credentials = CredentialKeeper(hass, registry, enrolment)
+        self.credentials = CredentialKeeper(hass, registry, enrolment, lambda: self.has_accounts)
         self.accounts = BrokerAccounts(
             hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled
         )
         self.certificates = Certificates(hass, store, audit, self.credentials, self._run)
-        self.claiming = Claiming(
-            hass, registry, enrolment, audit, lambda device: settings_of(device, self.site), monitor=monitor
-        )
-        checklist = Checklist(hass, registry, store, self.credentials, keeper)
+        self.claiming = Claiming(hass, registry, enrolment, audit, lambda device: settings_of(device, self.site))
+        checklist = Checklist(hass, registry, store, self.credentials, audit=keeper, accounts=self.accounts)
         self.posture = PostureKeeper(
             hass,
             entry,

@@ -19,6 +19,7 @@ from .gateway.zones import Zone
 
 STAGE: Final = "stage"
 INTERLOCK: Final = "interlock"
+SILENT: Final = "silent"
 INTERLOCK_ACTIVE: Final = "interlock_active"
 NEXT_LIGHT_CHANGE: Final = "next_light_change"
 WATER_LEFT: Final = "water_left"
@@ -68,7 +69,8 @@ class ZoneCoordinator(Coordinator):
         zone = self.zone
         active = controller.interlocks.active(zone.zone_id)
         self.async_set(STAGE, zone.stage.value)
-        self.async_set(INTERLOCK, active[0].value if active else NO_INTERLOCK)
+        silent = _silent(controller, zone, devices, now)
+        self.async_set(INTERLOCK, {INTERLOCK: active[0].value if active else NO_INTERLOCK, SILENT: silent})
         self.async_set(INTERLOCK_ACTIVE, bool(active))
         pumps = [each.key for each in controller.outputs_in(zone.zone_id) if each.actuator.role is Role.IRRIGATION]
         self.async_set(WATER_LEFT, round(controller.policy.water_left(zone, pumps, now.steady)) if pumps else None)
@@ -79,6 +81,13 @@ class ZoneCoordinator(Coordinator):
         self.async_set(VPD, None if vpd is None else round(vpd, 2))
         self.async_set(VPD_IN_TARGET, None if vpd is None else _within(vpd, zone.targets.vpd_kpa))
         self.async_set(CLIMATE_IN_TARGET, _in_target(climate, zone))
+
+
+def _silent(controller: Controller, zone: Zone, devices: Iterable[DeviceCoordinator], now: Moment) -> list[str]:
+    """Return which sensors are silent that an interlock needs, in words."""
+    names = {each.device.device_id: each.device.name for each in devices}
+    silent = controller.interlocks.silent(zone.zone_id, now.steady)
+    return [f"{metric} of {names[device_id]}" for metric, device_id in silent]
 
 
 def _in_target(climate: Mapping[str, float], zone: Zone) -> bool | None:

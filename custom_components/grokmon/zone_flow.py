@@ -16,7 +16,7 @@ from homeassistant.util import dt as dt_util
 import probatio
 
 from .const import CONF_STAGE, SUBENTRY_ZONE
-from .forms import number
+from .forms import label, number
 from .gateway.errors import RegistryError
 from .gateway.zones import TARGET_METRICS, Interlock, Stage, Zone
 
@@ -139,6 +139,7 @@ class ZoneFlow(ConfigSubentryFlow):
 
     async def async_step_stage(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Change what a stage wants."""
+        named = {"stage": await label(self.hass, CONF_STAGE, self._stage)}
         if user_input is None:
             zone = Zone.from_dict(
                 self._subentry.subentry_id, "", {**self._subentry.data, CONF_STAGE: self._stage.value}
@@ -147,11 +148,11 @@ class ZoneFlow(ConfigSubentryFlow):
             for name in TARGET_METRICS:
                 wanted = getattr(zone.targets, name)
                 shown |= {f"{name}{_LOW}": wanted.low, f"{name}{_HIGH}": wanted.high}
-            return self._form("stage", _TARGETS, shown, {})
+            return self._form("stage", _TARGETS, shown, {}, named)
         targets: dict[str, Any] = {name: user_input[name] for name in _DAILY}
         targets |= {name: [user_input[f"{name}{_LOW}"], user_input[f"{name}{_HIGH}"]] for name in TARGET_METRICS}
         stages = {**self._subentry.data.get(CONF_STAGES, {}), self._stage.value: targets}
-        return self._checked("stage", _TARGETS, user_input, {CONF_STAGES: stages})
+        return self._checked("stage", _TARGETS, user_input, {CONF_STAGES: stages}, named)
 
     async def async_step_interlocks(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Change which interlocks there are, and when they trip."""
@@ -172,18 +173,26 @@ class ZoneFlow(ConfigSubentryFlow):
         return Zone.from_dict(self._subentry.subentry_id, self._subentry.title, self._subentry.data)
 
     def _checked(
-        self, step_id: str, schema: probatio.Schema, answers: Mapping[str, Any], changes: Mapping[str, Any]
+        self,
+        step_id: str,
+        schema: probatio.Schema,
+        answers: Mapping[str, Any],
+        changes: Mapping[str, Any],
+        placeholders: Mapping[str, str] | None = None,
     ) -> SubentryFlowResult:
         """Save changes that make sense, or show the form again with what does not."""
         try:
             Zone.from_dict(self._subentry.subentry_id, self._subentry.title, {**self._subentry.data, **changes})
         except RegistryError as error:
-            return self._form(step_id, schema, answers, {"base": error.code.value}, error.detail)
+            errors = {f"{error.field}{_LOW}": "lowest_above_highest"} if error.field else {"base": error.code.value}
+            return self._form(step_id, schema, answers, errors, placeholders)
         return self._save(title=self._subentry.title, changes=changes)
 
     def _save(self, *, title: str, changes: Mapping[str, Any]) -> SubentryFlowResult:
         data = {**self._subentry.data, **changes}
-        return self.async_update_and_abort(self._get_entry(), self._subentry, title=title, data=data)
+        return self.async_update_and_abort(
+            self._get_entry(), self._subentry, title=title, data=data, reason="reconfigure_successful"
+        )
 
     def _name_errors(self, user_input: dict[str, Any] | None, own_id: str | None = None) -> dict[str, str]:
         if user_input is None:
@@ -204,13 +213,13 @@ class ZoneFlow(ConfigSubentryFlow):
         schema: probatio.Schema,
         values: Mapping[str, Any],
         errors: dict[str, str],
-        problem: str = "",
+        placeholders: Mapping[str, str] | None = None,
     ) -> SubentryFlowResult:
         return self.async_show_form(
             step_id=step_id,
             data_schema=self.add_suggested_values_to_schema(schema, values),
             errors=errors,
-            description_placeholders={"problem": problem, "stage": self._stage.value},
+            description_placeholders=placeholders,
         )
 
 

@@ -239,7 +239,7 @@ def _claim(data: bytes) -> None:
     body = http._texts(data, "device_id", "auth", "public_key", "proof")  # noqa: SLF001 - what is fuzzed
     method = METHODS.get(body["auth"])
     if method is not None and method.auth is Auth.SIGNED:
-        asked = requests.add(body["device_id"], method.algorithm, body["public_key"], NOW)
+        asked = requests.add(body["device_id"], method.algorithm, body["public_key"], "192.0.2.7", NOW)
         hold("a fingerprint", kept=len(asked.fingerprint) == 39)  # noqa: PLR2004 - eight groups of four
         hold("a name", kept=topics.DEVICE_ID_PATTERN.fullmatch(asked.device_id) is not None)
         check_possession(body["device_id"], method.algorithm, body["public_key"], body["proof"].encode(), NOW)

@@ -54,6 +54,7 @@ class FakeBroker:
     taken: set[str] = field(default_factory=set)
     foreign: dict[str, str] = field(default_factory=dict)
     confirms: Callable[[str], bool] = lambda _device: True
+    strangers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     before: Callable[[], object] = lambda: None
     threads: set[int] = field(default_factory=set)
 
@@ -91,6 +92,13 @@ class FakeBroker:
         self.confirmed.append((device_id, tuple(logins)))
         self.order.append(f"confirmed {device_id}")
         return self.confirms(device_id)
+
+    def find_strangers(self, _endpoint: Endpoint, admin: Login, topics: Sequence[str]) -> tuple[str, ...]:
+        """Return who may publish on topics."""
+        self.admins.append(admin)
+        if self.away is not None:
+            raise self.away
+        return tuple(name for topic, names in self.strangers.items() if topic in topics for name in names)
 
     def probe(self, _target: object, now: float) -> Report:
         """Find out nothing."""
@@ -133,6 +141,7 @@ def broker() -> Iterator[FakeBroker]:
     with (
         patch.object(accounts, "bring_in_step", fake.bring_in_step),
         patch.object(accounts, "confirm_revoked", fake.confirm_revoked),
+        patch.object(accounts, "find_strangers", fake.find_strangers),
         patch.object(posture, "probe", fake.probe),
         patch.object(Checklist, "async_measure", measure),
     ):
@@ -451,7 +460,7 @@ async def test_wrong_administrator(quiet_room: Room, broker: FakeBroker, caplog:
     assert broker.admins[-1].password == "not-the-right-one"
     assert issues(room) == {"broker_accounts_pending"}
     (pending,) = await room.audit("broker_accounts_pending")
-    assert pending["detail"] == "the broker refuses the connection: 135"
+    assert pending["detail"] == "the broker refuses the connection: 135 (wrong user name or password)"
     assert "not-the-right-one" not in caplog.text
     assert "not-the-right-one" not in room.audit_path.read_text()
     assert "not-the-right-one" not in json.dumps(room.stored())
@@ -519,6 +528,102 @@ async def test_unload_waits_for_what_is_under_way(tent: RoomDevice, broker: Fake
 
 
 # Another way to come by accounts
+
+
+async def test_device_from_before(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A device without an account is told of when accounts come up, and a rotation gives it one of its own."""
+    room = tent.room
+    data = {"device_id": "http-1", "name": "HTTP 1", "metrics": ["temp_c"], "auth": "token"}
+    await room.call("enroll_device", data)
+    room.hass.config_entries.async_update_entry(room.entry, options=DYNAMIC)
+    await room.settle()
+    issue = ir.async_get(room.hass).async_get_issue("grokmon", "broker_account_missing")
+    assert issue is not None
+    assert issue.translation_placeholders == {"names": "Tent 1"}
+    response = await room.call("rotate_credentials", {"device_id": "tent-1", "kinds": ["password"]})
+    (account,) = broker.of("tent-1")
+    (settings,) = response["devices"]
+    assert (settings["username"], settings["password"]) == (account.username, account.password)
+    assert issues(room) == set()
+    await room.call("rotate_credentials")
+    assert broker.of("http-1") == []
+
+
+async def test_device_from_before_that_goes(tent: RoomDevice) -> None:
+    """Who is revoked needs no account, and who keeps no accounts misses none."""
+    room = tent.room
+    await room.enrol("tent-2")
+    room.hass.config_entries.async_update_entry(room.entry, options=FILES)
+    await set_status(room, DeviceStatus.REVOKED, "tent-2")
+    issue = ir.async_get(room.hass).async_get_issue("grokmon", "broker_account_missing")
+    assert issue is not None
+    assert issue.translation_placeholders == {"names": "Tent 1"}
+    room.hass.config_entries.async_update_entry(room.entry, options={})
+    await room.settle()
+    assert "broker_account_missing" not in issues(room)
+
+
+async def test_first_accounts_are_no_drift(tent: RoomDevice, broker: FakeBroker) -> None:
+    """What a broker was never given nobody has changed; with another password the probe's is made anew by us."""
+    room = tent.room
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    room.hass.config_entries.async_update_entry(room.entry, options=DYNAMIC)
+    await room.settle()
+    await room.hub.trust.async_keep_passwords({"probe_password": "another"})
+    await room.settle()
+    assert broker.accounts.keys() >= set(PROBE_IDS)
+    assert await told(room, "broker_changed") >= {("missing_account", name) for name in PROBE_IDS}
+    assert await room.audit("broker_drift") == []
+
+
+# Removal of the integration
+
+
+@dynamic
+async def test_removal_leaves_no_accounts(tent: RoomDevice, broker: FakeBroker) -> None:
+    """Who removes the integration leaves nobody an account at the broker."""
+    room = tent.room
+    room.hub.store.state.broker.admin_password = "admins-own"
+    assert broker.of("tent-1")
+    await room.hass.config_entries.async_remove(room.entry.entry_id)
+    await room.settle()
+    assert (broker.accounts, broker.roles) == ({}, {})
+    assert not list(room.storage.glob("grokmon.*"))
+
+
+@dynamic
+async def test_removal_while_the_broker_is_away(
+    tent: RoomDevice, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stays at the broker is said, and nothing else is kept for it."""
+    room = tent.room
+    broker.away = AWAY
+    await room.hass.config_entries.async_remove(room.entry.entry_id)
+    await room.settle()
+    assert "Accounts of devices stay at the broker: ConnectionRefusedError" in caplog.text
+    assert not list(room.storage.glob("grokmon.*"))
+
+
+@dynamic
+async def test_removal_waits_no_longer_than_it_may(
+    tent: RoomDevice, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker that does not answer holds up no removal."""
+    room, go_on = tent.room, threading.Event()
+    broker.before = lambda: go_on.wait(10)
+    with patch.object(accounts, "_REMOVAL_S", 0.0):
+        await room.hass.config_entries.async_remove(room.entry.entry_id)
+    go_on.set()
+    await room.settle()
+    assert "Accounts of devices stay at the broker: no answer in time" in caplog.text
+
+
+@files
+async def test_removal_leaves_files(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A broker that goes by files is not talked to."""
+    await tent.room.hass.config_entries.async_remove(tent.room.entry.entry_id)
+    await tent.room.settle()
+    assert broker.looks == 0
 
 
 @dynamic
@@ -611,3 +716,18 @@ def test_nothing_secret_is_shown() -> None:
     """What may end in a log shows no password."""
     shown: Any = Account(username="a.1", device_id="a", client_id="a", password="secret-password")
     assert "secret-password" not in f"{shown!r} {Login('a', 'secret-password')!r}"
+
+
+@dynamic
+async def test_strangers(room: Room, broker: FakeBroker) -> None:
+    """Who else may publish as one of the devices is asked for as the administrator, and not known while it is away."""
+    await room.enrol()
+    found = room.hub.trust.accounts
+    broker.strangers = {"grokmon/v1/tent-1/up/telemetry": ("hub",), "grokmon/v1/tent-2/up/telemetry": ("bridge",)}
+    await found.async_find_strangers()
+    assert found.strangers == ("hub",)
+    assert broker.admins[-1].username == "admin"
+    broker.away = AWAY
+    with pytest.raises(BrokerError):
+        await found.async_find_strangers()
+    assert room.hub.trust.posture.as_shown()["stranger_accounts"] == []

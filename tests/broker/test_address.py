@@ -10,7 +10,7 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.grokmon.broker.address import async_address
+from custom_components.grokmon.broker.address import async_address, place_for_devices
 from custom_components.grokmon.broker.connection import Login, Protocol, UnreachableError
 from custom_components.grokmon.gateway.authority import new_authority
 from tests.common import Room
@@ -112,3 +112,29 @@ async def test_without_mqtt(hass: HomeAssistant) -> None:
     """Without Home Assistant's MQTT nobody knows."""
     with pytest.raises(UnreachableError, match="not loaded"):
         await async_address(hass, {})
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen", "place"),
+    [
+        ({"port": 8884, "certificate": "auto"}, {}, ("mqtt.local", 8884)),
+        ({"port": 1883}, {}, ("mqtt.local", 8883)),
+        ({"port": 443, "certificate": "auto", "transport": "websockets"}, {}, ("mqtt.local", 8883)),
+        ({"port": 1883}, {"host": "192.168.1.5", "port": 1883}, ("192.168.1.5", 1883)),
+        ({"broker": "core-mosquitto", "port": 1883}, {}, ("", 8883)),
+        ({"broker": "127.0.0.1", "port": 8883, "certificate": "auto"}, {}, ("", 8883)),
+        ({"broker": "::1"}, {"host": ""}, ("", 8883)),
+    ],
+)
+async def test_place_for_devices(
+    quiet_room: Room, data: Mapping[str, Any], chosen: Mapping[str, Any], place: tuple[str, int]
+) -> None:
+    """A device is sent to no place that is known to this machine alone, and to no port without TLS unasked."""
+    set_mqtt(quiet_room, data)
+    assert place_for_devices(quiet_room.hass, chosen) == place
+
+
+async def test_place_without_mqtt(hass: HomeAssistant) -> None:
+    """Without Home Assistant's MQTT only the options tell."""
+    assert place_for_devices(hass, {}) == ("", 8883)
+    assert place_for_devices(hass, {"host": "broker.example"}) == ("broker.example", 8883)

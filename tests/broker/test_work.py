@@ -19,7 +19,13 @@ from custom_components.grokmon.broker.connection import (
     UnreachableError,
 )
 from custom_components.grokmon.broker.dynamic_security import Answer, DynamicSecurity, Outcome
-from custom_components.grokmon.broker.work import Work, bring_in_step, confirm_revoked, retained_topics
+from custom_components.grokmon.broker.work import (
+    Work,
+    bring_in_step,
+    confirm_revoked,
+    find_strangers,
+    retained_topics,
+)
 from custom_components.grokmon.gateway.broker_accounts import (
     Account,
     Command,
@@ -114,6 +120,21 @@ async def test_what_is_missing_is_made(broker: DynamicMosquittoBroker) -> None:
         pass
 
 
+async def test_strangers_are_found_until_they_are_denied(broker: DynamicMosquittoBroker) -> None:
+    """An account that may publish everywhere is named, and kept out by the rule that the documents advise."""
+    work(broker)
+    who = endpoint(broker), login(broker, ADMIN), [up("tent-1")]
+    assert find_strangers(*who) == (HOME_ASSISTANT, "other")
+    with hub(broker) as there:
+        assert there.publish(up("tent-1"), b"in its name") < REFUSED
+    rule = {"acltype": "publishClientSend", "topic": f"{PREFIX}/v1/+/up/#", "priority": 10, "allow": False}
+    meddle(broker, {"command": "addRoleACL", "rolename": "everything", **rule})
+    assert find_strangers(*who) == ()
+    with hub(broker) as there:
+        assert there.publish(down("tent-1"), b"as ever") < REFUSED
+        assert there.publish(up("tent-1"), b"in its name") == NOT_AUTHORIZED
+
+
 @pytest.mark.parametrize(
     ("commands", "found"),
     [
@@ -165,6 +186,17 @@ async def test_drift_is_found_and_repaired(
         assert device.publish(up("tent-2"), b"another's") == NOT_AUTHORIZED
     with pytest.raises(RefusedError), connect(broker, SHUT):
         pass
+
+
+async def test_nothing_is_wanted(broker: DynamicMosquittoBroker) -> None:
+    """Where no account is wanted any more none of ours is left, and nobody else's is touched."""
+    before = DynamicSecurity(endpoint(broker), login(broker, ADMIN)).fetch()
+    work(broker)
+    with connect(broker, FIRST) as device:
+        assert bring_in_step(endpoint(broker), login(broker, ADMIN), (), (), {}).problem is None
+        with pytest.raises(ClosedError):
+            device.receive(5, lambda _: False)
+    assert DynamicSecurity(endpoint(broker), login(broker, ADMIN)).fetch() == before
 
 
 async def test_name_that_is_taken(broker: DynamicMosquittoBroker) -> None:

@@ -70,7 +70,7 @@ async def grow_room(
         await _until_refused(installation, intruder)
         await intruder.clear()
         await intruder.listen()
-        say(f"enrolling {len(nodes)} devices")
+        say(f"enrolling {len(NODES)} devices, and one whose key was stolen")
         enrolled = {node.device_id: await installation.enrol(node) for node in NODES}
         enrolled[STOLEN.device_id] = await installation.enrol(STOLEN, rate_limit=_STOLEN_RATE)
         devices = {name: device_of(device, installation.address_of(device)) for name, device in enrolled.items()}

@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         description="A grow room on this machine alone: a real Home Assistant with the integration, an MQTT broker "
-        "with TLS, six simulated devices in two tents, a dashboard, and an intruder. Ctrl-C ends everything.",
+        "with TLS, seven simulated devices in two tents, a dashboard, and an intruder. Ctrl-C ends everything.",
     )
     parser.add_argument(
         "--broker", choices=_BROKERS, help="which broker; by default Mosquitto if it is there, else aMQTT"

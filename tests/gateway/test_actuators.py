@@ -131,8 +131,6 @@ def test_dose_may_be_the_largest() -> None:
     [
         ({"role": "laser"}, "role"),
         ({"name": "Lamp"}, "name"),
-        ({"min_percent": 80, "max_percent": 80}, "min_percent is not below max_percent"),
-        ({"dose_ml": 300, "max_dose_ml": 200}, "dose_ml is above max_dose_ml"),
         ({"needs_approval": 1}, "needs_approval"),
         ({"speeds": 0}, "speeds: 1 to 100"),
         ({"lease_s": 3601}, "lease_s: 1 to 3600"),
@@ -141,6 +139,27 @@ def test_dose_may_be_the_largest() -> None:
 def test_what_could_not_be_driven_is_said(changes: dict[str, Any], said: str) -> None:
     """Name the field."""
     assert str(attempt(lambda: Actuator.from_dict({"role": "grow_light", **changes}))) == f"actuator_invalid: {said}"
+
+
+@pytest.mark.parametrize(
+    ("limits", "name", "said"),
+    [
+        ({"min_percent": 80, "max_percent": 80}, "min_percent", "min_percent is not below max_percent"),
+        ({"dose_ml": 300, "max_dose_ml": 200}, "dose_ml", "dose_ml is above max_dose_ml"),
+        ({"role": "co2_valve", "inject_s": 60, "hour_s": 59}, "inject_s", "inject_s is above hour_s"),
+    ],
+)
+def test_limits_that_do_not_fit_together(limits: dict[str, Any], name: str, said: str) -> None:
+    """Name the field to change."""
+    with pytest.raises(RegistryError) as refused:
+        Actuator.from_dict({"role": "grow_light", **limits})
+    assert (refused.value.field, refused.value.detail) == (name, said)
+
+
+def test_injection_may_be_all_of_an_hour() -> None:
+    """Take a usual injection that is all that may be given in an hour; nothing else injects."""
+    assert Actuator.from_dict({"role": "co2_valve", "inject_s": 60, "hour_s": 60}).hour_s == 60
+    assert Actuator.from_dict({"role": "outlet", "hour_s": 0}).hour_s == 0
 
 
 @pytest.mark.parametrize(
@@ -177,6 +196,7 @@ def test_what_a_device_has_to_know(actuator: Actuator, told: dict[str, Any]) -> 
         (LAMP, {"amount_ml": 10}, "parameter_invalid: lamp takes no amount_ml"),
         (OUTLET, {"percent": 1, "seconds": 2}, "parameter_invalid: outlet takes no percent"),
         (LAMP, {"percent": True}, "parameter_invalid: percent is not a finite number"),
+        (PUMP, {"amount_ml": -inf}, "parameter_invalid: amount_ml is not a finite number"),
         (PUMP, {"amount_ml": -1}, "parameter_invalid: amount_ml is negative"),
         (LAMP, {"percent": 81}, "limit_exceeded: percent of lamp: 10 to 80"),
         (PUMP, {"amount_ml": 1001}, "limit_exceeded: amount_ml of pump: 0 to 1000"),
@@ -241,7 +261,8 @@ def test_wrong_kinds_are_refused(actuator: Actuator, wanted: dict[str, Any]) -> 
     ("actuator", "wanted", "normal"),
     [
         (LAMP, {"on": True}, {"on": True, "percent": 80}),
-        (LAMP, {"percent": 60}, {"on": True, "percent": 60}),
+        (LAMP, {"percent": 10}, {"on": True, "percent": 10}),
+        (LAMP, {"percent": 80}, {"on": True, "percent": 80}),
         (LAMP, {"percent": 0}, {"on": False, "percent": 0}),
         (LAMP, {"on": False}, {"on": False, "percent": 0}),
         (PUMP, {"on": True}, {"on": True, "amount_ml": 200}),

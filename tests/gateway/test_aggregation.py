@@ -3,7 +3,7 @@
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.grokmon.gateway.aggregation import WINDOW, Aggregator, Summary
+from custom_components.grokmon.gateway.aggregation import MAX_WINDOWS, WINDOW, Aggregator, Summary
 
 
 def test_first_of_a_kind() -> None:
@@ -48,6 +48,43 @@ def test_close_everything() -> None:
     for key in "aabb":
         aggregator.add(key, 10.0)
     assert aggregator.close(11.0, everything=True) == [Summary("a", 10.0, 1), Summary("b", 10.0, 1)]
+
+
+def test_each_kind_has_its_own_window() -> None:
+    """Sum up what has ended, whatever has not."""
+    aggregator = Aggregator[str]()
+    for key, now in (("a", 0.0), ("b", 0.0), ("a", 1.0), ("b", 1.0), ("c", 1.0)):
+        aggregator.add(key, now)
+    assert aggregator.close(60.0) == [Summary("a", 0.0, 1), Summary("b", 0.0, 1)]
+    aggregator.add("a", 61.0)
+    aggregator.add("c", 61.0)
+    assert aggregator.close(61.0) == [Summary("c", 1.0, 1)]
+
+
+def test_many_kinds_share_windows() -> None:
+    """With too many windows open, count further kinds together, and tell how many they were."""
+    aggregator = Aggregator[tuple[int, str]](merge=lambda key: (-1, key[1]))
+    for number in range(MAX_WINDOWS):
+        assert aggregator.merges((number, "a")) is False
+        assert aggregator.add((number, "a"), 0.0) is True
+    assert [aggregator.merges((number, "a")) for number in (0, MAX_WINDOWS)] == [False, True]
+    assert [aggregator.add((100 + number, "ab"[number % 2]), 0.0) for number in range(10)] == [True] * 2 + [False] * 8
+    aggregator.add((0, "a"), 0.0)
+    aggregator.add((-1, "a"), 0.0)
+    assert aggregator.close(WINDOW) == [
+        Summary((0, "a"), 0.0, 1),
+        Summary((-1, "a"), 0.0, 5, merged=5),
+        Summary((-1, "b"), 0.0, 4, merged=5),
+    ]
+    aggregator.add((-1, "a"), WINDOW)
+    assert aggregator.close(2 * WINDOW) == [Summary((-1, "a"), WINDOW, 1)]
+
+
+def test_kinds_that_nobody_merges() -> None:
+    """Give each kind a window of its own where nothing says what they have in common."""
+    aggregator = Aggregator[int]()
+    assert all(aggregator.add(number, 0.0) for number in range(2 * MAX_WINDOWS))
+    assert aggregator.merges(1000) is False
 
 
 @pytest.mark.parametrize("back", [0.001, 1e9])

@@ -18,6 +18,7 @@ from custom_components.grokmon.gateway.broker_drift import (
     parse_account,
     parse_found,
     parse_role,
+    strangers,
 )
 
 from .test_broker_accounts import ACCOUNT, CERTIFICATE, PASSWORD, ROLE
@@ -302,3 +303,53 @@ def test_whatever_differs_is_named(
     drifts = difference([replace(ACCOUNT, enabled=wanted)], [ROLE], has(there))
     assert (drifts == ()) is same
     assert all(drift.commands for drift in drifts)
+
+
+TOPIC = "grokmon/v1/tent-1/up/telemetry"
+DENY = Acl(AclType.PUBLISH, "grokmon/v1/+/up/#", allow=False)
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        ([EVERYTHING], ("hub",)),
+        ([Acl(AclType.PUBLISH, "grokmon/v1/+/up/telemetry")], ("hub",)),
+        ([Acl(AclType.PUBLISH, "grokmon/#")], ("hub",)),
+        ([Acl(AclType.PUBLISH, TOPIC)], ("hub",)),
+        ([Acl(AclType.PUBLISH, "grokmon/v1/%c/up/#")], ("hub",)),
+        ([Acl(AclType.PUBLISH, "grokmon/v1/%u/up/#")], ()),
+        ([Acl(AclType.PUBLISH, "zigbee2mqtt/#")], ()),
+        ([Acl(AclType.PUBLISH, "grokmon/v1/+")], ()),
+        ([Acl(AclType.PUBLISH, "grokmon/v1/tent.1/up/telemetry")], ()),
+        ([Acl(AclType.SUBSCRIBE_PATTERN, "#"), Acl(AclType.RECEIVE, "#")], ()),
+        ([EVERYTHING, replace(DENY, priority=1)], ()),
+        ([EVERYTHING, DENY], ("hub",)),
+        ([replace(EVERYTHING, priority=1), DENY], ("hub",)),
+        ([EVERYTHING, replace(DENY, topic="grokmon/v1/tent-2/up/#", priority=1)], ("hub",)),
+        ([], ()),
+    ],
+)
+def test_strangers(rules: list[Acl], found: tuple[str, ...]) -> None:
+    """Name who else may publish in the name of a device: the first rule that fits decides."""
+    assert strangers([TOPIC], has(THERE, everything=rules)) == found
+    assert strangers([], has(THERE, everything=rules)) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, ("hub",)),
+        ({"roles": ("careful", "everything")}, ()),
+        ({"roles": ("everything", "careful")}, ("hub",)),
+        ({"roles": (), "groups": ("people",)}, ("hub",)),
+        ({"roles": ("careful",), "groups": ("people",)}, ()),
+        ({"roles": ("gone",), "groups": ("gone",)}, ()),
+        ({"enabled": False}, ("hub",)),
+        ({"label": ROLE.name, "username": "tent-1"}, ()),
+    ],
+)
+def test_strangers_by_role_and_group(change: dict[str, Any], found: tuple[str, ...]) -> None:
+    """Go by an account's roles in their order, then by those of its groups; a device's own account is no stranger."""
+    account = replace(HUB, **{"groups": ()} | change)
+    there = has(groups={"people": ("everything",)}, careful=[DENY])
+    assert strangers([TOPIC], replace(there, accounts={account.username: account})) == found

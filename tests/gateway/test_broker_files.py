@@ -6,10 +6,11 @@ import hashlib
 import pytest
 
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
-from custom_components.grokmon.gateway.broker_files import acl_file, password_line
+from custom_components.grokmon.gateway.broker_files import acl_file, password_line, salt_of
 
 ROLE = role_of("grokmon", "tent-1", ["telemetry"], ["command"])
 ACCOUNT = Account(username="tent-1.k1", device_id="tent-1", client_id="tent-1", password="correct horse")
+MISREAD = "^a user name or a topic that the broker would misread$"
 CERTIFICATE = Account(username="tent-1", device_id="tent-1", client_id="tent-1")
 
 
@@ -28,6 +29,22 @@ def test_salt_is_new_each_time() -> None:
     first, second = (password_line(ACCOUNT.username, "correct horse") for _ in range(2))
     assert first != second
     assert "correct horse" not in first + second
+
+
+def test_salt_of_a_line() -> None:
+    """Write the same line again with the salt of the one that there is."""
+    line = password_line(ACCOUNT.username, "correct horse")
+    salt = salt_of(line)
+    assert salt is not None
+    assert len(salt) == 12
+    assert password_line(ACCOUNT.username, "correct horse", salt) == line
+    assert password_line(ACCOUNT.username, "other", salt) != line
+
+
+@pytest.mark.parametrize(("old", "new"), [("$101$", "$100$"), ("$7$", "$6$"), ("\n", ""), ("=", ""), (":", "")])
+def test_salt_of_another_line(old: str, new: str) -> None:
+    """Find no salt in what this code did not write."""
+    assert salt_of(password_line(ACCOUNT.username, "correct horse").replace(old, new)) is None
 
 
 def test_access_list() -> None:
@@ -63,15 +80,15 @@ def test_other_topics_of_the_hub() -> None:
 @pytest.mark.parametrize("name", ["", "a:b", "a\nuser b", "a b", "ä", "a\0"])
 def test_name_that_would_be_misread(name: str) -> None:
     """Refuse a user name that ends before its end, or goes on in another line."""
-    with pytest.raises(ValueError, match="misread"):
+    with pytest.raises(ValueError, match=MISREAD):
         password_line(name, "secret")
-    with pytest.raises(ValueError, match="misread"):
+    with pytest.raises(ValueError, match=MISREAD):
         acl_file("grokmon", [], name, accounts=[], hub_topics=[])
 
 
 def test_topic_that_would_be_misread() -> None:
     """Refuse a topic that goes on in another line, and a prefix that is none."""
-    with pytest.raises(ValueError, match="misread"):
+    with pytest.raises(ValueError, match=MISREAD):
         acl_file("grokmon", [], "hub", accounts=[], hub_topics=["a\nuser eve\ntopic #"])
-    with pytest.raises(ValueError, match="prefix"):
+    with pytest.raises(ValueError, match=r"^not a topic prefix$"):
         acl_file("#", [], "hub", accounts=[], hub_topics=[])

@@ -109,6 +109,48 @@ def test_plausible_range(name: str, plausible: Range) -> None:
 
 
 @pytest.mark.parametrize("place", ["temp", "leaf_temp", "root_temp", "soil_temp"])
+def test_temperature(place: str) -> None:
+    """Offer each temperature on two scales, to a tenth of a degree."""
+    celsius, fahrenheit = Range(-40.0, 85.0), Range(-40.0, 185.0)
+    for scale, unit, hard in (("c", "°C", celsius), ("f", "°F", fahrenheit)):
+        name = f"{place}_{scale}"
+        plausible = PLAUSIBLE[f"temp_{scale}"]
+        assert CATALOG[name] == Metric(
+            name=name, unit=unit, hard=hard, plausible=plausible, device_class="temperature", precision=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "device_class", "plausible", "precision"),
+    [
+        ("humidity_percent", "humidity", PLAUSIBLE["humidity_percent"], 1),
+        ("soil_moisture_percent", "moisture", PLAUSIBLE["soil_moisture_percent"], 1),
+        ("tank_level_percent", None, None, 1),
+        ("battery_percent", "battery", None, 0),
+    ],
+)
+def test_percentage(name: str, device_class: str | None, plausible: Range | None, precision: int) -> None:
+    """Offer shares from 0 to 100, and the battery's beside what is measured in the room."""
+    assert CATALOG[name] == Metric(
+        name=name,
+        unit="%",
+        hard=Range(0.0, 100.0),
+        plausible=plausible,
+        device_class=device_class,
+        precision=precision,
+        diagnostic=name == "battery_percent",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "device_class"), [*zip(BOOLEANS, ["smoke", "tamper", "moisture", "door", "plug", "problem"], strict=True)]
+)
+def test_class_of_a_boolean(name: str, device_class: str) -> None:
+    """Say what true means, as Home Assistant does."""
+    assert CATALOG[name] == Metric(name=name, device_class=device_class, state_class=None)
+
+
+@pytest.mark.parametrize("place", ["temp", "leaf_temp", "root_temp", "soil_temp"])
 def test_both_scales_have_the_same_limits(place: str) -> None:
     """Refuse the same temperatures in °C and °F, and flag the same to a tenth of a degree."""
     celsius, fahrenheit = CATALOG[f"{place}_c"], CATALOG[f"{place}_f"]

@@ -45,9 +45,14 @@ def requests() -> EnrolmentRequests:
 
 
 def _ask(
-    requests: EnrolmentRequests, device_id: str = "tent-1", public_key: str = PEMS[Algorithm.EDDSA], now: float = NOW
+    requests: EnrolmentRequests,
+    device_id: str = "tent-1",
+    public_key: str = PEMS[Algorithm.EDDSA],
+    now: float = NOW,
+    host: str = "",
 ) -> EnrolmentRequest:
-    return requests.add(device_id, Algorithm.EDDSA, public_key, now)
+    """Let a device ask, from a host of its own unless told otherwise."""
+    return requests.add(device_id, Algorithm.EDDSA, public_key, host or device_id, now)
 
 
 def _refuses(codes: ClaimCodes, device_id: str, code: str, now: float = NOW) -> None:
@@ -171,12 +176,13 @@ def test_nothing_but_the_code(wrong: str) -> None:
 @pytest.mark.parametrize("algorithm", PEMS)
 def test_request(requests: EnrolmentRequests, algorithm: Algorithm) -> None:
     """A request holds what an administrator compares, and does not show its key in a log."""
-    request = requests.add("tent-1", algorithm, PEMS[algorithm], NOW)
+    request = requests.add("tent-1", algorithm, PEMS[algorithm], "192.0.2.7", NOW)
     assert request == EnrolmentRequest(
         device_id="tent-1",
         algorithm=algorithm,
         public_key=PEMS[algorithm],
         fingerprint=fingerprint(algorithm, PEMS[algorithm]),
+        host="192.0.2.7",
         ends=NOW + VALID_S,
     )
     assert PEMS[algorithm] not in repr(request)
@@ -263,7 +269,7 @@ def test_nobody_changes_what_is_looked_at(requests: EnrolmentRequests) -> None:
         _ask(requests, public_key=OTHER_PEM, now=JUST_BEFORE)
     assert refused.value.code is Code.DEVICE_EXISTS
     with pytest.raises(RegistryError):
-        requests.add("tent-1", Algorithm.ES256, PEMS[Algorithm.ES256], NOW)
+        requests.add("tent-1", Algorithm.ES256, PEMS[Algorithm.ES256], "192.0.2.7", NOW)
     assert requests.find("tent-1", first.fingerprint, JUST_BEFORE) is first
 
 
@@ -287,6 +293,20 @@ def test_eight_at_most(requests: EnrolmentRequests) -> None:
     assert _ask(requests, "tent-7", now=JUST_BEFORE).device_id == "tent-7"
     requests.withdraw("tent-0")
     _ask(requests, "one-more")
+
+
+def test_two_of_a_host_at_most(requests: EnrolmentRequests) -> None:
+    """One host holds no more than two places, for no longer than they wait, and may ask on for these."""
+    for number in range(2):
+        _ask(requests, f"tent-{number}", host="a")
+    with pytest.raises(TransportError) as refused:
+        _ask(requests, "one-more", host="a")
+    assert str(refused.value) == "rate_limited: 2 requests of this address wait for an administrator"
+    assert _ask(requests, "tent-1", host="a").device_id == "tent-1"
+    assert _ask(requests, "of-another", host="b").host == "b"
+    requests.withdraw("tent-0")
+    _ask(requests, "one-more", host="a")
+    assert _ask(requests, "later", host="a", now=NOW + VALID_S).device_id == "later"
 
 
 def test_places_are_free_again_when_requests_end(requests: EnrolmentRequests) -> None:

@@ -33,6 +33,7 @@ from .control_room import (
 )
 
 ON = Observed(on=True)
+DAY_S = 86_400.0
 
 
 @pytest.fixture
@@ -98,6 +99,12 @@ def test_what_an_answer_settles(room: ControlRoom) -> None:
     late = room.accept(OUTLET, on=True).order
     room.accept(OUTLET, on=False)
     assert settled(late.cid) == Settled(Fate.LATE, late, "limit")
+    room.controller.identify("node", "I" * 26)
+    assert settled("I" * 26) == Settled(Fate.DONE, None, "limit")
+    room.controller.identify("sensors", "J" * 26)
+    for cid in ("I" * 26, "J" * 26):
+        with pytest.raises(CommandError):
+            settled(cid)
 
 
 def test_late_answer_does_not_bring_anything_back(room: ControlRoom) -> None:
@@ -743,7 +750,7 @@ def test_lamp_counts_as_on_until_the_last_lease_had_ended(room: ControlRoom) -> 
     """Nobody knows what a lamp did while there was no hub."""
     room.set(LAMP, percent=50)
     restarted(room, 60)
-    assert room.controller.ledger.burned(LAMP, room.now + 1000) == 60
+    assert room.controller.ledger.burned(LAMP, room.now + 1000, DAY_S) == 60
 
 
 @pytest.mark.parametrize("after", [300, 301])
@@ -814,7 +821,7 @@ def test_removed_lamp_burns_until_its_lease_is_over(room: ControlRoom) -> None:
     room.configure(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST)))
     room.now += 80_000
     room.configure(node=node_of())
-    assert room.controller.ledger.burned(LAMP, room.now) == 60 + 300
+    assert room.controller.ledger.burned(LAMP, room.now, DAY_S) == 60 + 300
 
 
 def test_outputs_that_are_no_more_are_not_restored(room: ControlRoom) -> None:
@@ -832,4 +839,4 @@ def test_books_of_a_lamp_are_closed_when_it_is_off(room: ControlRoom) -> None:
     room.keep_on(LAMP, 60)
     room.set(LAMP, on=False)
     room.now += 500
-    assert room.controller.ledger.burned(LAMP, room.now) == 60
+    assert room.controller.ledger.burned(LAMP, room.now, DAY_S) == 60

@@ -1,5 +1,7 @@
 """Tests of the error tree: its codes are an interface."""
 
+from typing import Any
+
 import pytest
 
 from custom_components.grokmon.gateway import errors
@@ -131,6 +133,36 @@ def test_error_carries_its_code(kind: type[GatewayError]) -> None:
     assert isinstance(plain, GatewayError)
     assert (plain.code, plain.detail, str(plain)) == (Code.MALFORMED, "", "malformed")
     assert (detailed.code, detailed.detail, str(detailed)) == (Code.MALFORMED, "why", "malformed: why")
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_error_is_shown_whole(kind: type[GatewayError]) -> None:
+    """Show code and detail where an error is logged as an object."""
+    assert kind(Code.MALFORMED, "why").args == (Code.MALFORMED, "why")
+
+
+def test_access_token_of_a_known_device() -> None:
+    """Say whose it was, beside what is wrong with it."""
+    error = errors.PeerError(Code.CREDENTIAL_REVOKED, "why", "tent-1")
+    assert (str(error), error.device_id, error.args) == (
+        "credential_revoked: why",
+        "tent-1",
+        (Code.CREDENTIAL_REVOKED, "why"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "facts"),
+    [
+        ({}, {}),
+        ({"limit": 100}, {"limit": 100}),
+        ({"limit": 5, "left": 0.0, "frees_in_s": 12}, {"limit": 5, "left": 0, "frees_in_s": 12}),
+        ({"left": 0.26, "frees_in_s": 59.96}, {"left": 0.3, "frees_in_s": 60}),
+    ],
+)
+def test_figures_of_a_refusal(figures: dict[str, Any], facts: dict[str, float]) -> None:
+    """Tell the figures that are known, to a tenth."""
+    assert errors.PolicyError(Code.BUDGET_EXCEEDED, **figures).facts() == facts
 
 
 def test_unknown_session_is_named_but_not_shown() -> None:

@@ -62,15 +62,15 @@ def test_lamp_hours(ledger: Ledger) -> None:
     ledger.begin(PUMP, 10)
     ledger.begin(PUMP, 20)
     assert ledger.burning(PUMP)
-    assert ledger.burned(PUMP, 30) == 20
+    assert ledger.burned(PUMP, 30, DAY_S) == 20
     ledger.end(PUMP, 40)
     ledger.end(PUMP, 50)
     assert not ledger.burning(PUMP)
-    assert ledger.burned(PUMP, 60) == 30
+    assert ledger.burned(PUMP, 60, DAY_S) == 30
     ledger.begin(PUMP, 100)
-    assert ledger.burned(PUMP, 110) == 40
-    assert ledger.burned(PUMP, DAY_S + 25) == 15 + (DAY_S + 25 - 100)
-    assert ledger.burned(OTHER, 60) == 0
+    assert ledger.burned(PUMP, 110, DAY_S) == 40
+    assert ledger.burned(PUMP, DAY_S + 25, DAY_S) == 15 + (DAY_S + 25 - 100)
+    assert ledger.burned(OTHER, 60, DAY_S) == 0
 
 
 def test_what_is_old_is_forgotten(ledger: Ledger) -> None:
@@ -104,11 +104,11 @@ def test_over_a_restart(ledger: Ledger) -> None:
     after.restore(ledger.snapshot(), 100)
     assert after.snapshot()["doses"] == ledger.snapshot()["doses"]
     assert after.given(50, DAY_S, key=PUMP) == 100
-    assert after.burned(PUMP, 500) == 90
-    assert after.burned(OTHER, 500) == 1
+    assert after.burned(PUMP, 500, DAY_S) == 90
+    assert after.burned(OTHER, 500, DAY_S) == 1
     late = Ledger()
     late.restore(ledger.snapshot(), 5)
-    assert late.burned(PUMP, 500) == 0
+    assert late.burned(PUMP, 500, DAY_S) == 0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5000)), max_size=30))
@@ -122,5 +122,5 @@ def test_burned_is_the_time_on(steps: list[tuple[bool, float]]) -> None:
         now += passing
         expected += passing if on else 0.0
     if now < DAY_S:
-        assert ledger.burned(PUMP, now) == pytest.approx(expected)
-    assert ledger.burned(PUMP, now) <= DAY_S
+        assert ledger.burned(PUMP, now, DAY_S) == pytest.approx(expected)
+    assert ledger.burned(PUMP, now, DAY_S) <= DAY_S

@@ -25,12 +25,16 @@ def output() -> Output:
 
 @pytest.mark.parametrize(("run_s", "until"), [(None, None), (20.0, 30.0)])
 def test_what_was_confirmed_stands(output: Output, run_s: float | None, until: float | None) -> None:
-    """Begin a lease with the answer, also after a difference, and end it with the next."""
+    """Begin a lease with the answer, also after a difference."""
     output.mismatch_since = 9
     order = replace(ORDER, run_s=run_s)
     output.confirm(order, 10)
     assert output.wish == Wish(order, until, renewed_at=10, lease_until=310, confirmed_at=10)
     assert output.in_step
+
+
+def test_nothing_stands_after_off(output: Output) -> None:
+    """End what stands with the answer, and every difference from it."""
     output.mismatch_since = 9
     output.confirm(OFF, 11)
     assert output.wish is None

@@ -646,6 +646,18 @@ def test_repeated_hellos_do_not_cost_the_next_start(gateway: Gateway, sid: str, 
     assert outcome(gateway, SENDER.hello(boot_of(3))) == "accepted"
 
 
+def test_recorded_hellos_do_not_cost_the_next_start(gateway: Gateway) -> None:
+    """Answer a device that starts anew while somebody repeats the hellos of its many earlier starts."""
+    recorded = [SENDER.hello(boot_of(number)) for number in range(40)]
+    for at, hello in enumerate(recorded):
+        greeted(gateway, hello, NOW + 5 * at)
+    later = NOW + 3600
+    outcomes = [outcome(gateway, hello, later) for hello in recorded]
+    assert outcomes == ["accepted"] * 12 + ["rate_limited"] * 28
+    new = greeted(gateway, SENDER.hello(boot_of(99)), later)
+    assert outcome(gateway, SENDER.telemetry(new, 1), later) == "accepted"
+
+
 def test_refused_hello_pushes_no_session_out(gateway: Gateway) -> None:
     """Keep a session that waits for its first message when hellos beyond the budget come."""
     for number in range(11):

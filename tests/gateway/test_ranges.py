@@ -58,6 +58,7 @@ def test_both_ends_are_possible(name: str) -> None:
         ({"temp_c": 36, "humidity_percent": 50, "co2_ppm": 2001.0}, ("temp_c", "co2_ppm")),
         ({"ph": 0.0, "ec_ms_cm": 20.0}, ()),
         ({"smoke": True, "temp_c": 20.0}, ()),
+        ({"smoke": True, "temp_c": 36.0}, ("temp_c",)),
         ({"vpd_kpa": 0.0}, ()),
         ({"vpd_kpa": 3.0}, ()),
         ({"vpd_kpa": 3.01}, ("vpd_kpa",)),

@@ -9,7 +9,7 @@ from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, 
 from custom_components.grokmon.gateway.models import Reading, Value
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
 from custom_components.grokmon.gateway.rehearsal import Happened, Rehearsal, rehearse
-from custom_components.grokmon.gateway.zones import DAY_S, InterlockSettings, Zone
+from custom_components.grokmon.gateway.zones import DAY_S, InterlockSettings, Stage, Zone
 
 from .control_room import AI, EXHAUST, LAMP, NOON, PERSON, PUMP, node_of, sensors_of, zone_of
 
@@ -101,6 +101,32 @@ def test_lamp_goes_off_when_it_gets_dark(dawn: float) -> None:
     longer = [*past, asked(sunrise + DAY_S + 17.1 * 3600, LAMP, percent=70)]
     (refused,) = rehearse([strict], [node_of()], AS_IT_IS, longer).refused
     assert refused["code"] == "budget_exceeded"
+
+
+def test_doses_add_up() -> None:
+    """Every dose counts for the next, and what is refused is explained; readings are counted."""
+    past = [asked(at, PUMP, amount_ml=300) for at in (0, 100, 200)]
+    past += [measured(at, temp_c=25.0) for at in (50, 150)]
+    outcome = rehearse([zone_of(water_ml_day=800)], [node_of(), sensors_of("temp_c")], AS_IT_IS, past)
+    (refused,) = outcome.refused
+    said = "the water of Tent: at most 800 ml in 24 hours, 200 ml left; frees up in 23.9 h"
+    assert (refused["at"], refused["detail"]) == (200, said)
+    assert (outcome.commands, outcome.readings) == (3, 2)
+
+
+def test_nothing_happens_after_the_end() -> None:
+    """A lamp that is set just before the dark is on until then."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT, min_off_s=600)
+    dusk = DAY_S - NOON
+    past = [asked(dusk - 30, LAMP, percent=60), asked(dusk - 10, LAMP, percent=70)]
+    assert rehearse([zone_of()], [node_of(lamp)], AS_IT_IS, past).refused == []
+
+
+def test_zone_in_which_it_is_always_dark() -> None:
+    """There is no change to wait for."""
+    past = [asked(0, EXHAUST, percent=50), asked(100, LAMP, percent=60)]
+    (refused,) = rehearse([zone_of(stage=Stage.HARVEST)], [node_of()], AS_IT_IS, past).refused
+    assert refused["code"] == "dark_period"
 
 
 def test_fan_is_driven_and_left_again() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from custom_components.grokmon.gateway.errors import Code, FreshnessError, SessionUnknownError
 from custom_components.grokmon.gateway.models import Channel, Claims, Hello
-from custom_components.grokmon.gateway.sessions import CLOCK_WINDOW, Sessions
+from custom_components.grokmon.gateway.sessions import CLOCK_WINDOW, MAX_GREETED, Sessions
 
 from .wire import NOW, attempt, boot_of, code_of
 
@@ -167,6 +167,32 @@ def test_sixteen_retired_starts(sessions: Sessions, between: Callable[[Sessions]
     with pytest.raises(FreshnessError, match="replayed"):
         greet(sessions, DEVICE, hello_of(1))
     assert sessions.active_sid(DEVICE) == active
+
+
+@pytest.mark.parametrize("between", [lambda sessions: sessions, restarted], ids=["running", "restarted"])
+def test_greeted_starts_are_remembered(sessions: Sessions, between: Callable[[Sessions], Sessions]) -> None:
+    """Tell a hello that was said before from one of a new start, long after its session is gone."""
+    assert sessions.greeted(DEVICE, boot_of(0)) is False
+    assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(0)), "seq": 1}) == "accepted"
+    for number in range(1, MAX_GREETED):
+        greet(sessions, DEVICE, hello_of(number))
+    after = between(sessions)
+    assert [after.greeted(DEVICE, boot_of(number)) for number in (0, 1, MAX_GREETED)] == [True, True, False]
+    assert after.known(DEVICE, boot_of(1)) is None
+    greet(after, DEVICE, hello_of(1))
+    greet(after, DEVICE, hello_of(MAX_GREETED))
+    assert [after.greeted(DEVICE, boot_of(number)) for number in (0, 1, MAX_GREETED)] == [False, True, True]
+
+
+def test_snapshot_of_an_earlier_version(sessions: Sessions) -> None:
+    """Take up sessions from a snapshot that remembers no greeted starts."""
+    sid = greet(sessions, DEVICE, hello_of(1))
+    assert check(sessions, {"sid": sid, "seq": 1}) == "accepted"
+    snapshot = sessions.snapshot()
+    del snapshot[DEVICE]["greeted"]
+    after = Sessions(NOW)
+    after.restore(snapshot, [DEVICE])
+    assert (after.active_sid(DEVICE), after.greeted(DEVICE, boot_of(1))) == (sid, False)
 
 
 # --- Counters
@@ -332,9 +358,10 @@ def test_snapshot_is_plain_data(sessions: Sessions) -> None:
             "commands": 0,
             "counters": {"telemetry": 7},
             "retired": [],
+            "greeted": [boot_of(1)],
             "last_iat": {},
         },
-        "clock": {"retired": [], "last_iat": {"telemetry": NOW + 1}},
+        "clock": {"retired": [], "greeted": [], "last_iat": {"telemetry": NOW + 1}},
     }
 
 
@@ -518,6 +545,7 @@ class SessionsMachine(RuleBasedStateMachine):
         for state in self.sessions._devices.values():
             assert len(state.pending) <= 16
             assert len(state.retired) <= 16
+            assert len(state.greeted) <= MAX_GREETED
 
 
 TestSessionsMachine = SessionsMachine.TestCase

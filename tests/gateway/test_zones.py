@@ -127,6 +127,7 @@ def test_what_makes_no_sense_is_said(data: dict[str, Any], said: str) -> None:
     with pytest.raises(RegistryError) as refused:
         zone(**data)
     assert str(refused.value) == f"zone_invalid: {said}"
+    assert refused.value.field == ("temp_c" if "temp_c" in said else "")
 
 
 def test_interlocks_are_chosen() -> None:
@@ -167,6 +168,8 @@ def test_day_without_change() -> None:
     endless = zone(stages={"seedling": {"light_hours": 24}})
     assert not endless.is_dark(3)
     assert endless.until_light_change(3) is None
+    shortest = zone(stages={"seedling": {"light_hours": 0.0001}})
+    assert shortest.until_light_change(5 * HOUR) == HOUR
 
 
 @given(st.floats(0, DAY_S - 1), st.floats(0, DAY_S - 1))

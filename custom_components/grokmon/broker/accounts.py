@@ -4,23 +4,30 @@ What is wanted follows from the registry; what differs is looked up and repaired
 all do the same, so that a lost answer or a restart at any moment leaves nothing that the next look would not mend.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+import logging
 from time import time
 from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_HOST
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.util.hass_dict import HassKey
 
+from custom_components.grokmon.at_rest import async_open_store
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
 from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, Role, role_name, role_of
 from custom_components.grokmon.gateway.broker_drift import DriftKind
 from custom_components.grokmon.gateway.credentials import account_name
 from custom_components.grokmon.gateway.models import (
+    Auth,
     Channel,
     CredentialKind,
     CredentialState,
@@ -29,7 +36,7 @@ from custom_components.grokmon.gateway.models import (
     Downlink,
 )
 from custom_components.grokmon.gateway.registry import DeviceRegistry
-from custom_components.grokmon.gateway.topics import RESERVED_IDS
+from custom_components.grokmon.gateway.topics import RESERVED_IDS, uplink
 from custom_components.grokmon.issues import async_delete_issues
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
@@ -38,7 +45,9 @@ from .address import Address, async_address
 from .connection import BrokerError, Login
 from .files import write_files
 from .probe import probe_topics
-from .work import Work, bring_in_step, confirm_revoked
+from .work import Work, bring_in_step, confirm_revoked, find_strangers
+
+_LOGGER = logging.getLogger(__name__)
 
 CONF_MODE: Final = "mode"
 CONF_ADMIN: Final = "admin_username"
@@ -48,8 +57,12 @@ PROBE_IDS: Final = RESERVED_IDS
 ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
 ISSUE_REVOKING: Final = "revocation_pending"
 ISSUE_FILES: Final = "broker_files_changed"
+ISSUE_MISSING: Final = "broker_account_missing"
+# Which broker had accounts before this start, and how.
+_BEFORE: Final[HassKey[tuple[str, str]]] = HassKey("grokmon_broker_accounts")
 _RETRY: Final = timedelta(seconds=30)
 _DAY_S: Final = 86_400.0
+_REMOVAL_S: Final = 20.0
 # What no change of ours brings about.
 _FOREIGN: Final = frozenset(
     {
@@ -104,15 +117,17 @@ class BrokerAccounts:
         self._looked_at = 0.0
         self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
         self.problem: str | None = None
+        self.strangers: tuple[str, ...] = ()
 
     @callback
     def async_start(self) -> list[CALLBACK_TYPE]:
         """Bring the broker in step, now and again; return how to end that."""
         self._started = True
+        self._expect_new_broker()
         if self.mode is not AccountMode.FILES:
             async_delete_issues(self._hass, ISSUE_FILES)
         if self.mode is AccountMode.NONE:
-            async_delete_issues(self._hass, ISSUE_UNREACHABLE, ISSUE_REVOKING)
+            async_delete_issues(self._hass, ISSUE_UNREACHABLE, ISSUE_REVOKING, ISSUE_MISSING)
             return []
         self.async_request()
         return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
@@ -143,7 +158,12 @@ class BrokerAccounts:
         if gone and before is not None and was:
             self._store.state.broker.revoking[before.device_id] = [account.username for account in was]
             self._old_logins[before.device_id] = tuple(Login(each.username, each.password) for each in was)
-        if was == now and before is not None and after is not None and before.actuators == after.actuators:
+        if (
+            was == now
+            and before is not None
+            and after is not None
+            and (before.actuators, before.status) == (after.actuators, after.status)
+        ):
             return
         self._expected.add(device.device_id)
         self.async_request()
@@ -151,6 +171,13 @@ class BrokerAccounts:
     async def async_bring_in_step(self) -> None:
         """Make the broker have what the registry wants; what cannot be done now is retried."""
         await self._turns.async_run()
+
+    async def async_find_strangers(self) -> None:
+        """Look for accounts of others that may publish in the name of a device. Raises BrokerError."""
+        self.strangers = ()
+        topics = [uplink(self._prefix, device.device_id, channel) for device in self._registry for channel in Channel]
+        address = await self.async_address()
+        self.strangers = await self._hass.async_add_executor_job(find_strangers, address.endpoint, self._admin, topics)
 
     async def async_stop(self) -> None:
         """Change nothing more, and wait for what is under way: it would undo what the next start does."""
@@ -176,10 +203,22 @@ class BrokerAccounts:
         if self.problem is not None or self._store.state.broker.revoking or ended or due:
             self.async_request()
 
+    @property
+    def _admin(self) -> Login:
+        return Login(self._chosen.get(CONF_ADMIN, ""), self._store.state.broker.admin_password)
+
     def _names(self) -> frozenset[tuple[str, str]]:
         return frozenset((each.device_id, each.username) for device in self._registry for each in _accounts(device))
 
+    def _expect_new_broker(self) -> None:
+        """Take what a broker that was chosen just now does not have for what it was never given."""
+        chosen = (self.mode, self._chosen.get(CONF_HOST, ""))
+        if self._hass.data.get(_BEFORE, chosen) != chosen:
+            self._expected |= {*PROBE_IDS, *(device.device_id for device in self._registry)}
+        self._hass.data[_BEFORE] = chosen
+
     async def _async_bring_in_step(self) -> None:
+        self._tell_missing()
         if self.mode is AccountMode.FILES:
             await self._async_write_files()
         elif self.mode is AccountMode.DYNAMIC_SECURITY:
@@ -189,17 +228,17 @@ class BrokerAccounts:
         expected, self._expected = self._expected, set()
         revoking = {device_id: list(names) for device_id, names in self._store.state.broker.revoking.items()}
         (accounts, roles), made = self._wanted(), self._names()
-        admin = Login(self._chosen.get(CONF_ADMIN, ""), self._store.state.broker.admin_password)
         try:
             address = await self.async_address()
             work = await self._hass.async_add_executor_job(
-                bring_in_step, address.endpoint, admin, accounts, roles, revoking
+                bring_in_step, address.endpoint, self._admin, accounts, roles, revoking
             )
         except BrokerError as error:
             self._expected |= expected
             self._tell_problem(str(error))
             return
-        self._record(work, expected)
+        # What was removed to be made anew is missing, too.
+        self._record(work, expected | revoking.keys())
         problem, done = work.problem, []
         try:
             for device_id in work.revoked:
@@ -283,6 +322,15 @@ class BrokerAccounts:
                 detail=drift.detail,
             )
 
+    def _tell_missing(self) -> None:
+        """Tell of devices that were enrolled before they got accounts: the broker may shut them out."""
+        there = [device for device in self._registry if device.status is not DeviceStatus.REVOKED]
+        names = sorted(each.name for each in there if each.auth is not Auth.TOKEN and not any(_accounts(each)))
+        if names:
+            self._raise(ISSUE_MISSING, ISSUE_MISSING, names=", ".join(names))
+        else:
+            ir.async_delete_issue(self._hass, DOMAIN, ISSUE_MISSING)
+
     def _tell_problem(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
             self._audit.record(
@@ -307,6 +355,30 @@ class BrokerAccounts:
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,
+        )
+
+
+async def async_remove_accounts(hass: HomeAssistant, entry: ConfigEntry[Any]) -> None:
+    """Delete all of our accounts and roles at the broker: from here on nobody looks after them."""
+    chosen = entry.options.get(CONF_BROKER, {})
+    if chosen.get(CONF_MODE) != AccountMode.DYNAMIC_SECURITY:
+        return
+    try:
+        async with asyncio.timeout(_REMOVAL_S):
+            store = await async_open_store(hass)
+            admin = Login(chosen.get(CONF_ADMIN, ""), store.state.broker.admin_password)
+            address = await async_address(hass, chosen)
+            work = await hass.async_add_executor_job(bring_in_step, address.endpoint, admin, (), (), {})
+        problem = work.problem
+    except TimeoutError:
+        problem = "no answer in time"
+    except (BrokerError, HomeAssistantError) as error:
+        problem = str(error)
+    if problem is not None:
+        _LOGGER.warning(
+            "Accounts of devices stay at the broker: %s. Delete the accounts and roles there that begin with the "
+            "identifiers of your devices and with grokmon-",
+            problem,
         )
 
 

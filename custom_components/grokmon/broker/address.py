@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 import ssl
 from typing import Any, Final
 
@@ -15,12 +16,13 @@ from homeassistant.components.mqtt.const import (
     PROTOCOL_5,
 )
 from homeassistant.const import CONF_HOST, CONF_PASSWORD, CONF_PORT, CONF_PROTOCOL, CONF_USERNAME
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 
 from .connection import Endpoint, Login, Protocol, UnreachableError
 
 CONF_CA: Final = "ca_certificate"
 _AUTO: Final = "auto"
+_TLS_PORT: Final = 8883
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,26 @@ async def async_address(hass: HomeAssistant, chosen: Mapping[str, Any]) -> Addre
     )
     username = data.get(CONF_USERNAME)
     return Address(endpoint, Login(username, data.get(CONF_PASSWORD)) if username else None)
+
+
+@callback
+def place_for_devices(hass: HomeAssistant, chosen: Mapping[str, Any]) -> tuple[str, int]:
+    """Return host and port of the broker as a device has to know them; no host where only this machine can tell."""
+    entries = hass.config_entries.async_loaded_entries(mqtt.DOMAIN)
+    data: Mapping[str, Any] = entries[0].data if entries else {}
+    host = chosen.get(CONF_HOST) or data.get(CONF_BROKER, "")
+    # Home Assistant may reach it without TLS, or by websockets; a device should not.
+    secured = data.get(CONF_CERTIFICATE) and data.get(CONF_TRANSPORT, DEFAULT_TRANSPORT) == DEFAULT_TRANSPORT
+    port = chosen.get(CONF_PORT) or (secured and data.get(CONF_PORT)) or _TLS_PORT
+    return "" if _is_local(host) else host, int(port)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        # A name without a dot is one of this machine or of its containers.
+        return "." not in host
 
 
 def _context(certificate: str) -> ssl.SSLContext:

@@ -19,6 +19,8 @@ _KEEPALIVE_S: Final = 60
 _STEP_S: Final = 0.05
 REFUSED: Final = 0x80
 """Reason codes from here on are refusals (MQTT 5, section 2.4)."""
+# Of MQTT 3.1.1, and of 5.
+_LOGIN: Final = frozenset({4, 5, 134, 135})
 
 
 class Protocol(IntEnum):
@@ -44,7 +46,8 @@ class RefusedError(BrokerError):
     """The broker refuses the connection; `code` is its reason."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"the broker refuses the connection: {code}")
+        why = " (wrong user name or password)" if code in _LOGIN else ""
+        super().__init__(f"the broker refuses the connection: {code}{why}")
         self.code = code
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from custom_components.grokmon.gateway.broker_accounts import Command, delete_role, disable, remove, role_name
 from custom_components.grokmon.gateway.broker_drift import Found, parse_account, parse_found
 
-from .connection import REFUSED, BrokerError, Connection, Endpoint, Login, Received, RefusedError
+from .connection import REFUSED, BrokerError, Connection, Endpoint, Login, Received
 
 CONTROL: Final = "$CONTROL/dynamic-security/v1"
 RESPONSES: Final = f"{CONTROL}/response"
@@ -81,8 +81,8 @@ class DynamicSecurity:
         if not commands:
             return answers
         with self._connect(f"grokmon-{secrets.token_hex(8)}") as connection:
-            if (code := connection.subscribe(RESPONSES)) >= REFUSED:
-                raise RefusedError(code)
+            if connection.subscribe(RESPONSES) >= REFUSED:
+                raise BrokerError("the account may not administer the broker")
             for command in commands:
                 answer = self._ask(connection, command)
                 answers.append(answer)

@@ -1,12 +1,12 @@
 """What is done at the broker in one go. Blocking."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import secrets
 from typing import Final
 
 from custom_components.grokmon.gateway.broker_accounts import Account, Role
-from custom_components.grokmon.gateway.broker_drift import Drift, DriftKind, difference
+from custom_components.grokmon.gateway.broker_drift import Drift, DriftKind, difference, strangers
 from custom_components.grokmon.gateway.topics import VERSION
 
 from .address import Address
@@ -55,6 +55,11 @@ def bring_in_step(
         taken = any(drift.kind is DriftKind.NAME_TAKEN for drift in left)
         problem = f"{left[0].kind}: {left[0].name}" if taken else "not every account could be brought in step"
     return Work(revoked, repaired, problem)
+
+
+def find_strangers(endpoint: Endpoint, admin: Login, topics: Collection[str]) -> tuple[str, ...]:
+    """Return the accounts of others that may publish on one of these topics. Raises BrokerError."""
+    return strangers(topics, DynamicSecurity(endpoint, admin).fetch())
 
 
 def confirm_revoked(address: Address, prefix: str, device_id: str, logins: Iterable[Login]) -> bool:

@@ -188,10 +188,16 @@ def check(actuator: Actuator) -> None:
         raise RegistryError(Code.ACTUATOR_INVALID, "hours_day: 0 to 24")
     if type(actuator.needs_approval) is not bool:
         raise RegistryError(Code.ACTUATOR_INVALID, "needs_approval")
+    _check_together(actuator)
+
+
+def _check_together(actuator: Actuator) -> None:
     if actuator.min_percent >= actuator.max_percent:
-        raise RegistryError(Code.ACTUATOR_INVALID, "min_percent is not below max_percent")
+        raise RegistryError(Code.ACTUATOR_INVALID, "min_percent is not below max_percent", field="min_percent")
     if actuator.dose_ml > actuator.max_dose_ml:
-        raise RegistryError(Code.ACTUATOR_INVALID, "dose_ml is above max_dose_ml")
+        raise RegistryError(Code.ACTUATOR_INVALID, "dose_ml is above max_dose_ml", field="dose_ml")
+    if actuator.role is Role.CO2_VALVE and actuator.inject_s > actuator.hour_s:
+        raise RegistryError(Code.ACTUATOR_INVALID, "inject_s is above hour_s", field="inject_s")
 
 
 class Caller(StrEnum):

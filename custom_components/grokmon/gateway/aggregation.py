@@ -1,40 +1,54 @@
 """Aggregation: the first of a kind is told at once, the rest once a minute, so that a flood cannot fill a disk."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Final
 
 WINDOW: Final = 60.0
+MAX_WINDOWS: Final = 60
 
 
 @dataclass(slots=True)
-class _Open:
+class _Open[K: Hashable]:
     since: float
     count: int = 0
+    merged: set[K] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary[K: Hashable]:
-    """How often something happened again after `since` (seconds since the epoch)."""
+    """How often something happened again after `since` (seconds since the epoch), `merged` from so many keys."""
 
     key: K
     since: float
     count: int
+    merged: int = 0
 
 
 class Aggregator[K: Hashable]:
-    """Count what happens by key. The caller keeps the number of keys small."""
+    """Count what happens by key. The caller keeps the number of keys small, or says how to `merge` them.
 
-    def __init__(self) -> None:
-        self._open: dict[K, _Open] = {}
+    With MAX_WINDOWS open, what has none is counted under the key that `merge` makes of its own.
+    """
+
+    def __init__(self, merge: Callable[[K], K] | None = None) -> None:
+        self._merge = merge
+        self._open: dict[K, _Open[K]] = {}
+
+    def merges(self, key: K) -> bool:
+        """Tell whether a key has no window of its own, and would get none."""
+        return self._merge is not None and key not in self._open and len(self._open) >= MAX_WINDOWS
 
     def add(self, key: K, now: float) -> bool:
         """Count one; True when it is the first of its kind in this window."""
-        if (window := self._open.get(key)) is None:
-            self._open[key] = _Open(now)
-            return True
-        window.count += 1
-        return False
+        merged = {key} if self.merges(key) else set[K]()
+        shared = self._merge(key) if merged and self._merge is not None else key
+        if first := shared not in self._open:
+            self._open[shared] = _Open(now)
+        window = self._open[shared]
+        window.merged |= merged - {shared}
+        window.count += not first
+        return first
 
     def close(self, now: float, *, everything: bool = False) -> list[Summary[K]]:
         """Return a summary of every window that has ended, or of all; what goes on gets a new window."""
@@ -44,7 +58,7 @@ class Aggregator[K: Hashable]:
             if not everything and 0.0 <= now - window.since < WINDOW:
                 continue
             if window.count:
-                summaries.append(Summary(key, window.since, window.count))
+                summaries.append(Summary(key, window.since, window.count, len(window.merged)))
                 self._open[key] = _Open(now)
             else:
                 del self._open[key]

@@ -1,8 +1,9 @@
 """What the broker has: its answers, and how that differs from the accounts and roles that are wanted."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+import re
 from typing import Any
 
 from .broker_accounts import (
@@ -159,6 +160,17 @@ def difference(wanted: Sequence[Account], roles: Sequence[Role], found: Found) -
     return tuple(drifts)
 
 
+def strangers(topics: Collection[str], found: Found) -> tuple[str, ...]:
+    """Return the accounts that are not ours, and may publish on one of these topics.
+
+    As the plugin decides it: by the first rule that fits, of an account's roles, then of those of its groups, in their
+    order; nobody may what no rule allows. Of two rules of a role with the same priority, one that allows counts. A
+    disabled account is one, too: Mosquitto lets it in by certificate.
+    """
+    others = [account for account in found.accounts.values() if not account.is_ours]
+    return tuple(sorted(account.username for account in others if _may_publish(account, topics, found)))
+
+
 def _roles(roles: Sequence[Role], found: Found) -> Iterator[Drift]:
     for group, names in found.groups.items():
         for name in filter(_is_ours, names):
@@ -205,6 +217,24 @@ def _strays(usernames: set[str], roles: set[str], found: Found) -> Iterator[Drif
     for name in filter(_is_ours, found.roles):
         if name not in roles:
             yield Drift(DriftKind.STRAY_ROLE, name, commands=(delete_role(name),))
+
+
+def _may_publish(account: FoundAccount, topics: Collection[str], found: Found) -> bool:
+    names = [*account.roles, *(name for group in account.groups for name in found.groups.get(group, ()))]
+    rules = [
+        (_pattern(acl.topic, account), acl.allow)
+        for name in names
+        for acl in sorted(found.roles.get(name, ()), key=lambda each: (-each.priority, not each.allow))
+        if acl.kind is AclType.PUBLISH
+    ]
+    return any(next((allow for pattern, allow in rules if pattern.fullmatch(topic)), False) for topic in topics)
+
+
+def _pattern(topic: str, account: FoundAccount) -> re.Pattern[str]:
+    """Return what fits the topics of a rule; `%u` and `%c` stand for who publishes."""
+    topic = topic.replace("%u", account.username).replace("%c", account.client_id or "+")
+    levels = re.escape(topic).replace(r"\+", "[^/]*")
+    return re.compile(levels.removesuffix(r"\#") + ".*" if topic.endswith("#") else levels)
 
 
 def _is_ours(role: str) -> bool:

@@ -17,6 +17,8 @@ class Item(StrEnum):
     BACKUP = "backup"
     AUDIT_VERIFIED = "audit_verified"
     RATE_LIMITS = "rate_limits"
+    STRANGERS = "strangers"
+    """Accounts at the broker, other than its own, that may publish in the name of a device."""
 
 
 type Findings = Mapping[Check | Item, Finding]

@@ -19,6 +19,7 @@ CODE_BYTES: Final = 16
 VALID_S: Final = 900.0
 TRIES: Final = 5
 MAX_REQUESTS: Final = 8
+MAX_OF_A_HOST: Final = 2
 _LOOKED_AT_S: Final = 300.0
 AUDIENCE: Final = "grokmon/enrolment"
 
@@ -38,6 +39,7 @@ class EnrolmentRequest:
     algorithm: Algorithm
     public_key: str = field(repr=False)
     fingerprint: str
+    host: str
     ends: float
 
 
@@ -93,8 +95,8 @@ class EnrolmentRequests:
     def __init__(self) -> None:
         self._requests: dict[str, EnrolmentRequest] = {}
 
-    def add(self, device_id: str, algorithm: Algorithm, public_key: str, now: float) -> EnrolmentRequest:
-        """Return the request of a device, a new one or the one that it has made before.
+    def add(self, device_id: str, algorithm: Algorithm, public_key: str, host: str, now: float) -> EnrolmentRequest:
+        """Return the request of a device, a new one or the one that it has made before. `host` is where it comes from.
 
         Raises RegistryError for what cannot be enrolled, and for another key under the name of one that waits: whoever
         asks first is shown, and nobody can change what an administrator is looking at.
@@ -106,13 +108,19 @@ class EnrolmentRequests:
         if known is not None and known.fingerprint != fingerprint:
             raise RegistryError(Code.DEVICE_EXISTS)
         if known is None:
-            if sum(now < each.ends for each in self._requests.values()) >= MAX_REQUESTS:
+            waiting = [each.host for each in self._requests.values() if now < each.ends]
+            if len(waiting) >= MAX_REQUESTS:
                 raise TransportError(Code.RATE_LIMITED, f"{MAX_REQUESTS} requests wait for an administrator")
+            if waiting.count(host) >= MAX_OF_A_HOST:
+                raise TransportError(
+                    Code.RATE_LIMITED, f"{MAX_OF_A_HOST} requests of this address wait for an administrator"
+                )
             known = EnrolmentRequest(
                 device_id=device_id,
                 algorithm=algorithm,
                 public_key=public_key,
                 fingerprint=fingerprint,
+                host=host,
                 ends=now + VALID_S,
             )
             self._requests[device_id] = known

@@ -105,7 +105,7 @@ class Controller:
             lease_s = min(lease_s, ceil(run_s))
         order = Order(cid=cid, command=wanted, principal=who, at=now.steady, lease_s=lease_s, run_s=run_s)
         amount = wanted.seconds if wanted.amount_ml is None else wanted.amount_ml
-        if wanted.energises and amount is not None:
+        if amount is not None:
             self.ledger.enter(Dose(cid, order.key, output.zone_id, who.caller, amount, now.steady))
         replaced = output.send(order)
         if replaced is not None:
@@ -204,7 +204,7 @@ class Controller:
     def observe(self, reading: Reading, now: Moment) -> list[Action]:
         """Take over what a device measured; return what it sets off at once."""
         device = self._devices.get(reading.device_id)
-        if device is None or device.zone is None or device.zone not in self.zones:
+        if device is None or device.zone not in self.zones:
             return []
         news = self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
         self._watering.observe(device.device_id, device.zone, reading.values, now.steady)
@@ -269,7 +269,10 @@ class Controller:
         caller = order.principal.caller
         if caller is Caller.SYSTEM:
             return
-        output.held_by, output.commanded_at = caller, now.steady
+        held = output.held_by
+        if order.command.energises or held is None or caller.rank <= held.rank:
+            # Off is for everybody. Who comes later does not get what is held by having switched it off first.
+            output.held_by, output.commanded_at = caller, now.steady
         if output.forced and not order.command.energises:
             output.forced, output.resume = False, None
             # An administrator may have a reason that no sensor knows of.

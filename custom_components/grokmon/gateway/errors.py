@@ -106,8 +106,11 @@ ORDINARY_CODES: Final = frozenset({Code.DUPLICATE, Code.SESSION_UNKNOWN, Code.CL
 class GatewayError(Exception):
     """Say that the gateway refused something.
 
-    `detail` names a field, a metric or a limit. It never carries a payload or a secret.
+    `detail` names a field, a metric or a limit. It never carries a payload or a secret. `told` says that it stands in
+    the audit trail already.
     """
+
+    told = False
 
     def __init__(self, code: Code, detail: str = "") -> None:
         super().__init__(code, detail)
@@ -165,7 +168,11 @@ class RangeError(GatewayError):
 
 
 class RegistryError(GatewayError):
-    """The registry cannot hold what was asked of it."""
+    """The registry cannot hold what was asked of it; `field` is what does not fit together with another."""
+
+    def __init__(self, code: Code, detail: str = "", *, field: str = "") -> None:
+        super().__init__(code, detail)
+        self.field = field
 
 
 class PolicyError(GatewayError):

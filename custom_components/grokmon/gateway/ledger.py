@@ -100,9 +100,9 @@ class Ledger:
         burns = self._burns.get(key)
         return bool(burns) and burns[-1].end is None  # type: ignore[index] # not empty
 
-    def burned(self, key: Key, now: float) -> float:
-        """Return for how many seconds an output was on in the past 24 hours."""
-        since = now - DAY_S
+    def burned(self, key: Key, now: float, window: float) -> float:
+        """Return for how many seconds an output was on in the past `window` seconds."""
+        since = now - window
         return sum(
             max(0.0, min(now, now if burn.end is None else burn.end) - max(since, burn.start))
             for burn in self._burns.get(key, ())

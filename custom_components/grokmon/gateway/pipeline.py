@@ -297,9 +297,10 @@ class Gateway:
         claims, door = admission.open(Channel.HELLO, payload, now)
         hello = schema.hello(claims)
         sid = self.sessions.known(device_id, hello.boot)
-        # A hello proves who made it, not when: repeats have a budget of their own, so that they cost neither readings
-        # nor the start of the device.
-        if not (admission.budgets.hellos if sid is None else admission.budgets.repeats).take(now):
+        # A hello proves who made it, not when: one that was said before, however long ago, has a budget of its own, so
+        # that recorded hellos cost neither readings nor the next start of the device.
+        repeated = sid is not None or self.sessions.greeted(device_id, hello.boot)
+        if not (admission.budgets.repeats if repeated else admission.budgets.hellos).take(now):
             raise RateError(Code.RATE_LIMITED, f"{HELLOS:.0f} hellos per minute")
         if sid is None:
             sid = self.sessions.greet(device_id, hello)

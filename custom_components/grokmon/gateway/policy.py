@@ -20,9 +20,9 @@ from .zones import Stage, Zone
 
 _MINUTE_S: Final = 60.0
 _MOST: Final = 1e6
-# A lamp ends a second late, and after a crash minutes are counted in which it may not have burned: without a margin it
+# A lamp ends a second late, and after a crash minutes count in which it may not have burned. Judged by 24 hours it
 # would be refused on the next morning, and whoever switches it on once a day would leave it off until the one after.
-_LAMP_MARGIN: Final = 1.01
+LAMP_DAY_S: Final = DAY_S - 900.0
 # Between the starts of two loads.
 STAGGER_S: Final = 2.0
 
@@ -253,7 +253,7 @@ class Policy:
         # An override is for somebody who has to see something, not more light for the plants.
         if site.zone is not None and not self._overridden(site.zone, now):
             limits.append(site.zone.lamp_budget_s)
-        if not limits or self.ledger.burned(site.output.key, now.steady) < min(limits) * _LAMP_MARGIN:
+        if not limits or self.ledger.burned(site.output.key, now.steady, LAMP_DAY_S) < min(limits):
             return
         hours = min(limits) / HOUR_S
         raise PolicyError(

@@ -1,6 +1,7 @@
 """Token buckets: one, and one for each host."""
 
 from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 _HOSTS: Final = 1024
@@ -26,6 +27,14 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+def host_of(address: str) -> str:
+    """Return what stands for the host behind an address: with IPv6, everybody has a whole network of them."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or int(ip) >> 64)
+    return str(ip)
 
 
 class HostLimit:

@@ -18,6 +18,8 @@ SID_LENGTH: Final = 16
 _SID_BYTES: Final = 12
 _MAX_PENDING: Final = 16
 _MAX_RETIRED: Final = 16
+# A device that sleeps starts every few minutes. Beyond these, a recorded hello counts as one of a new start.
+MAX_GREETED: Final = 1024
 _MAX_SEQ: Final = 2**53
 
 
@@ -42,6 +44,7 @@ class _DeviceSessions:
     active: Session | None = None
     pending: dict[str, Session] = field(default_factory=dict)
     retired: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_MAX_RETIRED))
+    greeted: dict[str, None] = field(default_factory=dict)
     last_iat: dict[Channel, float] = field(default_factory=dict)
     last_raw: dict[Channel, bytes] = field(default_factory=dict)
 
@@ -58,6 +61,9 @@ class Sessions:
         state = self._devices.setdefault(device_id, _DeviceSessions())
         if len(state.pending) == _MAX_PENDING:
             del state.pending[next(iter(state.pending))]
+        state.greeted[hello.boot] = None
+        if len(state.greeted) > MAX_GREETED:
+            del state.greeted[next(iter(state.greeted))]
         sid = token_urlsafe(_SID_BYTES)
         state.pending[sid] = Session(sid, hello.boot, hello)
         return sid
@@ -75,6 +81,11 @@ class Sessions:
         if state.active is not None and state.active.boot == boot:
             return state.active.sid
         return next((session.sid for session in state.pending.values() if session.boot == boot), None)
+
+    def greeted(self, device_id: str, boot: str) -> bool:
+        """Tell whether a boot value was greeted before, whatever became of its session."""
+        state = self._devices.get(device_id)
+        return state is not None and boot in state.greeted
 
     def check(
         self, device_id: str, channel: Channel, claims: Claims, raw: bytes, now: float, *, clock_allowed: bool
@@ -125,6 +136,7 @@ class Sessions:
             device_id: _session_data(state.active)
             | {
                 "retired": [list(pair) for pair in state.retired],
+                "greeted": list(state.greeted),
                 "last_iat": {channel.value: issued for channel, issued in state.last_iat.items()},
             }
             for device_id, state in self._devices.items()
@@ -143,6 +155,7 @@ class Sessions:
             self._devices[device_id] = _DeviceSessions(
                 active,
                 retired=deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED),
+                greeted=dict.fromkeys(data.get("greeted", ())),
                 last_iat={Channel(channel): issued for channel, issued in data["last_iat"].items()},
             )
 

@@ -246,7 +246,8 @@ def check(zone: Zone) -> None:
         for name in TARGET_METRICS:
             wanted: Range = getattr(targets, name)
             if not (_in(wanted.low, -_MOST, _MOST) and _in(wanted.high, -_MOST, _MOST) and wanted.low < wanted.high):
-                raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name} is upside down, or out of bounds")
+                said = f"{stage}: {name} is upside down, or out of bounds"
+                raise RegistryError(Code.ZONE_INVALID, said, field=name)
 
 
 def _in(value: object, low: float, high: float) -> bool:

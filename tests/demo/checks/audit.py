@@ -11,7 +11,7 @@ import tempfile
 from tests.demo.grow_room import GrowRoom
 from tests.demo.installation import Refusal
 from tests.demo.report import Report
-from tests.trail import flat
+from tests.trail import by_code, flat
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _VERIFIER = _REPOSITORY / "custom_components" / "grokmon" / "gateway" / "audit.py"
@@ -55,10 +55,11 @@ def _check_counts(lines: list[bytes], expected: Counter[Refusal], report: Report
         if entry["event"] in {"refused", "refused_again"}:
             audited[entry.get("device"), entry["reason"]] += entry.get("count", 1)
     written = sum(entry["event"] in {"refused", "refused_again"} for entry in entries)
+    found, wanted = by_code(audited), by_code(expected)
     problems = [
-        f"{code} of {device}: {audited[device, code]} audited, {expected[device, code]} expected"
-        for device, code in audited | expected
-        if audited[device, code] != expected[device, code]
+        f"{code}: {found[code]} audited, {wanted[code]} expected"
+        for code in found | wanted
+        if found[code] != wanted[code]
     ]
     report.add(f"{audited.total()} refusals are in the audit trail, in {written} of its {len(lines)} lines", problems)
 

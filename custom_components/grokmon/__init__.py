@@ -8,7 +8,7 @@ from homeassistant.helpers.typing import ConfigType
 
 from .at_rest import async_forget, async_open_store
 from .audit_log import AuditLog
-from .broker.accounts import async_remove_accounts
+from .broker.removal import async_remove_accounts
 from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
 from .gateway.checkpoints import Signer

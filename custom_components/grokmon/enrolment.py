@@ -12,6 +12,7 @@ from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
+from homeassistant.helpers.typing import UNDEFINED, UndefinedType
 
 from .audit_log import AuditLog
 from .choices import Choices, Method
@@ -223,6 +224,12 @@ class Enrolment:
             await self._store.async_save()
             await self._audit.async_flush(mark=False)
             return changed
+
+    @callback
+    def async_show(self, device_id: str, firmware: str | None, model: str | UndefinedType | None = UNDEFINED) -> None:
+        """Show which firmware, and which model, a device says that it is."""
+        entry = self.coordinators[device_id].device_entry
+        dr.async_get(self._hass).async_update_device(entry.id, sw_version=firmware, model=model)
 
     async def async_start(self) -> None:
         """Take up every enrolled device, and forget the credentials of those that are no more."""

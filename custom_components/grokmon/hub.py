@@ -10,7 +10,6 @@ from homeassistant.components import mqtt
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
-from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
@@ -20,7 +19,7 @@ from .audit_file import Opening
 from .audit_keeper import audit_keeper_of
 from .audit_log import AuditLog
 from .callers import Callers
-from .const import CONF_AI_USERS, CONF_LIMITS, CONF_TOPIC_PREFIX, DOMAIN
+from .const import CONF_AI_USERS, CONF_LIMITS, CONF_TOPIC_PREFIX
 from .coordinator import AI_CONTROL, HubCoordinator
 from .decisions import Decisions
 from .dispatch import Dispatcher
@@ -72,6 +71,19 @@ class GrokmonHub:
         self.keeper = audit_keeper_of(hass, entry.options, audit)
         self.prefix: str = entry.data[CONF_TOPIC_PREFIX]
         self.gateway = Gateway(self.prefix, time(), store.state.site_keys, token_key=store.state.token_key)
+        self.monitor = SecurityMonitor(hass, audit, self._name_of)
+        self.alarms = Alarms(hass, audit, self.monitor, self._name_of)
+        self._publisher = Publisher(hass, entry)
+        self.dispatcher = Dispatcher(
+            hass,
+            entry,
+            self.gateway,
+            audit,
+            self.alarms,
+            publish=self._publisher.async_publish_command,
+            changed=self._async_outputs_changed,
+        )
+        self.dispatcher.controller.policy.with_limits(limits_from(entry.options.get(CONF_LIMITS, {})))
         self.enrolment = Enrolment(
             hass,
             entry,
@@ -79,11 +91,10 @@ class GrokmonHub:
             store,
             audit,
             hub_device_id=device_id,
-            silenced=self._async_silenced,
+            silenced=self.dispatcher.async_abandon,
             changed=self._async_device_changed,
             has_accounts=lambda: self.trust.has_accounts,
         )
-        self.monitor = SecurityMonitor(hass, audit, self._name_of)
         self.trust = Trust(
             hass,
             entry,
@@ -98,19 +109,7 @@ class GrokmonHub:
             coordinator=self.coordinator,
         )
         self._decisions = Decisions(hass, audit, self.monitor, self._name_of)
-        self.alarms = Alarms(hass, audit, self.monitor, self._name_of)
-        self._publisher = Publisher(hass, entry)
         self.callers = Callers(hass, frozenset(entry.options.get(CONF_AI_USERS, ())))
-        self.dispatcher = Dispatcher(
-            hass,
-            entry,
-            self.gateway,
-            audit,
-            self.alarms,
-            publish=self._publisher.async_publish_command,
-            changed=self._async_outputs_changed,
-        )
-        self.dispatcher.controller.policy.with_limits(limits_from(entry.options.get(CONF_LIMITS, {})))
         self.zones = Zones(hass, entry, self.dispatcher, audit, self.enrolment.coordinators)
         self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
         self.doses: dict[Key, float] = {}
@@ -122,8 +121,7 @@ class GrokmonHub:
         await self._async_note_restored()
         await self.enrolment.async_start()
         devices = list(self.gateway.registry)
-        now = time()
-        self.gateway.sessions.restore(await self._sessions.async_take(now), [device.device_id for device in devices])
+        self.gateway.sessions.restore(await self._sessions.async_take(time()), [each.device_id for each in devices])
         # From here on there is something to end, whatever else goes wrong.
         self._cleanups.append(self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops))
         await self.dispatcher.async_start(zones_of(self._entry))
@@ -329,7 +327,8 @@ class GrokmonHub:
         match said:
             case Reading():
                 coordinator.async_take(said)
-                self._show_firmware(said)
+                if coordinator.device.auth is not Auth.SIGNED and (firmware := said.meta.get("firmware")) is not None:
+                    self.enrolment.async_show(said.device_id, firmware)
                 self.staging.async_accepted(said)
                 if said.flags:
                     self.monitor.async_implausible(said.device_id, said.flags, now)
@@ -361,19 +360,7 @@ class GrokmonHub:
     def _begin_session(self, device_id: str, hello: Hello, now: float) -> None:
         self.monitor.async_session(device_id, hello.firmware, now)
         self.dispatcher.async_restarted(device_id)
-        device = self.enrolment.coordinators[device_id].device_entry
-        dr.async_get(self.hass).async_update_device(device.id, sw_version=hello.firmware, model=hello.model)
-
-    @callback
-    def _show_firmware(self, reading: Reading) -> None:
-        """Show what a reading says of the firmware, of a device that says no hello."""
-        device_id, firmware = reading.device_id, reading.meta.get("firmware")
-        if firmware is None or self.gateway.registry[device_id].auth is Auth.SIGNED:
-            return
-        devices = dr.async_get(self.hass)
-        entry = devices.async_get_device(identifiers={(DOMAIN, device_id)})
-        if entry is not None and entry.sw_version != firmware:
-            devices.async_update_device(entry.id, sw_version=firmware)
+        self.enrolment.async_show(device_id, hello.firmware, hello.model)
 
     @callback
     def _tick(self, moment: datetime) -> None:
@@ -399,11 +386,6 @@ class GrokmonHub:
     @callback
     def _async_device_changed(self, before: Device | None, after: Device | None) -> None:
         self.trust.async_device_changed(before, after)
-
-    @callback
-    def _async_silenced(self, device_id: str) -> None:
-        """Leave the outputs of a device that was disabled or revoked to its own leases."""
-        self.dispatcher.async_abandon(device_id)
 
     @callback
     def _async_outputs_changed(self, device_id: str) -> None:

@@ -4,7 +4,6 @@ What is wanted follows from the registry; what differs is looked up and repaired
 all do the same, so that a lost answer or a restart at any moment leaves nothing that the next look would not mend.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,12 +14,10 @@ from typing import Any, Final
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_HOST
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
-from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util.hass_dict import HassKey
 
-from custom_components.grokmon.at_rest import async_open_store
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.const import CONF_BROKER, DOMAIN
 from custom_components.grokmon.gateway.broker_accounts import Account, Acl, AclType, Role, role_name, role_of
@@ -62,7 +59,6 @@ ISSUE_MISSING: Final = "broker_account_missing"
 _BEFORE: Final[HassKey[tuple[str, str]]] = HassKey("grokmon_broker_accounts")
 _RETRY: Final = timedelta(seconds=30)
 _DAY_S: Final = 86_400.0
-_REMOVAL_S: Final = 20.0
 # What no change of ours brings about.
 _FOREIGN: Final = frozenset(
     {
@@ -355,30 +351,6 @@ class BrokerAccounts:
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,
-        )
-
-
-async def async_remove_accounts(hass: HomeAssistant, entry: ConfigEntry[Any]) -> None:
-    """Delete all of our accounts and roles at the broker: from here on nobody looks after them."""
-    chosen = entry.options.get(CONF_BROKER, {})
-    if chosen.get(CONF_MODE) != AccountMode.DYNAMIC_SECURITY:
-        return
-    try:
-        async with asyncio.timeout(_REMOVAL_S):
-            store = await async_open_store(hass)
-            admin = Login(chosen.get(CONF_ADMIN, ""), store.state.broker.admin_password)
-            address = await async_address(hass, chosen)
-            work = await hass.async_add_executor_job(bring_in_step, address.endpoint, admin, (), (), {})
-        problem = work.problem
-    except TimeoutError:
-        problem = "no answer in time"
-    except (BrokerError, HomeAssistantError) as error:
-        problem = str(error)
-    if problem is not None:
-        _LOGGER.warning(
-            "Accounts of devices stay at the broker: %s. Delete the accounts and roles there that begin with the "
-            "identifiers of your devices and with grokmon-",
-            problem,
         )
 
 

@@ -24,8 +24,6 @@ from .zones import Zone
 # A pump is given this much longer than its dose takes before its lease is no longer renewed.
 _PUMP_MARGIN_S: Final = 2.0
 _REMEMBERED: Final = 256
-# How often an exhaust fan is asked again that did not do what an interlock wants.
-_DRIVE_AGAIN_S: Final = 10.0
 
 
 class Controller:
@@ -98,10 +96,8 @@ class Controller:
         output = self.output(command.key)
         wanted = self.policy.judge(command, self.site(output), who, now)
         run_s = self._run_s(wanted, output)
-        lease_s = output.actuator.lease_s
-        if not wanted.energises:
-            lease_s = 0
-        elif run_s is not None:
+        lease_s = output.actuator.lease_s if wanted.energises else 0
+        if run_s is not None:
             lease_s = min(lease_s, ceil(run_s))
         order = Order(cid=cid, command=wanted, principal=who, at=now.steady, lease_s=lease_s, run_s=run_s)
         amount = wanted.seconds if wanted.amount_ml is None else wanted.amount_ml
@@ -331,8 +327,7 @@ class Controller:
         return actions
 
     def _may_not_go_on(self, output: Output, now: Moment) -> GatewayError | None:
-        at_rest = output.wish is None and output.pending is None
-        if at_rest and output.fault is not None:
+        if output.fault is not None and output.wish is None and output.pending is None:
             return None
         try:
             self.policy.sustain(self.site(output), now)
@@ -363,18 +358,12 @@ class Controller:
             if resume is None:
                 return [Stop(output.key, "interlock_ended")]
             return [Drive(resume.command, system("interlock_ended"))]
-        if output.let_be or (output.forced and not self._drives_in_vain(output, now)):
+        if output.let_be or (output.forced and not output.driven_in_vain(now.steady)):
             return []
         if not output.forced:
             output.resume = output.wish.order if output.wish is not None else None
         output.forced, output.driven_at = True, now.steady
         return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
-
-    @staticmethod
-    def _drives_in_vain(output: Output, now: Moment) -> bool:
-        """Tell whether what an interlock wants did not come about, and may now that the device is there."""
-        at_rest = output.wish is None and output.observed is not None
-        return at_rest and now.steady - output.driven_at >= _DRIVE_AGAIN_S
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:
@@ -387,12 +376,9 @@ class Controller:
         return [Tripped(zone_id, each, active) for zone_id, each, active in self.interlocks.judge(now.steady)]
 
     def _count_burning(self, output: Output, now: Moment) -> None:
-        if output.actuator.kind is not Kind.LIGHT:
-            return
-        if output.is_on:
-            self.ledger.begin(output.key, now.steady)
-        else:
-            self.ledger.end(output.key, now.steady)
+        if output.actuator.kind is Kind.LIGHT:
+            enter = self.ledger.begin if output.is_on else self.ledger.end
+            enter(output.key, now.steady)
 
     def _abandon(self, output: Output) -> Order | None:
         order = output.drop()

@@ -15,6 +15,8 @@ from .actuators import Actuator, Caller, Command, Key, Observed, Principal
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
 MISMATCH_S: Final = 5.0
 _PERCENT_TOLERANCE: Final = 1.0
+# How often an exhaust fan is asked again that did not do what an interlock wants.
+_DRIVE_AGAIN_S: Final = 10.0
 # How an output may come to be off without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
@@ -219,6 +221,10 @@ class Output:
         # What is on its way gives it its time anew.
         waits = self.fault is None and self.pending is None
         return waits and self.mismatch_since is not None and now - self.mismatch_since >= MISMATCH_S
+
+    def driven_in_vain(self, now: float) -> bool:
+        """Tell whether what an interlock wants did not come about, and may now that the device is there."""
+        return self.wish is None and self.observed is not None and now - self.driven_at >= _DRIVE_AGAIN_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
         safe = self.actuator.safe_percent

@@ -41,13 +41,13 @@ class Aggregator[K: Hashable]:
 
     def add(self, key: K, now: float) -> bool:
         """Count one; True when it is the first of its kind in this window."""
-        merged = {key} if self.merges(key) else set[K]()
-        shared = self._merge(key) if merged and self._merge is not None else key
-        if first := shared not in self._open:
-            self._open[shared] = _Open(now)
-        window = self._open[shared]
-        window.merged |= merged - {shared}
+        shared = self._merge(key) if self._merge is not None and self.merges(key) else key
+        window = self._open.get(shared)
+        if first := window is None:
+            window = self._open[shared] = _Open(now)
         window.count += not first
+        if shared != key:
+            window.merged.add(key)
         return first
 
     def close(self, now: float, *, everything: bool = False) -> list[Summary[K]]:

@@ -33,8 +33,8 @@ class Metric:
         return self.hard is None
 
 
-def _boolean(name: str, device_class: str, *, diagnostic: bool = False) -> Metric:
-    return Metric(name=name, device_class=device_class, state_class=None, diagnostic=diagnostic)
+def _boolean(name: str, device_class: str) -> Metric:
+    return Metric(name=name, device_class=device_class, state_class=None)
 
 
 def _temperature(name: str) -> tuple[Metric, Metric]:

@@ -327,7 +327,8 @@ class Controller:
         return actions
 
     def _may_not_go_on(self, output: Output, now: Moment) -> GatewayError | None:
-        if output.fault is not None and output.wish is None and output.pending is None:
+        if output.fault is not None:
+            # It was told to stop when the fault was found.
             return None
         try:
             self.policy.sustain(self.site(output), now)

@@ -269,7 +269,7 @@ class Policy:
             raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
         self._bounds(wanted, limits, who.caller)
         if wanted.amount_ml is not None and limits.day_ml is not None:
-            pumps = site.keys(Role.IRRIGATION) or [wanted.key]
+            pumps = site.keys(Role.IRRIGATION)
             left = max(0.0, limits.day_ml - self.ledger.given(now.steady, DAY_S, keys=pumps, caller=who.caller))
             if wanted.amount_ml > left:
                 raise PolicyError(

@@ -17,7 +17,7 @@ from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.grokmon import posture
-from custom_components.grokmon.broker import accounts
+from custom_components.grokmon.broker import accounts, removal
 from custom_components.grokmon.broker.accounts import PROBE_IDS
 from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
@@ -140,6 +140,7 @@ def broker() -> Iterator[FakeBroker]:
 
     with (
         patch.object(accounts, "bring_in_step", fake.bring_in_step),
+        patch.object(removal, "bring_in_step", fake.bring_in_step),
         patch.object(accounts, "confirm_revoked", fake.confirm_revoked),
         patch.object(accounts, "find_strangers", fake.find_strangers),
         patch.object(posture, "probe", fake.probe),
@@ -611,7 +612,7 @@ async def test_removal_waits_no_longer_than_it_may(
     """A broker that does not answer holds up no removal."""
     room, go_on = tent.room, threading.Event()
     broker.before = lambda: go_on.wait(10)
-    with patch.object(accounts, "_REMOVAL_S", 0.0):
+    with patch.object(removal, "_WITHIN_S", 0.0):
         await room.hass.config_entries.async_remove(room.entry.entry_id)
     go_on.set()
     await room.settle()

@@ -19,14 +19,13 @@ from .const import DOMAIN
 from .gateway.actuators import Caller, Command, Key, Moment, Principal
 from .gateway.audit_record import Record, Search
 from .gateway.catalog import CATALOG
-from .gateway.interlocks import RULES
+from .gateway.interlocks import JUDGED
 from .gateway.models import Reading
 from .gateway.policy import limits_from
 from .gateway.rehearsal import Happened, Rehearsal, rehearse
 from .gateway.zones import Zone
 from .hub import GrokmonHub
 
-_JUDGED: Final = frozenset(metric for rule in RULES.values() for metric in rule.metrics)
 _ACTIONS: Final = frozenset({"command", "command_refused"})
 _MOST: Final = 1_000_000
 
@@ -93,7 +92,7 @@ def _sources(hass: HomeAssistant, hub: GrokmonHub) -> dict[str, Source]:
     return {
         entity_id: (device.device_id, metric)
         for device in hub.gateway.registry
-        for metric in device.metrics & _JUDGED
+        for metric in device.metrics & JUDGED.keys()
         if (entity_id := registry.async_get_entity_id(_platform(metric), DOMAIN, f"{device.device_id}_{metric}"))
     }
 

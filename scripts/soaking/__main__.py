@@ -8,7 +8,6 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 import gc
-import os
 from pathlib import Path
 from statistics import mean, median, quantiles
 import sys
@@ -28,8 +27,8 @@ from tests.stack.home_assistant import ApiError, CommandFailedError
 from .crowd import LAMP, METRICS, RATE_LIMIT, Crowd, enrol_crowd
 from .incidents import Forger, Incidents, Lamp
 from .ledger import ORDINARY, REVOKED, WATCHER, Ledger
-from .verdict import Verdict, judge_log
-from .watch import Inventory, Watch, slope, stale
+from .verdict import Verdict, judge_log, judge_loop
+from .watch import Inventory, Watch, slope, stale, watch_loops
 
 _SAMPLE_EVERY_S = 10.0
 _STALE_S = 15.0
@@ -162,6 +161,7 @@ def schedule(soak: Soak) -> list[tuple[float, str, Job]]:
 
 async def soak(size: Size, folder: Path, verdict: Verdict) -> None:
     """Set everything up, let it run, take it down, and judge what was found."""
+    steps = watch_loops(folder)
     installation = Installation(folder, DynamicMosquittoBroker, [ACCOUNT, WATCHER], _CONFIGURATION)
     hass = installation.hass
     async with installation:
@@ -197,6 +197,7 @@ async def soak(size: Size, folder: Path, verdict: Verdict) -> None:
     lines = hass.process.log.read_text(encoding="utf-8").splitlines()
     for logger, count in judge_log(lines, verdict).items():
         _say(f"log: {count} times {logger}")
+    judge_loop(steps.read_text(encoding="utf-8").splitlines(), verdict)
 
 
 async def _judge(running: Soak, verdict: Verdict) -> None:
@@ -218,7 +219,8 @@ async def _judge(running: Soak, verdict: Verdict) -> None:
     verdict.add("of these, sent again", sum(each.resent for each in totals))
     verdict.add("dropped by devices whose memory was full", sum(each.dropped for each in totals))
     verdict.add("lost when a device restarted", sum(member.left for member in crowd.members))
-    verdict.add(f"acknowledged and lost, between {ledger.moments} balances", ledger.lost, "0", ledger.lost == 0)
+    missing = [f"{count} of {name}" for name, count in ledger.lost.items() if count]
+    verdict.none(f"acknowledged and lost, between {ledger.moments} balances", missing)
     verdict.add("accepted more often than sent", ledger.surplus, "0", ledger.surplus == 0)
     for how, lost in ledger.with_broker.items():
         verdict.add(f"acknowledged, and gone with a broker at its {how}", f"{sum(lost)} in {len(lost)}: {lost}")
@@ -343,16 +345,11 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=200.0, help="readings a second of all together (default %(default)g)"
     )
-    parser.add_argument(
-        "--debug-loop", action="store_true", help="asyncio's debug mode in Home Assistant: slow, and tells"
-    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="use this new folder, and keep it")
     arguments = parser.parse_args()
     if DynamicMosquittoBroker.find_plugin() is None:
         _say("the soak needs Mosquitto with its dynamic security plugin")
         return 1
-    if arguments.debug_loop:
-        os.environ["PYTHONASYNCIODEBUG"] = "1"
     size = Size(arguments.minutes * 60.0, arguments.devices, arguments.rate)
     verdict = Verdict()
     with contextlib.ExitStack() as stack:

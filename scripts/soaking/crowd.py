@@ -7,6 +7,8 @@ from itertools import cycle
 from random import Random
 from typing import NoReturn
 
+from paho.mqtt.enums import MQTTProtocolVersion
+
 from tests.demo.fleet import device_of
 from tests.demo.installation import Enrolled, Installation
 from tests.demo.plan import ZONES, Node
@@ -24,7 +26,10 @@ _SLOWEST = 0.1
 
 
 def nodes(count: int) -> list[Node]:
-    """Return so many devices in both tents, some of which sign with a key pair; the last one has a lamp."""
+    """Return so many devices in both tents, some of which sign with a key pair; the last one has a lamp.
+
+    Every other one speaks MQTT 5, which tells it what the broker refuses; MQTT 3.1.1 acknowledges that like anything.
+    """
     sensing = [
         Node(
             f"soak-{number}",
@@ -32,6 +37,7 @@ def nodes(count: int) -> list[Node]:
             METRICS,
             ZONES[number % len(ZONES)].name,
             auth=("es256" if number % 10 == 4 else "eddsa" if number % 10 == 5 else "hs256"),  # noqa: PLR2004
+            mqtt_version=(MQTTProtocolVersion.MQTTv311 if number % 2 else MQTTProtocolVersion.MQTTv5),
         )
         for number in range(count - 1)
     ]

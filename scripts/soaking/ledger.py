@@ -42,8 +42,8 @@ class Ledger:
 
     installation: Installation
     crowd: Crowd
-    lost: int = 0
-    """Acknowledged and never seen, while the broker ran all the time."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """Acknowledged and never seen, by device, while the broker ran all the time."""
     surplus: int = 0
     """Accepted more often than sent."""
     with_broker: dict[str, list[int]] = field(default_factory=lambda: {"stop": [], "kill": []})
@@ -77,14 +77,14 @@ class Ledger:
         )
 
     def _compare(self, before: Moment, now: Moment, broker_ended: str | None) -> None:
-        lost = 0
+        lost: Counter[str] = Counter()
         for name, sent in now.sent.items():
             was = before.sent[name]
             taken = now.accepted[name] - before.accepted[name]
             known = sum(now.refused[name, code] - before.refused[name, code] for code in ("session_unknown", *REVOKED))
-            lost += max(0, sent.acked - was.acked - taken - known)
+            lost[name] += max(0, sent.acked - was.acked - taken - known)
             self.surplus += max(0, taken - (sent.sent - was.sent))
         if broker_ended is None:
             self.lost += lost
         else:
-            self.with_broker[broker_ended].append(lost)
+            self.with_broker[broker_ended].append(lost.total())

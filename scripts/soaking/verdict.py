@@ -9,9 +9,11 @@ _LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) \([^)]*\) \[(?P<logg
 _BAD_LEVELS = frozenset({"ERROR", "CRITICAL"})
 _BLOCKING = "Detected blocking call"
 _SLOW = re.compile(r"took too long|is taking over|longer than|took \d+\.\d+ seconds")
-# The MQTT client says so of a broker that was ended on purpose.
+# Who says what of a broker that was ended on purpose: the MQTT client, and the answer to a command meanwhile.
 _MQTT = ("homeassistant.components.mqtt", "paho.mqtt.client")
 _CONNECTION = re.compile(r"connect|failed to receive on socket")
+_COMMAND = "homeassistant.components.api"
+_NOT_SENT = "command_not_sent"
 _OURS = "custom_components.grokmon"
 _SILENT = "has not been heard for"
 _SHOWN = 5
@@ -67,13 +69,34 @@ def judge_log(lines: Iterable[str], verdict: Verdict) -> Counter[str]:
             blocking.append(text)
         elif _SLOW.search(text):
             slow.append(text)
-        elif level in _BAD_LEVELS and not (logger.startswith(_MQTT) and _CONNECTION.search(text)):
+        elif level in _BAD_LEVELS and not _of_a_broker_that_ended(logger, text):
             errors.append(f"{logger}: {text}")
         elif level == "WARNING" and logger.startswith(_OURS):
             (silent if _SILENT in text else warnings).append(text)
-    verdict.none("errors in the log, but for MQTT's about a broker that was ended", errors)
+    verdict.none("errors in the log, but for those about a broker that was ended", errors)
     verdict.add("devices told silent while the broker was away", len(silent))
     verdict.none("other warnings of the integration in the log", warnings)
     verdict.none("blocking calls detected", blocking)
     verdict.none("slow callbacks, and what took too long", slow)
     return loggers
+
+
+def judge_loop(lines: Iterable[str], verdict: Verdict) -> None:
+    """Judge what the event loop of Home Assistant wrote down: kind, seconds, what, each with a tab in between."""
+    steps: list[str] = []
+    collections: list[float] = []
+    for line in lines:
+        kind, took, what = line.split("\t")
+        if kind == "collection":
+            collections.append(float(took))
+        else:
+            steps.append(f"{took} s: {what}")
+    verdict.none("steps of the event loop of 0.1 s and more", steps)
+    longest = f", the longest {max(collections):.2f} s" if collections else ""
+    verdict.add("passes of Python's garbage collector of 0.1 s and more", f"{len(collections)}{longest}")
+
+
+def _of_a_broker_that_ended(logger: str, text: str) -> bool:
+    if logger == _COMMAND:
+        return _NOT_SENT in text
+    return logger.startswith(_MQTT) and _CONNECTION.search(text) is not None

@@ -7,12 +7,14 @@ import contextlib
 import csv
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
+import os
 from pathlib import Path
 import time
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+_LOOP_WATCH = Path(__file__).with_name("loop_watch")
 _WORKER = "SyncWorker"
 _MEGABYTE = 1e6
 
@@ -30,6 +32,13 @@ class Sample:
     staging_bytes: int
     stale: int
     """Entities without a new state although their device sends."""
+
+
+def watch_loops(folder: Path) -> Path:
+    """Let every Home Assistant that starts from now on write down its long steps; return where."""
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(_LOOP_WATCH), os.environ["PYTHONPATH"]))
+    os.environ["GROKMON_LOOP_WATCH"] = str(path := folder / "loop.tsv")
+    return path
 
 
 class Watch:

@@ -48,6 +48,7 @@ def device_of(enrolled: Enrolled, address: BrokerAddress) -> HonestDevice:
         model=node.model,
         capabilities=node.metrics,
         actuators=enrolled.actuators,
+        mqtt_version=node.mqtt_version,
     )
 
 

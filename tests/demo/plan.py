@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from paho.mqtt.enums import MQTTProtocolVersion
+
 from tests.device_simulator.credentials import Auth
 
 
@@ -29,6 +31,7 @@ class Node:
     firmware: str = "1.4.2"
     actuators: tuple[Mapping[str, Any], ...] = ()
     """What it drives, as `enroll_device` takes it: one of a role, which is its name."""
+    mqtt_version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311
 
     @property
     def unique_ids(self) -> tuple[str, ...]:

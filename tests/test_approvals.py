@@ -102,7 +102,7 @@ async def test_ai_with_a_login_does_not_approve_itself(node: RoomDevice, as_admi
     assert (refused["identity"], declined["identity"]) == (as_admin, as_admin)
 
 
-@pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, "200 ml"), ({"on": True}, "turn on")])
+@pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, ": 200 ml"), ({"on": True}, "")])
 async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words: str) -> None:
     """An administrator reads what is wanted of what, and why."""
     question = await asked(node, Command(key=DOSE.key, **wanted))
@@ -116,9 +116,24 @@ async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words
     }
 
 
-async def test_question_without_a_reason(node: RoomDevice) -> None:
-    """Where the AI gives no reason none is shown, in the repairs nor on the phone."""
+@pytest.mark.parametrize(
+    ("language", "title", "message", "answers"),
+    [
+        ("en", "The AI asks for approval", "The AI wants to turn on irrigation of Node: 200 ml.\n\nWhat", "Approve"),
+        (
+            "de",
+            "Die KI bittet um Genehmigung",
+            "Die KI möchte irrigation von Node einschalten: 200 ml.\n\n",
+            "Genehmigen",
+        ),
+    ],
+)
+async def test_question_without_a_reason(
+    node: RoomDevice, language: str, title: str, message: str, answers: str
+) -> None:
+    """Where the AI gives no reason none is shown, in the repairs nor, in the language of the house, on the phone."""
     room = node.room
+    room.hass.config.language = language
     sent: list[ServiceCall] = []
     room.hass.services.async_register("notify", "phone", sent.append)
     room.hass.config_entries.async_update_entry(room.entry, options={"notify": "phone"})
@@ -133,7 +148,9 @@ async def test_question_without_a_reason(node: RoomDevice) -> None:
     assert issue is not None
     assert issue.translation_placeholders is not None
     assert issue.translation_placeholders["reason"] == ""
-    assert sent[0].data["message"] == "The AI asks for approval: Node irrigation, 200 ml."
+    assert sent[0].data["title"] == title
+    assert sent[0].data["message"].startswith(message)
+    assert sent[0].data["data"]["actions"][0]["title"] == answers
 
 
 async def test_declined(node: RoomDevice) -> None:
@@ -155,7 +172,7 @@ async def test_approved_and_refused_all_the_same(node: RoomDevice) -> None:
     await node.report({"smoke": True})
     result = await flow.async_step_approve()
     assert result["reason"] == "not_carried_out"
-    assert "smoke" in result["description_placeholders"]["detail"]
+    assert result["description_placeholders"]["detail"].startswith("Refused for safety: there is smoke.")
 
 
 async def test_expires(node: RoomDevice) -> None:
@@ -332,7 +349,7 @@ async def test_only_administrators_decide(node: RoomDevice, hass_read_only_user:
     await node.report({"smoke": True})
     with pytest.raises(ServiceValidationError) as holds:
         await room.act("button", "press", f"{zone}_reset_interlocks")
-    assert holds.value.translation_key == "interlocked"
+    assert holds.value.translation_key == "interlocked_holds"
     await node.report({"smoke": False})
     assert await room.call("reset_interlocks", {"zone": "Tent"}) == {"reset": ["smoke"], "still_active": []}
     await room.act("button", "press", f"{zone}_reset_interlocks")

@@ -200,7 +200,7 @@ async def test_broker_that_is_away(node: RoomDevice) -> None:
     """A command that cannot be sent is an error, and costs no water."""
     room = node.room
     room.mqtt.connected = False
-    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent"
+    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent_broker"
     assert room.hub.dispatcher.controller.ledger.given(room.hub.dispatcher.clock.now().steady, 86_400) == 0
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
 
@@ -478,7 +478,7 @@ async def test_stop_ends_everything(node: RoomDevice) -> None:
         await room.let_pass(61)
     await turn_on(room, "node_output_outlet")
     room.mqtt.connected = False
-    assert await refused(room.call("stop")) == "command_not_sent"
+    assert await refused(room.call("stop")) == "command_not_sent_broker"
     assert await refused(room.call("stop", {"device_id": "nobody"})) == "unknown_device"
     with pytest.raises(probatio.Invalid):
         await room.call("stop", {"device_id": "node", "zone": "Tent"})
@@ -495,7 +495,7 @@ async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, 
     response = await room.call("irrigate", {"device_id": "node", "actuator": "irrigation", "amount_ml": 100})
     assert response == {"device_id": "node", "actuator": "irrigation", "amount_ml": 100}
     assert await refused(room.call("irrigate", {"device_id": "node", "actuator": "x", "amount_ml": 1})) == (
-        "actuator_unknown"
+        "actuator_unknown_pump"
     )
 
 

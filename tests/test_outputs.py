@@ -73,7 +73,7 @@ async def test_dark_period_and_its_override(node: RoomDevice) -> None:
     assert room.state("node_output_grow_light").state == "off"
     with pytest.raises(ServiceValidationError) as refused:
         await room.act("light", "turn_on", "node_output_grow_light")
-    assert refused.value.translation_key == "dark_period"
+    assert refused.value.translation_key == "dark_period_always"
     await room.let_pass(3)
     assert await room.call("override_photoperiod", {"zone": "Tent", "minutes": 1}) == {"zone": "Tent", "minutes": 1}
     await room.act("light", "turn_on", "node_output_grow_light")

@@ -64,6 +64,7 @@ FLOWS: dict[str, tuple[type, tuple[str, ...], dict[str, Any]]] = {
 # What only hands on to another step has no form, and no words.
 HANDS_ON = {"integration_discovery"}
 HUB_SENSORS = (*sensor.HUB_SENSORS, sensor.AUDIT_SENSOR, sensor.POSTURE_SENSOR)
+INTERLOCKS_THAT_KEEP_OFF = {each.value for each, rule in RULES.items() if rule.covers}
 SENSORS = sensor.DEVICE_SENSORS | {each.key: each for each in HUB_SENSORS}
 
 
@@ -349,13 +350,54 @@ def test_every_exception_has_words() -> None:
         for key in _translation_keys(error)
     }
     assert raised
-    assert TEXTS["exceptions"].keys() == raised | {code.value for code in Code}
+    # What an interlock has to do with it is told by which one it is.
+    codes = {code.value for code in Code if code is not Code.INTERLOCKED}
+    assert TEXTS["exceptions"].keys() == raised | codes | {sentence for sentence, _ in _sentences()}
 
 
-def test_details_are_filled_in() -> None:
-    """The words of a code use at most its detail."""
-    for code in Code:
-        assert _placeholders(TEXTS["exceptions"][code.value]["message"]) <= {"detail"}
+def _sentences() -> Iterator[tuple[str, set[str]]]:
+    """Yield the key of every sentence that an error of the gateway may have, and what can be filled into it."""
+    gateway = (ast.parse(path.read_text()) for path in FOLDER.glob("gateway/*.py"))
+    figures = {"limit": "limit", "left": "left", "frees_in_s": "wait"}
+    for tree in (*gateway, *MODULES.values()):
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Name(id="PolicyError" | "CommandError"), args=[said, *_], keywords=keywords):
+                    given = {keyword.arg: keyword.value for keyword in keywords if keyword.arg is not None}
+                case _:
+                    continue
+            placeholders = {"detail"} | {name for keyword, name in figures.items() if keyword in given}
+            if isinstance(values := given.get("values"), ast.Dict):
+                placeholders |= {name for key in values.keys if key is not None for name in _strings(key)}
+            # One that is not written down is the interlock that says no.
+            variants = {""} if "variant" not in given else _strings(given["variant"]) or INTERLOCKS_THAT_KEEP_OFF
+            for code in _codes(said):
+                for variant in variants:
+                    yield f"{code}{'_' if variant else ''}{variant}", placeholders
+
+
+def _codes(node: ast.expr) -> list[Code]:
+    """Return the codes among the values that an expression may have."""
+    match node:
+        case ast.IfExp():
+            return _codes(node.body) + _codes(node.orelse)
+        case ast.Attribute(value=ast.Name(id="Code"), attr=name):
+            return [Code[name]]
+        case _:
+            return []
+
+
+def test_sentences_are_filled_in() -> None:
+    """A sentence has in it at most what every error of its kind brings along."""
+    found = dict[str, set[str]]()
+    for sentence, placeholders in _sentences():
+        found[sentence] = found.get(sentence, placeholders) & placeholders
+    assert {f"interlocked_{interlock}" for interlock in INTERLOCKS_THAT_KEEP_OFF} <= found.keys()
+    assert {"dark_period", "dark_period_always", "held_pending", "command_not_sent_broker"} <= found.keys()
+    for code in TEXTS["exceptions"].keys() & {code.value for code in Code}:
+        found.setdefault(code, {"detail"})
+    for sentence, placeholders in found.items():
+        assert _placeholders(TEXTS["exceptions"][sentence]["message"]) <= placeholders, sentence
 
 
 def test_every_issue_has_words() -> None:

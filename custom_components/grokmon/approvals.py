@@ -12,10 +12,11 @@ from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later
+from homeassistant.helpers.translation import async_get_translations
 
 from .audit_log import AuditLog
 from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
-from .decisions import in_words
+from .decisions import figures_of
 from .dispatch import Dispatcher
 from .gateway.actuators import Command, Principal
 from .gateway.errors import Code, GatewayError, PolicyError
@@ -69,7 +70,9 @@ class Approvals:
         if any(known.command == command for known in self.open.values()):
             return
         if len(self.open) >= _MAX_OPEN:
-            raise PolicyError(Code.CONTROL_RATE, f"{_MAX_OPEN} questions are open already", limit=_MAX_OPEN)
+            raise PolicyError(
+                Code.CONTROL_RATE, f"{_MAX_OPEN} questions are open already", variant="questions", limit=_MAX_OPEN
+            )
         approval_id = token_hex(4)
 
         @callback
@@ -98,7 +101,7 @@ class Approvals:
         """
         if approved and administrator in self._entry.options.get(CONF_AI_USERS, ()):
             self._audit.record("approval_refused", outcome="refused", actor=administrator, approval=approval_id)
-            raise PolicyError(Code.NOT_ADMINISTRATOR, "an AI does not approve what it asks for")
+            raise PolicyError(Code.NOT_ADMINISTRATOR, "an AI does not approve what it asks for", variant="ai")
         approval = self._close(approval_id, "approved" if approved else "declined", administrator)
         if approval is None:
             raise ServiceValidationError(translation_domain=DOMAIN, translation_key="approval_expired")
@@ -125,24 +128,29 @@ class Approvals:
     async def _async_notify(self, approval: Approval) -> None:
         if not (service := self._entry.options.get(CONF_NOTIFY)):
             return
-        words = self._words(approval)
-        asked = f"The AI asks for approval: {words['name']} {words['actuator']}, {words['params']}."
-        message = f"{asked} {approval.principal.reason}".strip()
+        # The words of the repair, which asks the same.
+        texts = await async_get_translations(self._hass, self._hass.config.language, "issues", {DOMAIN})
+        form = f"component.{DOMAIN}.issues.{ISSUE_APPROVAL}.fix_flow.step.init"
         actions = [
-            {"action": f"{_APPROVE}{approval.approval_id}", "title": "Approve"},
-            {"action": f"{_DECLINE}{approval.approval_id}", "title": "Decline"},
+            {"action": f"{action}{approval.approval_id}", "title": texts[f"{form}.menu_options.{option}"]}
+            for action, option in ((_APPROVE, "approve"), (_DECLINE, "decline"))
         ]
-        data = {"title": "Grok & Mon", "message": message, "data": {"actions": actions, "tag": approval.approval_id}}
+        data = {
+            "title": texts[f"{form}.title"],
+            "message": texts[f"{form}.description"].format_map(self._words(approval)),
+            "data": {"actions": actions, "tag": approval.approval_id},
+        }
         try:
             await self._hass.services.async_call("notify", service, data, blocking=True)
         except HomeAssistantError as error:
             _LOGGER.warning("The notification could not be sent: %s", error)
 
     def _words(self, approval: Approval) -> dict[str, str]:
+        figures = figures_of(approval.command.params())
         return {
             "name": self._name_of(approval.command.key.device_id),
             "actuator": approval.command.key.actuator,
-            "params": in_words(approval.command.params()),
+            "params": f": {figures}" if figures else "",
             # Its own words are a quotation.
             "reason": f"\n\n> {approval.principal.reason}" if approval.principal.reason else "",
         }

@@ -117,4 +117,6 @@ class ResetInterlocks(ZoneEntity, ButtonEntity):
             raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator resets an interlock")
         _, kept = await self._hub.async_reset_interlocks(self._coordinator.zone.zone_id, who.identity)
         if kept:
-            raise PolicyError(Code.INTERLOCKED, f"the condition of {', '.join(sorted(kept))} still holds")
+            raise PolicyError(
+                Code.INTERLOCKED, f"the condition of {', '.join(sorted(kept))} still holds", variant="holds"
+            )

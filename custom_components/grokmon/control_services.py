@@ -122,7 +122,7 @@ def _pump(hub: GrokmonHub, device_id: str, name: str | None) -> Key:
     device = hub.gateway.registry[device_id]
     pumps = [each for each in device.actuators if each.kind is Kind.PUMP and name in {None, each.name}]
     if len(pumps) != 1:
-        raise PolicyError(Code.ACTUATOR_UNKNOWN, f"{device_id} has {len(pumps)} pumps of that name")
+        raise PolicyError(Code.ACTUATOR_UNKNOWN, f"{device_id} has {len(pumps)} pumps of that name", variant="pump")
     return Key(device_id, pumps[0].name)
 
 

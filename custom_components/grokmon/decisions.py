@@ -64,12 +64,14 @@ _UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
 
 
 def in_words(params: Mapping[str, Any]) -> str:
-    """Return what a command wants; a number that was none stands in the trail as text."""
-    if params.get("on") is False:
-        return "turn off"
+    """Return what a command wants."""
+    return "turn off" if params.get("on") is False else figures_of(params) or "turn on"
+
+
+def figures_of(params: Mapping[str, Any]) -> str:
+    """Return how much a command wants; a number that was none stands in the trail as text."""
     wanted = [(params[name], unit) for name, unit in _UNITS.items() if name in params]
-    shown = [f"{value if isinstance(value, str) else f'{value:g}'} {unit}" for value, unit in wanted]
-    return ", ".join(shown) or "turn on"
+    return ", ".join(f"{value if isinstance(value, str) else f'{value:g}'} {unit}" for value, unit in wanted)
 
 
 class Decisions:

@@ -102,7 +102,7 @@ class Dispatcher:
             self._cancel = None
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping"))
+                future.set_exception(_stopping())
         self.log.summarise(self.clock.now(), closing=True)
         try:
             await self._async_save()
@@ -122,18 +122,17 @@ class Dispatcher:
             await self._async_book(order)
         await self._async_carry_out(order)
 
-    async def async_stop_outputs(self, keys: Iterable[Key], who: Principal) -> dict[Key, Code | None]:
+    async def async_stop_outputs(self, keys: Iterable[Key], who: Principal) -> list[GatewayError]:
         """Switch outputs off at once; return why it is not known of some that they are."""
 
-        async def stop(key: Key) -> Code | None:
+        async def stop(key: Key) -> GatewayError | None:
             try:
                 await self.async_send(Command(key=key, on=False), who)
             except GatewayError as error:
-                return error.code
+                return error
             return None
 
-        keys = list(keys)
-        return dict(zip(keys, await asyncio.gather(*map(stop, keys)), strict=True))
+        return [error for error in await asyncio.gather(*map(stop, keys)) if error is not None]
 
     @callback
     def async_take_report(self, report: Report) -> None:
@@ -224,13 +223,15 @@ class Dispatcher:
     def _refuse_when_stopped(self) -> None:
         """Refuse what waited for its turn or for the disk until the hub was gone: another one may run the room."""
         if self._stopped:
-            raise CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping")
+            raise _stopping()
 
     def _present(self, command: Command) -> None:
         """Refuse to energise a device that is not there: nothing is kept for it."""
         device_id = command.key.device_id
         if command.energises and self._gateway.sessions.active_sid(device_id) is None:
-            raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not been heard since the start")
+            raise PolicyError(
+                Code.DEVICE_OFFLINE, f"{device_id} has not been heard since the start", values={"device": device_id}
+            )
 
     async def _async_book(self, order: Order) -> None:
         """Return when disk and audit trail have the order; take it back when they cannot."""
@@ -291,10 +292,11 @@ class Dispatcher:
                 return
             if isinstance(error, CommandError):
                 self._take_back(order, error.code)
-            else:
-                # The client may have kept it, and send it once it is connected again.
-                self.controller.lose(order)
-                self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
+                future.set_exception(error)
+                return
+            # The client may have kept it, and send it once it is connected again.
+            self.controller.lose(order)
+            self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
             future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
 
     @callback
@@ -391,3 +393,7 @@ class Dispatcher:
 
     def _spawn(self, work: Any) -> None:
         self._entry.async_create_background_task(self._hass, work, "grokmon command")
+
+
+def _stopping() -> CommandError:
+    return CommandError(Code.COMMAND_NOT_SENT, "the hub is stopping", variant="stopping")

@@ -28,7 +28,6 @@ from .gateway import topics
 from .gateway.actuators import Command, Key, Principal
 from .gateway.errors import (
     Code,
-    CommandError,
     GatewayError,
     PeerError,
     PolicyError,
@@ -214,12 +213,10 @@ class GrokmonHub:
         await self._async_settings_changed()
 
     async def async_stop_all(self, keys: list[Key], context: Context | None) -> None:
-        """Switch outputs off for whoever asks. Raises CommandError when one of them is not known to be off."""
+        """Switch outputs off for whoever asks. Raises GatewayError when one of them is not known to be off."""
         who = await self.callers.async_identify(context)
-        outcome = await self.dispatcher.async_stop_outputs(keys, who)
-        if open_ends := {key: code for key, code in outcome.items() if code is not None}:
-            key, code = next(iter(open_ends.items()))
-            raise CommandError(code, f"{key}: it ends when its lease is over")
+        for error in await self.dispatcher.async_stop_outputs(keys, who):
+            raise error
 
     async def async_allow_ai(self, allowed: bool, who: Principal) -> None:
         """Let the AI act, or not: at once, and for what it has switched on already, too."""

@@ -309,8 +309,8 @@ class AskHuman(_Tool):
         hub.audit.record("human_asked", who=who, zone=zone_id)
         persistent_notification.async_create(
             hub.hass,
-            f"The AI asks about {data['zone']}: {who.reason}",
-            title="Grok & Mon",
+            who.reason,
+            title=f"Grok & Mon: {data['zone']}",
             notification_id=f"{DOMAIN}_question_{zone_id}",
         )
         return {"done": True}

@@ -35,7 +35,7 @@ class Publisher:
     async def async_publish_command(self, message: Outbound) -> None:
         """Publish a command. Nothing waits before the client has it: commands leave in the order of their counters."""
         if not mqtt.is_connected(self._hass):
-            raise CommandError(Code.COMMAND_NOT_SENT, "the broker is not connected")
+            raise CommandError(Code.COMMAND_NOT_SENT, "the broker is not connected", variant="broker")
         expiry = TTL_S if self._broker_expires else None
         await mqtt.async_publish(
             self._hass, message.topic, message.payload, QOS, retain=False, message_expiry_interval=expiry

@@ -17,6 +17,7 @@ from .audit_form import async_new_key_form
 from .audit_keeper import ISSUE_KEY_UNSEEN, ISSUE_RESTORED
 from .broker.accounts import ISSUE_FILES
 from .credential_keeper import ISSUE_SILENT
+from .errors import async_explain
 from .gateway.actuators import Key
 from .gateway.errors import GatewayError
 from .hub import GrokmonHub
@@ -113,7 +114,8 @@ class ApprovalFlow(_Flow):
         try:
             await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=actor())
         except GatewayError as error:
-            return self.async_abort(reason="not_carried_out", description_placeholders={"detail": str(error)})
+            explanation = await async_explain(self.hass, error)
+            return self.async_abort(reason="not_carried_out", description_placeholders={"detail": explanation})
         except HomeAssistantError:
             return self.async_abort(reason="approval_expired")
         return self.async_create_entry(data={})

@@ -584,6 +584,33 @@ def test_refusal_says_why(actuator: Actuator, who: Principal, wanted: dict[str, 
     assert str(room.refused(Key("node", actuator.name), who, **wanted)) == said
 
 
+@pytest.mark.parametrize(
+    ("stage", "sentence", "placeholders"),
+    [
+        (Stage.VEGETATIVE, "dark_period", {"zone": "Tent", "wait": "4.0 h"}),
+        (Stage.HARVEST, "dark_period_always", {"zone": "Tent"}),
+    ],
+)
+def test_sentence_of_the_dark(stage: Stage, sentence: str, placeholders: dict[str, str]) -> None:
+    """Say when it ends, or that it does not."""
+    error = ControlRoom(zone=zone_of(stage=stage), day_s=NIGHT, now=0.5).refused(LAMP, percent=50)
+    assert error.sentence == sentence
+    assert error.placeholders == {"detail": error.detail} | placeholders
+
+
+def test_sentence_of_a_budget() -> None:
+    """Say when something frees up, or that it is too much in any case."""
+    room = ControlRoom(zone=zone_of(water_ml_day=200))
+    figures = {"whose": "Tent", "unit": "ml", "hours": "24", "limit": "200"}
+    error = room.refused(PUMP, amount_ml=250)
+    assert error.sentence == "budget_exceeded_too_much"
+    assert error.placeholders == {"detail": error.detail, "left": "200", **figures}
+    dose(room, 150)
+    error = room.refused(PUMP, amount_ml=100)
+    assert error.sentence == "budget_exceeded"
+    assert error.placeholders == {"detail": error.detail, "left": "50", "wait": "24.0 h", **figures}
+
+
 def test_water_left_of_a_zone() -> None:
     """What is left is the stage's water less what was given."""
     room = ControlRoom(zone=zone_of(stage=Stage.SEEDLING))

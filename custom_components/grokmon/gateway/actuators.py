@@ -42,6 +42,8 @@ class Role(StrEnum):
     IRRIGATION = "irrigation"
 
 
+_UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
+
 KIND_OF: Final[Mapping[Role, Kind]] = {
     Role.GROW_LIGHT: Kind.LIGHT,
     Role.EXHAUST: Kind.FAN,
@@ -315,7 +317,12 @@ def normalise(command: Command, actuator: Actuator) -> Command:
     if value < 0:
         raise PolicyError(Code.PARAMETER_INVALID, f"{wanted} is negative")
     if not low <= value <= high:
-        raise PolicyError(Code.LIMIT_EXCEEDED, f"{wanted} of {actuator.name}: {low:g} to {high:g}", limit=high)
+        raise PolicyError(
+            Code.LIMIT_EXCEEDED,
+            f"{wanted} of {actuator.name}: {low:g} to {high:g}",
+            values={"low": f"{low:g}", "high": f"{high:g}", "unit": _UNITS[wanted]},
+            limit=high,
+        )
     changes: dict[str, Any] = {"on": True, wanted: float(value)}
     return replace(command, **changes)
 

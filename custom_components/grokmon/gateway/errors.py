@@ -1,5 +1,6 @@
 """Errors of the gateway, each with a stable code."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, override
 
@@ -101,21 +102,38 @@ class Code(StrEnum):
 
 # What an honest device runs into: a repeat by the transport, a session that was forgotten, a clock that is off.
 ORDINARY_CODES: Final = frozenset({Code.DUPLICATE, Code.SESSION_UNKNOWN, Code.CLOCK_SKEW})
+_MINUTE_S: Final = 60.0
+_HOUR_S: Final = 3600.0
 
 
 class GatewayError(Exception):
     """Say that the gateway refused something.
 
     `detail` names a field, a metric or a limit. It never carries a payload or a secret. `told` says that it stands in
-    the audit trail already.
+    the audit trail already. A code that stands for several things has a `variant` for each but the first of them, and
+    `values` are what a person is told in the sentence of their own language.
     """
 
     told = False
 
-    def __init__(self, code: Code, detail: str = "") -> None:
+    def __init__(
+        self, code: Code, detail: str = "", *, variant: str = "", values: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
+        self.variant = variant
+        self.values = values or {}
+
+    @property
+    def sentence(self) -> str:
+        """Return the key of the sentence that says it to a person."""
+        return f"{self.code}_{self.variant}" if self.variant else self.code.value
+
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """Return what the sentence may have in it."""
+        return {"detail": self.detail, **self.values}
 
     @override
     def __str__(self) -> str:
@@ -187,11 +205,13 @@ class PolicyError(GatewayError):
         code: Code,
         detail: str = "",
         *,
+        variant: str = "",
+        values: Mapping[str, str] | None = None,
         limit: float | None = None,
         left: float | None = None,
         frees_in_s: float | None = None,
     ) -> None:
-        super().__init__(code, detail)
+        super().__init__(code, detail, variant=variant, values=values)
         self.limit = limit
         self.left = left
         self.frees_in_s = frees_in_s
@@ -201,6 +221,27 @@ class PolicyError(GatewayError):
         named = {"limit": self.limit, "left": self.left, "frees_in_s": self.frees_in_s}
         return {name: round(value, 1) for name, value in named.items() if value is not None}
 
+    @property
+    @override
+    def placeholders(self) -> dict[str, str]:
+        """Return what the sentence may have in it: the figures that are known, too."""
+        placeholders = super().placeholders
+        for name, figure in (("limit", self.limit), ("left", self.left)):
+            if figure is not None:
+                placeholders[name] = f"{figure:g}"
+        if self.frees_in_s is not None:
+            placeholders["wait"] = in_units(self.frees_in_s)
+        return placeholders
+
 
 class CommandError(GatewayError):
     """The command was allowed, and did not come about."""
+
+
+def in_units(seconds: float) -> str:
+    """Return how long something takes, in the unit that a person would say."""
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min"
+    return f"{seconds / _HOUR_S:.1f} h"

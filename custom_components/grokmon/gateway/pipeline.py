@@ -155,7 +155,9 @@ class Gateway:
             raise PolicyError(code, device_id)
         counted = self.sessions.next_command(device_id) if admission.doors else None
         if counted is None:
-            raise PolicyError(Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start")
+            raise PolicyError(
+                Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start", values={"device": device_id}
+            )
         sid, seq = counted
         return admission.outbound(admission.doors[0], Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Final
 
 from .actuators import Caller, Command, Key, Kind, Moment, Principal, Role, normalise
-from .errors import Code, PolicyError, RegistryError
+from .errors import Code, PolicyError, RegistryError, in_units
 from .interlocks import Interlocks
 from .ledger import DAY_S, HOUR_S, Ledger
 from .outputs import Output
@@ -73,9 +73,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class _Budget:
-    """An amount that some outputs may give together within a window of seconds."""
+    """An amount that some outputs may give together within a window of seconds: water or CO2 of an output or a zone."""
 
     what: str
+    whose: str
     unit: str
     limit: float
     window: float
@@ -138,7 +139,12 @@ class Policy:
             raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
         order = list(Stage)
         if order.index(stage) < order.index(zone.stage):
-            raise PolicyError(Code.AI_LIMIT, f"the AI moves {zone.name} forward only, not from {zone.stage} to {stage}")
+            raise PolicyError(
+                Code.AI_LIMIT,
+                f"the AI moves {zone.name} forward only, not from {zone.stage} to {stage}",
+                variant="stage",
+                values={"zone": zone.name},
+            )
 
     def start_delay(self, output: Output, now: float) -> float:
         """Return the seconds to wait before an output is switched on, and keep the place in the queue of loads."""
@@ -162,23 +168,29 @@ class Policy:
     def _faultless(self, output: Output) -> None:
         if output.fault is not None:
             raise PolicyError(
-                Code.OUTPUT_FAULT, f"{output.key} has a fault ({output.fault}) that an administrator has to reset"
+                Code.OUTPUT_FAULT,
+                f"{output.key} has a fault ({output.fault}) that an administrator has to reset",
+                values={"fault": output.fault},
             )
 
     def _interlocks(self, site: Site) -> None:
         blocking = self.interlocks.blocking(site.output.actuator, site.zone_id)
         if blocking is not None:
-            raise PolicyError(Code.INTERLOCKED, f"the interlock {blocking} keeps {site.output.key} off")
+            raise PolicyError(
+                Code.INTERLOCKED, f"the interlock {blocking} keeps {site.output.key} off", variant=blocking.value
+            )
 
     def _sensors(self, site: Site, now: Moment, *, running: bool) -> None:
         stale = self.interlocks.stale(site.output.actuator, site.zone_id, now.steady, running=running)
         if stale is not None:
-            raise PolicyError(Code.SENSOR_STALE, f"no sensor says lately and plausibly what {stale} is")
+            raise PolicyError(
+                Code.SENSOR_STALE, f"no sensor says lately and plausibly what {stale} is", values={"metric": stale}
+            )
 
     def _driven(self, site: Site) -> None:
         if site.output.forced:
             driving = self.interlocks.exhausting(site.zone_id)
-            raise PolicyError(Code.INTERLOCKED, f"the interlock {driving} drives {site.output.key}")
+            raise PolicyError(Code.INTERLOCKED, f"the interlock {driving} drives {site.output.key}", variant="driven")
 
     def _photoperiod(self, site: Site, now: Moment) -> None:
         zone = site.zone
@@ -190,6 +202,8 @@ class Policy:
         raise PolicyError(
             Code.DARK_PERIOD,
             f"it is the dark period of {zone.name}, stage {zone.stage}{_when(left)}",
+            variant="always" if left is None else "",
+            values={"zone": zone.name},
             frees_in_s=left,
         )
 
@@ -201,19 +215,17 @@ class Policy:
         actuator, own = output.actuator, [output.key]
         if wanted.amount_ml is not None:
             self._interval(output, now.steady)
-            self._within(
-                wanted.amount_ml, _Budget(f"the water of {output.key}", "ml", actuator.day_ml, DAY_S, own), now
-            )
+            self._within(wanted.amount_ml, _Budget("water", str(output.key), "ml", actuator.day_ml, DAY_S, own), now)
             if zone is not None:
                 pumps = site.keys(Role.IRRIGATION)
-                budget = _Budget(f"the water of {zone.name}", "ml", zone.water_budget, DAY_S, pumps)
+                budget = _Budget("water", zone.name, "ml", zone.water_budget, DAY_S, pumps)
                 self._within(wanted.amount_ml, budget, now)
         elif wanted.seconds is not None:
             self._interval(output, now.steady)
-            self._within(wanted.seconds, _Budget(f"the CO2 of {output.key}", "s", actuator.hour_s, HOUR_S, own), now)
+            self._within(wanted.seconds, _Budget("CO2", str(output.key), "s", actuator.hour_s, HOUR_S, own), now)
             if zone is not None:
                 valves = site.keys(Role.CO2_VALVE)
-                budget = _Budget(f"the CO2 of {zone.name}", "s", zone.co2_hour_s, HOUR_S, valves)
+                budget = _Budget("CO2", zone.name, "s", zone.co2_hour_s, HOUR_S, valves)
                 self._within(wanted.seconds, budget, now)
         self._lamp(site, now)
 
@@ -238,7 +250,10 @@ class Policy:
         hours = "24 hours" if window == DAY_S else "an hour"
         raise PolicyError(
             Code.BUDGET_EXCEEDED,
-            f"{budget.what}: at most {limit:g} {budget.unit} in {hours}, {left:g} {budget.unit} left{_when(frees)}",
+            f"the {budget.what} of {budget.whose}: "
+            f"at most {limit:g} {budget.unit} in {hours}, {left:g} {budget.unit} left{_when(frees)}",
+            variant="too_much" if frees is None else "",
+            values={"whose": budget.whose, "unit": budget.unit, "hours": f"{window / HOUR_S:g}"},
             limit=limit,
             left=left,
             frees_in_s=frees,
@@ -259,6 +274,7 @@ class Policy:
         raise PolicyError(
             Code.BUDGET_EXCEEDED,
             f"the light of {site.output.key}: at most {hours:g} h in 24 hours, 0 h left",
+            variant="light",
             limit=hours,
             left=0.0,
         )
@@ -275,6 +291,7 @@ class Policy:
                 raise PolicyError(
                     Code.BUDGET_EXCEEDED,
                     f"the water of the class {who.caller}: at most {limits.day_ml:g} ml in 24 hours, {left:g} ml left",
+                    variant="class",
                     limit=limits.day_ml,
                     left=left,
                 )
@@ -294,13 +311,16 @@ class Policy:
                 raise PolicyError(
                     Code.AI_LIMIT if caller is Caller.AI else Code.LIMIT_EXCEEDED,
                     f"{what} for the class {caller}: {low:g} to {high:g} {unit}",
+                    values={"low": f"{low:g}", "high": f"{high:g}", "unit": unit},
                     limit=high,
                 )
 
     def _held(self, output: Output, who: Principal, now: Moment) -> None:
         pending = output.pending
         if pending is not None and pending.command.energises and pending.principal.caller.rank < who.caller.rank:
-            raise PolicyError(Code.HELD, f"a command of the class {pending.principal.caller} is on its way")
+            raise PolicyError(
+                Code.HELD, f"a command of the class {pending.principal.caller} is on its way", variant="pending"
+            )
         holder = output.held_by
         # A dose is over when it is over: there is nothing that a second one would take from whoever gave the first.
         if holder is None or output.actuator.ends_by_itself or holder.rank >= who.caller.rank:
@@ -361,10 +381,4 @@ def limits_from(
 
 def _when(seconds: float | None) -> str:
     """Return when a rule frees up, in words that need no clock."""
-    if seconds is None:
-        return ""
-    if seconds < 2 * _MINUTE_S:
-        return f"; frees up in {seconds:.0f} s"
-    if seconds < 2 * HOUR_S:
-        return f"; frees up in {seconds / _MINUTE_S:.0f} min"
-    return f"; frees up in {seconds / HOUR_S:.1f} h"
+    return "" if seconds is None else f"; frees up in {in_units(seconds)}"

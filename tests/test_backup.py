@@ -11,6 +11,7 @@ from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.grokmon.backup import async_post_backup, async_pre_backup
+from custom_components.grokmon.backup_mark import _LAST
 from custom_components.grokmon.const import DOMAIN
 
 from .common import START, Room, RoomDevice
@@ -37,6 +38,12 @@ def _restore(room: Room) -> None:
     for folder, kept in _folders(room):
         rmtree(folder)
         copytree(kept, folder)
+    _start_anew(room)
+
+
+def _start_anew(room: Room) -> None:
+    """Let Home Assistant be another process, which knows nothing of the backups of the one before."""
+    room.hass.data.pop(_LAST, None)
 
 
 def _staged(room: Room) -> list[str]:
@@ -103,6 +110,29 @@ async def test_start_after_a_backup_is_no_restore(tent: RoomDevice) -> None:
     assert room.state("tent-1_temp_c").state == "22.5"
 
 
+async def test_hub_that_starts_anew_during_a_backup(tent: RoomDevice) -> None:
+    """It is no restore, and what the backup copies afterwards is still marked."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    await room.reload()
+    assert room.stored()["backup_at"] == room.now
+    await async_post_backup(room.hass)
+    assert room.stored()["backup_at"] is None
+    assert await room.audit("restored") == []
+    assert _issue(room) is None
+
+
+async def test_hub_that_is_away_when_a_backup_ends(tent: RoomDevice) -> None:
+    """The mark that it leaves behind is its own: the next start takes it away, and is no restore."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    await _stop(room)
+    await async_post_backup(room.hass)
+    assert await room.set_up()
+    assert room.stored()["backup_at"] is None
+    assert await room.audit("restored") == []
+
+
 async def test_restore_is_told(tent: RoomDevice) -> None:
     """Who starts from a backup knows it, tells it once, and asks for the devices to be looked through."""
     room = tent.room
@@ -132,6 +162,7 @@ async def test_restore_drops_kept_sessions(tent: RoomDevice) -> None:
     await async_pre_backup(room.hass)
     recorded = tent.sign_reading({"temp_c": 30.0})
     await _stop(room)
+    _start_anew(room)
     assert room.stored("sessions")["sessions"].keys() == {"tent-1"}
     assert await room.set_up()
     assert not (room.storage / "grokmon.sessions").exists()

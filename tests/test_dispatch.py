@@ -526,6 +526,28 @@ async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -
     assert (await room.hub.keeper.async_verify()).result is Verdict.GOOD
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_what_is_turned_off_while_it_waits_for_its_turn(node: RoomDevice, stopped: bool) -> None:
+    """The last word counts: a load that was turned off does not come on afterwards."""
+    room = node.room
+    dispatcher = room.hub.dispatcher
+    lamp = dispatcher.controller.outputs[Key("node", "grow_light")]
+    dispatcher.controller.policy.start_delay(lamp, room.steady)
+    who = await room.hub.callers.async_identify(room.admin)
+    call = asyncio.ensure_future(dispatcher.async_send(Command(key=lamp.key, on=True), who))
+    await room.until(lambda: dispatcher.controller.policy._starts[lamp.key] > room.steady)
+    other = lamp.key if stopped else Key("node", "outlet")
+    await dispatcher.async_send(Command(key=other, on=False), who)
+    room.tick(3)
+    if stopped:
+        with pytest.raises(PolicyError, match="command_superseded"):
+            await call
+        assert len(await room.audit("command_refused")) == 1
+    else:
+        await call
+    assert outputs(node)["grow_light"] is not stopped
+
+
 async def test_fault_is_shown_after_a_restart_and_an_outage(node: RoomDevice) -> None:
     """It stays until somebody resets it, and so does what tells of it."""
     room = node.room

@@ -1,8 +1,10 @@
 """The way of a message from Home Assistant's MQTT to a state, and of an answer back; stops and starts."""
 
+from dataclasses import replace
 import json
 import logging
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.components.mqtt.const import MQTT_PROCESSED_SUBSCRIPTIONS
 from homeassistant.const import (
@@ -19,6 +21,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_send
 import pytest
 
 from custom_components.grokmon.const import CONF_STALE_AFTER
+from custom_components.grokmon.store import SessionStore
 
 from .common import Room, RoomDevice
 from .device_simulator.credentials import DeviceIdentity, generate_root_key
@@ -254,6 +257,26 @@ async def test_stop_is_done_once(tent: RoomDevice) -> None:
     assert await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert room.stored("sessions") == kept
     assert [entry["event"] for entry in room.audit_on_disk()].count("stopped") == 1
+
+
+async def test_stop_with_a_disk_that_fails(tent: RoomDevice) -> None:
+    """The trail is closed all the same, and says that the hub stopped."""
+    room = tent.room
+    with (
+        patch.object(SessionStore, "async_put", side_effect=HomeAssistantError("no space left")),
+        pytest.raises(HomeAssistantError),
+    ):
+        await room.hub.async_stop()
+    assert room.audit_on_disk()[-1] == {"event": "stopped"}
+
+
+async def test_credential_that_changes_is_no_change_by_the_user(tent: RoomDevice) -> None:
+    """What is set is compared with what was set; credentials may be on their way to the disk meanwhile."""
+    room = tent.room
+    record = room.hub.store.state.devices["tent-1"]
+    room.hub.store.state.devices["tent-1"] = replace(record, credentials=record.credentials * 2)
+    await room.hub.async_follow()
+    assert await room.audit("changed") == []
 
 
 async def _crash(room: Room) -> None:

@@ -5,6 +5,7 @@ from time import time
 from homeassistant.core import HomeAssistant
 
 from .access import running_hub
+from .backup_mark import async_begin, async_end
 
 
 async def async_pre_backup(hass: HomeAssistant) -> None:
@@ -14,11 +15,13 @@ async def async_pre_backup(hass: HomeAssistant) -> None:
     await hub.staging.async_flush()
     hub.audit.record("backup_begun")
     await hub.audit.async_flush(checkpoint=True)
-    await hub.store.async_mark_backup(time())
+    async_begin(hass, at := time())
+    await hub.store.async_mark_backup(at)
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:
-    """Take the mark away again, and verify the trail."""
+    """Take the mark away again, and verify the trail. A hub that is not running now takes it away at its start."""
+    async_end(hass)
     if (hub := running_hub(hass)) is None:
         return
     await hub.store.async_mark_backup(None)

@@ -70,6 +70,11 @@ class Choices:
             **({CONF_ACTUATORS: [actuator.as_dict() for actuator in self.actuators]} if self.actuators else {}),
         }
 
+    def hold_for(self, device: Device) -> bool:
+        """Tell whether a device is as it was chosen, whatever its credentials are."""
+        chosen = ("name", "zone", "metrics", "actuators", "ranges", "rate_limit")
+        return all(getattr(self, name) == getattr(device, name) for name in chosen)
+
     def device(self, record: SecurityRecord) -> Device:
         """Return the device that these choices and a security record make."""
         return Device(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers.event import async_call_later, async_track_time_interval
+from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util.ulid import ulid_now
 
 from .alarms import Alarms
@@ -18,13 +18,14 @@ from .clock import RoomClock
 from .command_log import CommandLog
 from .gateway import commands
 from .gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from .gateway.actuators import Command, Key, Kind, Principal, system
+from .gateway.actuators import Caller, Command, Key, Kind, Principal, system
 from .gateway.control import Controller
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.models import Ack, Outbound, Reading, Report
 from .gateway.outputs import Order
 from .gateway.pipeline import Gateway
 from .gateway.zones import Zone
+from .load_queue import LoadQueue
 from .store import ControlStore
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Dispatcher:
         self._store = ControlStore(hass)
         self._saved_at = float("-inf")
         self._waiting: dict[str, asyncio.Future[Settled]] = {}
+        self._queue = LoadQueue(hass)
         self._cancel: CALLBACK_TYPE | None = None
         self._stopped = False
         self.log = CommandLog(audit)
@@ -113,10 +115,10 @@ class Dispatcher:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.
 
         Whatever energises is durable in the books and in the audit trail before it is published. Turning off waits for
-        nothing.
+        nothing, and what still waits for its turn is not carried out after it.
         """
         if command.energises:
-            await self._async_turn(command.key)
+            await self._async_turn(command, who)
         order = self._accept(command, who)
         if order.command.energises:
             await self._async_book(order)
@@ -188,27 +190,21 @@ class Dispatcher:
         """Save at once what an administrator changed: latches, faults, overrides, the AI."""
         await self._async_save()
 
-    async def _async_turn(self, key: Key) -> None:
-        """Wait for the turn of a load: big ones start one after the other."""
-        delay = self.controller.policy.start_delay(self.controller.output(key), self.clock.now().steady)
-        if delay <= 0:
-            return
-        turn: asyncio.Future[None] = self._hass.loop.create_future()
-
-        @callback
-        def begin(_now: datetime) -> None:
-            turn.set_result(None)
-
-        cancel = async_call_later(self._hass, delay, begin)
+    async def _async_turn(self, command: Command, who: Principal) -> None:
+        """Wait for the turn of a load. Raises PolicyError when it was turned off meanwhile."""
+        delay = self.controller.policy.start_delay(self.controller.output(command.key), self.clock.now().steady)
         try:
-            await turn
-        finally:
-            cancel()
+            await self._queue.async_wait(command.key, delay)
+        except PolicyError as error:
+            self.log.refused(command, who, error, self.clock.now())
+            raise
 
     @callback
     def _accept(self, command: Command, who: Principal) -> Order:
         """Return the order for a command. From here on it is in the books: no two callers get the last dose."""
         self._refuse_when_stopped()
+        if not command.energises and who.caller is not Caller.SYSTEM:
+            self._queue.async_turned_off(command.key)
         try:
             self._present(command)
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())

@@ -308,7 +308,7 @@ class Enrolment:
         coordinator = self.coordinators.get(choices.device_id)
         if coordinator is None:
             self._add(subentry.subentry_id, device)
-        elif coordinator.device != device:
+        elif not choices.hold_for(coordinator.device):
             self._change(coordinator, choices)
 
     def _add(self, subentry_id: str, device: Device) -> None:

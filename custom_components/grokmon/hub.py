@@ -18,6 +18,7 @@ from .approvals import Approvals
 from .audit_file import Opening
 from .audit_keeper import audit_keeper_of
 from .audit_log import AuditLog
+from .backup_mark import async_is_own, async_is_running
 from .callers import Callers
 from .const import CONF_AI_USERS, CONF_LIMITS, CONF_TOPIC_PREFIX
 from .coordinator import AI_CONTROL, HubCoordinator
@@ -26,14 +27,7 @@ from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
 from .gateway.actuators import Command, Key, Principal
-from .gateway.errors import (
-    Code,
-    GatewayError,
-    PeerError,
-    PolicyError,
-    SessionUnknownError,
-    TransportError,
-)
+from .gateway.errors import Code, GatewayError, PeerError, PolicyError, SessionUnknownError, TransportError
 from .gateway.models import Ack, Auth, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
 from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
@@ -142,31 +136,39 @@ class GrokmonHub:
 
     async def async_stop(self) -> None:
         """Take no more messages, keep the sessions for the next start, and close the audit trail."""
-        if self._cleanups:
-            # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
-            for cleanup in self._cleanups:
-                cleanup()
-            self._cleanups = []
+        try:
+            if self._cleanups:
+                await self._async_put_away()
+        finally:
+            await self.audit.async_flush(checkpoint=True)
+            # Before the trail is closed: what becomes of the last checkpoint is on record, too.
+            await self.keeper.async_finish()
+            await self.audit.async_close()
+
+    async def _async_put_away(self) -> None:
+        # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
+        for cleanup in self._cleanups:
+            cleanup()
+        self._cleanups = []
+        now = time()
+        try:
             await self.dispatcher.async_stop()
             await self.trust.async_stop()
-            now = time()
             await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
-            self.monitor.async_tick(now, self.gateway.accepted, closing=True)
             await self.staging.async_flush()
+        finally:
+            self.monitor.async_tick(now, self.gateway.accepted, closing=True)
             self.audit.record("stopped")
-        await self.audit.async_flush(checkpoint=True)
-        # Before the trail is closed: what becomes of the last checkpoint is on record, too.
-        await self.keeper.async_finish()
-        await self.audit.async_close()
 
     async def _async_note_restored(self) -> None:
         """Tell that this start is one from a backup: what was revoked or used up since then is not known here."""
         at = self.store.state.backup_at
-        if at is None:
+        if at is None or async_is_running(self.hass):
             return
-        self.audit.record("restored", outcome="found", backup_at=round(at))
-        await self._sessions.async_remove()
-        self.keeper.async_restored(at)
+        if not async_is_own(self.hass, at):
+            self.audit.record("restored", outcome="found", backup_at=round(at))
+            await self._sessions.async_remove()
+            self.keeper.async_restored(at)
         await self.store.async_mark_backup(None)
 
     async def async_follow(self) -> None:

@@ -7,7 +7,6 @@ all do the same, so that a lost answer or a restart at any moment leaves nothing
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-import logging
 from time import time
 from typing import Any, Final
 
@@ -43,8 +42,6 @@ from .connection import BrokerError, Login
 from .files import write_files
 from .probe import probe_topics
 from .work import Work, bring_in_step, confirm_revoked, find_strangers
-
-_LOGGER = logging.getLogger(__name__)
 
 CONF_MODE: Final = "mode"
 CONF_ADMIN: Final = "admin_username"

@@ -15,7 +15,7 @@ from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, fo
 from .gateway.actuators import Actuator
 from .gateway.catalog import CATALOG, Metric
 from .hub import GrokmonConfigEntry, GrokmonHub
-from .zone import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, VPD_IN_TARGET, ZoneCoordinator
+from .zone import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, LIGHT_PERIOD, VPD_IN_TARGET, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 
@@ -58,6 +58,7 @@ ZONE_SENSORS: Final = (
     BinarySensorEntityDescription(
         key=INTERLOCK_ACTIVE, device_class=BinarySensorDeviceClass.SAFETY, translation_key=f"zone_{INTERLOCK_ACTIVE}"
     ),
+    BinarySensorEntityDescription(key=LIGHT_PERIOD, translation_key=f"zone_{LIGHT_PERIOD}"),
     BinarySensorEntityDescription(key=VPD_IN_TARGET, translation_key=f"zone_{VPD_IN_TARGET}"),
     BinarySensorEntityDescription(key=CLIMATE_IN_TARGET, translation_key=f"zone_{CLIMATE_IN_TARGET}"),
 )

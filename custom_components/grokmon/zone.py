@@ -21,6 +21,7 @@ STAGE: Final = "stage"
 INTERLOCK: Final = "interlock"
 SILENT: Final = "silent"
 INTERLOCK_ACTIVE: Final = "interlock_active"
+LIGHT_PERIOD: Final = "light_period"
 NEXT_LIGHT_CHANGE: Final = "next_light_change"
 WATER_LEFT: Final = "water_left"
 VPD: Final = "vpd"
@@ -74,6 +75,7 @@ class ZoneCoordinator(Coordinator):
         self.async_set(INTERLOCK_ACTIVE, bool(active))
         pumps = [each.key for each in controller.outputs_in(zone.zone_id) if each.actuator.role is Role.IRRIGATION]
         self.async_set(WATER_LEFT, round(controller.policy.water_left(zone, pumps, now.steady)) if pumps else None)
+        self.async_set(LIGHT_PERIOD, not zone.is_dark(now.day_s))
         change = zone.until_light_change(now.day_s)
         self.async_set(NEXT_LIGHT_CHANGE, None if change is None else _minute(now.wall + change))
         climate = readings_in(zone.zone_id, devices)

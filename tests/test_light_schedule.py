@@ -21,12 +21,17 @@ async def node(room: Room) -> RoomDevice:
     return device
 
 
-async def test_lamp_follows_the_light_period(node: RoomDevice) -> None:
-    """The blueprint switches it on and off with the zone, and on when an interlock lets it."""
-    room = node.room
+def _install(room: Room) -> None:
+    """Put the blueprint where a person puts it."""
     folder = Path(room.hass.config.path("blueprints", AUTOMATION, "grokmon"))
     folder.mkdir(parents=True)
     (folder / BLUEPRINT.name).write_text(BLUEPRINT.read_text())
+
+
+async def test_lamp_follows_the_light_period(node: RoomDevice) -> None:
+    """The blueprint switches it on and off with the zone, and on when an interlock lets it."""
+    room = node.room
+    _install(room)
     zone = next(iter(room.hub.zones.coordinators))
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
     chosen = {

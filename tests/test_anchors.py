@@ -1,13 +1,14 @@
 """Anchors: checkpoints on the way to servers with TLS, to a file and to a person, and what becomes of failures."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 import os
 from pathlib import Path
 import re
 import ssl
+from threading import Event
 from typing import Any
 from unittest.mock import AsyncMock, Mock, call
 
@@ -30,6 +31,7 @@ from custom_components.grokmon.anchors import (
     problems,
 )
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.disk import append_to
 from custom_components.grokmon.gateway.audit import Position
 from custom_components.grokmon.gateway.checkpoints import Signer
 
@@ -377,6 +379,95 @@ async def test_file_with_something_else(hass: HomeAssistant, tmp_path: Path) -> 
     (tmp_path / "checkpoints").write_text(f"{NOTE}\nsomething else\n")
     with pytest.raises(ValueError, match="not a checkpoint"):
         await FileAnchor(hass, str(tmp_path / "checkpoints")).async_kept()
+
+
+# A mount that hangs
+
+
+class Mount:
+    """A mount that holds whoever looks at it, until it is told to let go."""
+
+    def __init__(self) -> None:
+        """Begin with nobody held."""
+        self.back = Event()
+        self.held = 0
+
+    def hang[**P, T](self, work: Callable[P, T]) -> Callable[P, T]:
+        """Return what hangs before it works."""
+
+        def hung(*arguments: P.args, **named: P.kwargs) -> T:
+            self.held += 1
+            assert self.back.wait(10)
+            return work(*arguments, **named)
+
+        return hung
+
+
+@pytest.fixture
+def mount(monkeypatch: pytest.MonkeyPatch) -> Generator[Mount]:
+    """Return a mount that hangs, for whose time-out nobody has to wait."""
+    made = Mount()
+    monkeypatch.setattr(anchors, "TIMEOUT_S", 0)
+    monkeypatch.setattr(anchors, "append_to", made.hang(append_to))
+    monkeypatch.setattr(Path, "read_text", made.hang(Path.read_text))
+    yield made
+    made.back.set()
+
+
+async def test_mount_that_hangs(hass: HomeAssistant, tmp_path: Path, mount: Mount) -> None:
+    """Give a file so much time, too, be it to write or to read."""
+    with pytest.raises(AnchorError, match=r"^TimeoutError$"):
+        await FileAnchor(hass, str(tmp_path / "written")).async_send(NOTE)
+    with pytest.raises(TimeoutError):
+        await FileAnchor(hass, str(tmp_path / "read")).async_kept()
+    assert mount.held == 2
+
+
+async def test_one_thread_hangs_at_most(
+    hass: HomeAssistant, tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let nobody at a file at which a thread still hangs, after a reload neither; all goes on once it is through."""
+    path = str(tmp_path / "checkpoints")
+    for _ in range(3):
+        anchor = FileAnchor(hass, path)
+        with pytest.raises(AnchorError, match=r"^TimeoutError$"):
+            await anchor.async_send(NOTES[0])
+        with pytest.raises(TimeoutError):
+            await anchor.async_kept()
+    assert mount.held == 1
+    monkeypatch.setattr(anchors, "TIMEOUT_S", 10)
+    sending = hass.async_create_task(anchor.async_send(NOTES[1]))
+    mount.back.set()
+    await sending
+    assert await anchor.async_kept() == POSITIONS
+
+
+async def test_caller_is_cancelled_while_a_mount_hangs(
+    hass: HomeAssistant, tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread goes on when its caller is cancelled, and when Home Assistant stops: the next one waits for it."""
+    monkeypatch.setattr(anchors, "TIMEOUT_S", 10)
+    anchor = FileAnchor(hass, str(tmp_path / "checkpoints"))
+    sending = hass.async_create_background_task(anchor.async_send(NOTES[0]), "sending")
+    for task in list(hass._background_tasks):
+        task.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    following = hass.async_create_task(anchor.async_send(NOTES[1]))
+    await asyncio.sleep(0)
+    mount.back.set()
+    await following
+    assert await anchor.async_kept() == POSITIONS
+
+
+async def test_authority_on_a_mount_that_hangs(
+    hass: HomeAssistant, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give the file of the authority so much time as well."""
+    monkeypatch.setattr(ssl, "create_default_context", mount.hang(ssl.create_default_context))
+    for anchor in (HttpsAnchor(hass, "https://localhost/", "/ca.crt"), SyslogAnchor(hass, "localhost", "/ca.crt")):
+        with pytest.raises(AnchorError, match="the file of the certificate authority cannot be read"):
+            await anchor.async_send(NOTE)
 
 
 # A person

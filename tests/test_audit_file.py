@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from errno import EIO, ENOSPC
+from errno import EIO, ENOSPC, EROFS
 import json
 import os
 from pathlib import Path
@@ -754,26 +754,65 @@ def test_torn_checkpoint(file: AuditFile, folder: Path, torn: int) -> None:
     assert list(_positions(folder)) == [1, 3]
 
 
-def test_half_a_line_that_could_not_be_undone(
-    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch
+def _fail_for_good(file: AuditFile, *actions: str, fault: Fault) -> None:
+    """Let the disk fail, and not give back what it took either."""
+    with pytest.MonkeyPatch.context() as patch:
+        Fault("ftruncate", number=EROFS).inject(patch)
+        with pytest.MonkeyPatch.context() as failing:
+            fault.inject(failing)
+            with pytest.raises(OSError, match=os.strerror(fault.number)):
+                file.append(records(*actions), NOW)
+        with pytest.raises(OSError, match=os.strerror(EROFS)):
+            file.append(records(*actions), NOW)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault("write", partly=10), id="half-a-line"),
+        pytest.param(Fault("write", partly=300), id="a-line-and-a-half"),
+        pytest.param(Fault("fdatasync", number=EIO), id="whole-lines"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_could_not_be_undone_is_undone_later(
+    file: AuditFile, folder: Path, first: Key, *, fault: Fault, before: int
 ) -> None:
-    """What a disk took half and did not give back is set aside before the next line follows."""
+    """What a disk took and did not give back goes before the next line follows, which never has the same number."""
+    write(file, *["one"] * before)
+    known = file.end
+    _fail_for_good(file, "two", "three", fault=fault)
+    assert file.end == known
+    write(file, "two", "three")
+    assert actions(folder) == ["one"] * before + ["two", "three"]
+    assert good(folder, first, before + 2)
+    assert opened(folder)[1] == Opening()
+
+
+def test_other_lines_after_those_that_could_not_be_undone(file: AuditFile, folder: Path, first: Key) -> None:
+    """What was given up meanwhile is not in the trail, whatever follows."""
     write(file, "one")
-    real = os.write
-
-    def short(descriptor: int, data: bytes) -> int:
-        real(descriptor, bytes(data)[:10])
-        raise OSError(ENOSPC, "No space left on device")
-
-    def fail(_descriptor: int, _size: int) -> None:
-        raise OSError(EIO, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", short)
-        patch.setattr(os, "ftruncate", fail)
-        with pytest.raises(OSError, match="No space left"):
-            file.append(records("two"), NOW)
-    write(file, "three")
-    assert actions(folder) == ["one", "three"]
+    _fail_for_good(file, "two", "three", fault=Fault("fdatasync", number=EIO))
+    write(file, "four")
+    assert actions(folder) == ["one", "four"]
     assert good(folder, first, 2)
-    assert [path.read_bytes() for path in folder.glob("*.torn-*")] == [b'{"n":2,"pr']
+
+
+def test_segment_that_vanished_before_it_was_undone(file: AuditFile, folder: Path) -> None:
+    """A segment that somebody deleted holds up nothing."""
+    write(file, "one")
+    _fail_for_good(file, "two", fault=Fault("fdatasync", number=EIO))
+    (folder / FIRST_SEGMENT).unlink()
+    write(file, "two")
+    assert actions(folder) == ["two"]
+    assert names(folder) == [audit.segment_name(2), KEY_FILE]
+
+
+def test_opening_again_instead_of_undoing(file: AuditFile, folder: Path, first: Key) -> None:
+    """Whole lines that were left count as lines whose key lagged once the trail is taken up anew."""
+    write(file, "one")
+    _fail_for_good(file, "two", fault=Fault("fdatasync", number=EIO))
+    assert file.open(NOW) == Opening(lagged=1)
+    write(file, "three")
+    assert actions(folder) == ["one", "two", "three"]
+    assert good(folder, first, 3)

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from datetime import UTC
 from pathlib import Path
 from shutil import copytree, rmtree
+from threading import Event
 from typing import Any
 from unittest.mock import AsyncMock, Mock, patch
 
@@ -13,8 +14,9 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
 import pytest
 
-from custom_components.grokmon import audit_log
+from custom_components.grokmon import anchors, audit_log
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.disk import append_to
 from custom_components.grokmon.gateway.audit import CHECKPOINTS, Key, Verdict, checkpoints, main, segments
 
 from .common import Room, RoomDevice
@@ -486,4 +488,36 @@ async def test_mount_that_is_away(room: Room, elsewhere: Path, caplog: pytest.Lo
     assert [entry["event"] for entry in await room.audit("anchor_failed", "anchor_restored")] == [
         "anchor_failed",
         "anchor_restored",
+    ]
+
+
+@with_file
+async def test_mount_that_hangs(room: Room, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that hangs keeps neither the hub from stopping nor the trail from being verified, and is told of."""
+    back, held = Event(), list[Path]()
+
+    def hang(path: Path, data: bytes) -> None:
+        held.append(path)
+        assert back.wait(10)
+        append_to(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(anchors, "append_to", hang)
+        patched.setattr(anchors, "TIMEOUT_S", 0)
+        await room.reload()
+        await room.reload()
+        assert held == [elsewhere]
+        issue = _issue(room, "anchor_failed_file")
+        assert issue is not None
+        assert issue.translation_placeholders == {"kind": "file", "reason": "TimeoutError"}
+        assert (await room.hub.keeper.async_verify()).result is Verdict.GOOD
+    back.set()
+    await room.hub.audit.async_flush(checkpoint=True)
+    await room.settle()
+    assert len(_kept(elsewhere)) == 2
+    assert _issue(room, "anchor_failed_file") is None
+    assert [each["event"] for each in await room.audit("stopped", "anchor_failed", "started")] == [
+        *("started", "stopped", "anchor_failed"),
+        *("started", "stopped", "anchor_failed"),
+        "started",
     ]

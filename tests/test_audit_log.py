@@ -1,5 +1,6 @@
 """The audit log: batches, order, and what happens while the disk does not take them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from errno import ENOSPC
 import json
@@ -95,16 +96,22 @@ class Gate:
 
     def __init__(self, fdatasync: Callable[[int], None]) -> None:
         """Begin closed."""
+        self.reached = Event()
         self.opened = Event()
         self.error: OSError | None = None
         self._fdatasync = fdatasync
 
     def fdatasync(self, descriptor: int) -> None:
         """Wait for the gate, then do what the disk does."""
+        self.reached.set()
         assert self.opened.wait(10)
         if self.error is not None:
             raise self.error
         self._fdatasync(descriptor)
+
+    async def async_reached(self, hass: HomeAssistant) -> None:
+        """Return when somebody waits for the disk."""
+        assert await hass.async_add_executor_job(self.reached.wait, 10)
 
 
 @pytest.fixture
@@ -249,6 +256,7 @@ async def test_mark_follows_without_a_timer(trail: Trail, gate: Gate) -> None:
     """The key follows also when the timer of the batch ran out while it was written."""
     trail.log.record("one")
     flushing = trail.hass.async_create_task(trail.log.async_flush(mark=False))
+    await gate.async_reached(trail.hass)
     trail.clock.tick(1)
     async_fire_time_changed(trail.hass)
     gate.opened.set()
@@ -281,6 +289,7 @@ async def test_record_while_the_disk_is_written(trail: Trail, gate: Gate) -> Non
     """What is recorded during a write is in the next one."""
     trail.log.record("first")
     flushing = trail.hass.async_create_task(trail.log.async_flush())
+    await gate.async_reached(trail.hass)
     trail.log.record("second")
     assert not flushing.done()
     gate.opened.set()
@@ -294,6 +303,7 @@ async def test_flushes_wait_for_each_other(trail: Trail, gate: Gate) -> None:
     """Two who flush at the same time write one after the other, in order."""
     trail.log.record("first")
     one = trail.hass.async_create_task(trail.log.async_flush())
+    await gate.async_reached(trail.hass)
     trail.log.record("second")
     other = trail.hass.async_create_task(trail.log.async_flush(mark=False))
     assert not one.done()
@@ -346,6 +356,94 @@ async def test_verification_holds_nothing_up(trail: Trail, monkeypatch: pytest.M
     go.set()
     report = await verifying
     assert (report.result, report.lines) == (Verdict.GOOD, 1)
+
+
+# --- Callers that are cancelled
+
+
+async def _cancelled(trail: Trail, gate: Gate, work: Callable[[], Any], *, stopping: bool = False) -> None:
+    """Let a caller be cancelled while it waits for the disk, or by Home Assistant that stops."""
+    caller = trail.hass.async_create_background_task(work(), "caller")
+    await gate.async_reached(trail.hass)
+    for task in list(trail.hass._background_tasks) if stopping else [caller]:
+        task.cancel()
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_caller_is_cancelled(trail: Trail, gate: Gate, *, stopping: bool) -> None:
+    """A thread goes on when its caller is cancelled: no line is lost, and none gets the number of another one."""
+    trail.log.record("first")
+    await _cancelled(trail, gate, trail.log.async_flush, stopping=stopping)
+    trail.log.record("second")
+    flushing = trail.hass.async_create_task(trail.log.async_flush())
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await flushing
+    assert [(record["n"], record["action"]) for record in trail.written()] == [(1, "first"), (2, "second")]
+    assert (trail.log.entries, trail.marked()) == (2, 3)
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
+
+
+async def test_caller_is_cancelled_before_the_disk_is_reached(trail: Trail) -> None:
+    """What was recorded by others is not lost with who was to write it."""
+    trail.log.record("of others")
+    caller = trail.hass.async_create_task(trail.log.async_flush())
+    caller.cancel()
+    await asyncio.wait([caller])
+    await trail.log.async_flush()
+    assert trail.actions() == ["of others"]
+
+
+async def test_caller_is_cancelled_while_the_disk_fails(trail: Trail, gate: Gate) -> None:
+    """What a write took that failed waits on, also when nobody waits for it."""
+    trail.log.record("first")
+    await _cancelled(trail, gate, trail.log.async_flush)
+    gate.error = OSError(ENOSPC, "No space left on device")
+    gate.opened.set()
+    await trail.hass.async_block_till_done()
+    assert not trail.healthy()
+    gate.error = None
+    await trail.log.async_flush()
+    assert trail.actions() == ["first"]
+
+
+async def test_close_waits_for_a_write_whose_caller_was_cancelled(trail: Trail, gate: Gate) -> None:
+    """When the trail is closed, nobody writes to it any more: the next run may take it up."""
+    trail.log.record("first")
+    await _cancelled(trail, gate, trail.log.async_flush)
+    closing = trail.hass.async_create_task(trail.log.async_close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.opened.set()
+    await closing
+    assert trail.actions() == ["first"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "grokmon audit"]
+    _, opening = await trail.again()
+    assert opening == Opening()
+
+
+async def test_caller_is_cancelled_while_the_key_changes(trail: Trail, gate: Gate) -> None:
+    """A key changes as a whole: what the trail says of it is what is so."""
+    await _cancelled(trail, gate, lambda: trail.log.async_new_key("user-1"))
+    gate.opened.set()
+    await trail.log.async_flush()
+    trail.log.record("one")
+    await trail.log.async_close()
+    assert trail.actions() == ["audit_key_changed", "one"]
+    _, opening = await trail.again()
+    assert opening == Opening()
+
+
+async def test_no_new_key_after_the_end(trail: Trail) -> None:
+    """The key on the disk is the next run's then."""
+    trail.log.record("one")
+    await trail.log.async_close()
+    before = (trail.folder / "next.key").read_bytes()
+    with pytest.raises(OSError, match=r".*"):
+        await trail.log.async_new_key("user-1")
+    assert (trail.folder / "next.key").read_bytes() == before
 
 
 # --- Taking it up
@@ -526,6 +624,7 @@ async def test_record_while_the_disk_is_failing(trail: Trail, gate: Gate) -> Non
     """What is recorded while a write fails waits in its turn, for one timer."""
     trail.log.record("first")
     flushing = trail.hass.async_create_task(trail.log.async_flush())
+    await gate.async_reached(trail.hass)
     assert not flushing.done()
     trail.log.record("second")
     gate.error = OSError(ENOSPC, "No space left on device")

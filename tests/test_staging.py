@@ -1,11 +1,13 @@
 """What was accepted and what was rejected, staged, and the services that give it to administrators."""
 
+import asyncio
 from datetime import timedelta
 from hashlib import sha256
 import json
 from math import inf
 import os
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from homeassistant.auth.models import User
@@ -18,6 +20,7 @@ import pytest
 from custom_components.grokmon import staging
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.models import Reading
+from custom_components.grokmon.journal_file import JournalFile
 from custom_components.grokmon.staging import Staging
 
 from .common import Room, RoomDevice
@@ -507,6 +510,35 @@ async def test_old_days_cannot_be_deleted(tent: RoomDevice, caplog: pytest.LogCa
     await room.let_pass(10)
     await room.let_pass(DAY)
     assert list(_files(room)) == []
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_caller_is_cancelled(tent: RoomDevice, monkeypatch: pytest.MonkeyPatch, *, stopping: bool) -> None:
+    """A thread goes on when its caller is cancelled: nothing is lost, and no frame gets the place of another one."""
+    room = tent.room
+    reached, opened, real = Event(), Event(), JournalFile.append
+
+    def slowly(journal: JournalFile, rows: Any, now: float) -> None:
+        reached.set()
+        assert opened.wait(10)
+        real(journal, rows, now)
+
+    monkeypatch.setattr(JournalFile, "append", slowly)
+    await tent.report({"temp_c": 21.5})
+    await tent.send(b"nonsense")
+    caller = room.hass.async_create_background_task(room.hub.staging.async_flush(), "caller")
+    assert await room.hass.async_add_executor_job(reached.wait, 10)
+    for task in list(room.hass._background_tasks) if stopping else [caller]:
+        task.cancel()
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+    room.hub.staging.async_accepted(_reading(22, room))
+    flushing = room.hass.async_create_task(room.hub.staging.async_flush())
+    await asyncio.sleep(0)
+    opened.set()
+    await flushing
+    assert [row["values"]["temp_c"] for row in await _telemetry(room)] == [21.5, 22]
+    assert [row["reason"] for row in await _quarantine(room)] == ["malformed"]
 
 
 # The key

@@ -1,15 +1,18 @@
 """The private stores, on a real disk."""
 
+import asyncio
 from base64 import standard_b64encode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 import json
 from pathlib import Path
 import stat
+from threading import Event
 from typing import Any
 
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.storage import Store
 import pytest
 
 from custom_components.grokmon.gateway import authority, credentials, lifecycle
@@ -371,6 +374,94 @@ async def test_removed_stores_are_gone(hass: HomeAssistant, path: Path) -> None:
         await async_remove_stores(hass)
         assert not list(path.parent.glob("grokmon.*"))
     assert await _loaded(hass) != _content(store)
+
+
+# Callers that are cancelled
+
+
+class Gate:
+    """A disk that is done when it is told to be."""
+
+    def __init__(self) -> None:
+        """Begin closed."""
+        self.reached = Event()
+        self.opened = Event()
+        self.writing = 0
+        self.met = False
+
+    async def async_cancelled(self, hass: HomeAssistant, work: Awaitable[None], *, stopping: bool = False) -> None:
+        """Let a caller be cancelled while it waits for the disk, or by Home Assistant that stops."""
+
+        async def call() -> None:
+            await work
+
+        caller = hass.async_create_background_task(call(), "caller")
+        assert await hass.async_add_executor_job(self.reached.wait, 10)
+        for task in list(hass._background_tasks) if stopping else [caller]:
+            task.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+
+    async def async_open(self, following: asyncio.Task[Any]) -> None:
+        """Let the disk go on while another one waits for it."""
+        await asyncio.sleep(0)
+        assert not following.done()
+        self.opened.set()
+        await following
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Generator[Gate]:
+    """Let the disk take its time."""
+    made, real = Gate(), Store._write_prepared_data
+
+    def slowly(store: Any, *prepared: Any) -> None:
+        made.writing += 1
+        made.met |= made.writing > 1
+        made.reached.set()
+        assert made.opened.wait(10)
+        real(store, *prepared)
+        made.writing -= 1
+
+    monkeypatch.setattr(Store, "_write_prepared_data", slowly)
+    yield made
+    made.opened.set()
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_caller_is_cancelled(hass: HomeAssistant, gate: Gate, *, stopping: bool) -> None:
+    """A thread goes on when its caller is cancelled: what is saved later is never overtaken by what was before."""
+    store = ControlStore(hass)
+    await gate.async_cancelled(hass, store.async_save(lambda: {"spent": 1}), stopping=stopping)
+    await gate.async_open(hass.async_create_task(store.async_save(lambda: {"spent": 2})))
+    assert not gate.met
+    assert await ControlStore(hass).async_load() == {"spent": 2}
+
+
+async def test_what_a_cancelled_caller_takes_back_is_not_on_the_disk(hass: HomeAssistant, gate: Gate) -> None:
+    """Who is cancelled takes back what was to be kept; the disk follows, though it had it already."""
+    store = _store(hass)
+    await gate.async_cancelled(hass, store.async_mark_backup(NOW))
+    assert store.state.backup_at is None
+    gate.opened.set()
+    await hass.async_block_till_done()
+    assert await _loaded(hass) == _content(store)
+
+
+async def test_next_run_waits_for_the_writes_of_the_one_before(hass: HomeAssistant, gate: Gate) -> None:
+    """What a run still writes is what the next one reads: it could not be overtaken otherwise."""
+    await gate.async_cancelled(hass, ControlStore(hass).async_save(lambda: {"spent": 1}))
+    loading = hass.async_create_task(ControlStore(hass).async_load())
+    await gate.async_open(loading)
+    assert loading.result() == {"spent": 1}
+
+
+async def test_removed_stores_do_not_come_back(hass: HomeAssistant, path: Path, gate: Gate) -> None:
+    """What a run still writes is deleted, too."""
+    await gate.async_cancelled(hass, _store(hass).async_save())
+    await gate.async_open(hass.async_create_task(async_remove_stores(hass)))
+    await hass.async_block_till_done()
+    assert not list(path.parent.glob("grokmon.*"))
 
 
 def test_record_hides_its_secret() -> None:

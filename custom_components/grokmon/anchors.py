@@ -1,6 +1,7 @@
 """Anchors: checkpoints of the audit trail, kept off this computer, so that a cut or rewritten trail is found."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from homeassistant.components import persistent_notification
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
+from homeassistant.util.hass_dict import HassKey
 
 from .const import DOMAIN
 from .disk import append_to
@@ -36,6 +38,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SUCCESS: Final = range(200, 300)
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:]+)\]|([A-Za-z0-9.-]+))(?::([0-9]{1,5}))?")
 _HIGHEST_PORT: Final = 65_535
+_LOCKS: Final[HassKey[defaultdict[Path, asyncio.Lock]]] = HassKey(f"{DOMAIN}_anchor_locks")
 
 
 class AnchorError(Exception):
@@ -119,12 +122,14 @@ class FileAnchor:
     def __init__(self, hass: HomeAssistant, path: str) -> None:
         self._hass = hass
         self._path = Path(path)
+        # One for all runs: a thread of the one before may still hang on the mount.
+        self._lock = hass.data.setdefault(_LOCKS, defaultdict(asyncio.Lock))[self._path]
 
     async def async_send(self, note: str) -> None:
         """Append a checkpoint. Raises AnchorError, also when the mount is not there."""
         try:
             # All or none: half a checkpoint would make all of them unreadable.
-            await self._hass.async_add_executor_job(append_to, self._path, f"{note}\n".encode())
+            await self._async_work(lambda: append_to(self._path, f"{note}\n".encode()))
         except OSError as error:
             raise AnchorError(error.strerror or type(error).__name__) from error
         except ValueError as error:
@@ -132,8 +137,25 @@ class FileAnchor:
 
     async def async_kept(self) -> list[Position]:
         """Return the checkpoints that are in the file. Raises OSError or ValueError when they cannot be read."""
-        text = await self._hass.async_add_executor_job(lambda: self._path.read_text(encoding="utf-8"))
+        text = await self._async_work(lambda: self._path.read_text(encoding="utf-8"))
         return [checkpoint.position for checkpoint in checkpoints(text)]
+
+    async def _async_work[T](self, work: Callable[[], T]) -> T:
+        """Work with the file in a thread. Raises TimeoutError when that, or the one before, hangs on the mount."""
+        async with asyncio.timeout(TIMEOUT_S):
+            await self._lock.acquire()
+            # Nothing ends a thread: the file is free when its thread is over, not when nobody waits for it any more.
+            # Home Assistant does not know of it, or would take it for ended, too, when it stops.
+            thread = self._hass.loop.run_in_executor(None, work)
+            thread.add_done_callback(self._over)
+            await asyncio.wait([thread])
+            return thread.result()
+
+    @callback
+    def _over(self, thread: asyncio.Future[Any]) -> None:
+        self._lock.release()
+        # Taken note of: whoever waited may have been told of the time-out already.
+        thread.exception()
 
 
 class NotificationAnchor:
@@ -259,6 +281,7 @@ def _address(text: str) -> tuple[str, int]:
 
 async def _async_context(hass: HomeAssistant, ca_file: str | None) -> ssl.SSLContext:
     try:
-        return await hass.async_add_executor_job(lambda: ssl.create_default_context(cafile=ca_file))
+        async with asyncio.timeout(TIMEOUT_S):
+            return await hass.async_add_executor_job(lambda: ssl.create_default_context(cafile=ca_file))
     except (OSError, ValueError) as error:
         raise AnchorError("the file of the certificate authority cannot be read") from error

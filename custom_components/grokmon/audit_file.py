@@ -73,7 +73,7 @@ class AuditFile:
         self._segment = Path()
         self._began = 0.0
         self._marked = 0
-        self._mended = True
+        self._cut_to: int | None = None
         self.checkpoint = Position()
         self._checkpoint_at = 0.0
 
@@ -105,6 +105,7 @@ class AuditFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            self._cut_to = None
 
     def append(self, records: Iterable[Mapping[str, Any]], now: float) -> None:
         """Append records, all or none, and wait until the disk has them. Raises OSError.
@@ -117,17 +118,12 @@ class AuditFile:
             line, end = audit.append(end, secret, record)
             secret = audit.evolve(secret)
             lines.append(line)
-        if not self._mended:
-            self._find_end()
-            self._mended = True
+        self._undo()
         descriptor, size = self._writable(now)
         try:
             disk.append(descriptor, b"".join(lines))
         except OSError:
-            if os.fstat(descriptor).st_size != size:
-                # Half a line stands there: it is set aside before the next one follows.
-                self.close()
-                self._mended = False
+            self._cut_to = size
             raise
         self.end, self._secret = end, secret
 
@@ -261,6 +257,12 @@ class AuditFile:
         if found is None or hashlib.sha256(found[0][:-17]).hexdigest()[:16].encode() != found[3]:
             return None
         return Key(int(found[1]), bytes.fromhex(found[2].decode()))
+
+    def _undo(self) -> None:
+        """Cut off what a failed write left, or its lines would stand there twice: nobody was told that it is there."""
+        if self._descriptor is not None and self._cut_to is not None:
+            os.ftruncate(self._descriptor, self._cut_to)
+            self._cut_to = None
 
     def _writable(self, now: float) -> tuple[int, int]:
         """Return the segment that takes the next line, and its size."""

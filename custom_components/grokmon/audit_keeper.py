@@ -61,9 +61,9 @@ class AuditKeeper:
 
     async def async_finish(self) -> None:
         """Wait until the last checkpoints are where they are kept; each place has its time-out."""
+        self._audit.on_checkpoint = None
         if self._sending:
             await asyncio.wait(self._sending)
-        self._audit.on_checkpoint = None
 
     async def async_verify(self, actor: str | None = None) -> Verification:
         """Check the whole trail, record the result, and raise or clear the issue. Raises OSError or ValueError."""
@@ -120,7 +120,7 @@ class AuditKeeper:
             return await self._anchors.async_kept()
         except (OSError, ValueError) as error:
             # A missing mount is told of when the next checkpoint cannot be put there.
-            _LOGGER.warning("Checkpoints kept elsewhere could not be read: %s", error)
+            _LOGGER.warning("Checkpoints kept elsewhere could not be read: %r", error)
             return []
 
     async def _async_hourly(self, _moment: datetime) -> None:

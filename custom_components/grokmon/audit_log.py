@@ -1,6 +1,5 @@
 """The audit log: from decisions in the event loop to the audit file, in batches of at most one second."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime
 import logging
@@ -12,12 +11,13 @@ from typing import Any, Final
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
-from .audit_file import AuditFile, Opening
+from .audit_file import AuditFile, Extent, Opening
 from .const import DOMAIN
 from .gateway.actuators import Caller, Principal
 from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Verification
 from .gateway.audit_record import Record, Search, make, search
 from .gateway.checkpoints import Signer
+from .turns import Queue
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class AuditLog:
         self._lost = 0
         self._marked = True
         self._closed = False
-        self._lock = asyncio.Lock()
+        self._queue = Queue(hass, "grokmon audit")
         self._cancel_flush: CALLBACK_TYPE | None = None
         self._boot = token_hex(8)
         self.healthy = True
@@ -135,28 +135,17 @@ class AuditLog:
 
         Without `mark` the key on the disk follows within a second: a command does not wait for it.
         """
-        async with self._lock:
-            await self._async_write(mark=mark, checkpoint=checkpoint)
+        await self._queue.async_do(self._async_write(mark=mark, checkpoint=checkpoint))
 
     async def async_verify(self, anchors: Iterable[Position] = ()) -> Verification:
         """Check the whole trail, against checkpoints too. Raises OSError or ValueError when it cannot be read."""
-        async with self._lock:
-            await self._async_write(mark=True)
-            extent = await self._hass.async_add_executor_job(self._file.extent)
+        extent = await self._queue.async_do(self._async_extent())
         # A long trail takes seconds, and no command is to wait for these.
         return await self._hass.async_add_executor_job(self._file.verify, anchors, extent)
 
     async def async_new_key(self, actor: str) -> Key:
         """Go on with a new key and return it, for an administrator to keep elsewhere. Raises OSError."""
-        async with self._lock:
-            await self._async_write(mark=True)
-            self.record(KEY_CHANGED, actor=actor)
-            await self._async_write(mark=False)
-            if not self.healthy:
-                # It did not come about, and must not stand in the trail later.
-                self._waiting = [record for record in self._waiting if record["action"] != KEY_CHANGED]
-                raise OSError
-            return await self._hass.async_add_executor_job(self._file.new_key)
+        return await self._queue.async_do(self._async_change_key(actor))
 
     async def async_search(self, wanted: Search, limit: int) -> list[Record]:
         """Return the newest records that match, the oldest of them first. Raises OSError."""
@@ -180,10 +169,27 @@ class AuditLog:
             await self._hass.async_add_executor_job(segment.path.unlink)
 
     async def async_close(self) -> None:
-        """Write what waits and stop."""
-        await self.async_flush()
+        """Write what waits and stop; when this returns, nobody writes any more."""
+        await self._queue.async_do(self._async_close())
+
+    async def _async_extent(self) -> Extent:
+        await self._async_write(mark=True)
+        return await self._hass.async_add_executor_job(self._file.extent)
+
+    async def _async_change_key(self, actor: str) -> Key:
+        await self._async_write(mark=True)
+        self.record(KEY_CHANGED, actor=actor)
+        await self._async_write(mark=False)
+        if self._closed or not self.healthy:
+            # It did not come about, and must not stand in the trail later.
+            self._waiting = [record for record in self._waiting if record["action"] != KEY_CHANGED]
+            raise OSError
+        return await self._hass.async_add_executor_job(self._file.new_key)
+
+    async def _async_close(self) -> None:
+        await self._async_write(mark=True)
         # Twice: a write that works again has something to record itself.
-        await self.async_flush(checkpoint=True)
+        await self._async_write(mark=True, checkpoint=True)
         if self._cancel_flush is not None:
             self._cancel_flush()
             self._cancel_flush = None

@@ -1,6 +1,5 @@
 """Staging: what was accepted and what was rejected, kept encrypted for some days."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -17,6 +16,7 @@ from .gateway.models import Reading
 from .gateway.redaction import redacted
 from .gateway.vault import Vault
 from .journal_file import JournalFile, Row
+from .turns import Queue
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Staging:
         self._readings: list[Reading] = []
         self._rejected: list[Row] = []
         self._capturing: dict[str, float] = {}
-        self._lock = asyncio.Lock()
+        self._queue = Queue(hass, "grokmon staging")
         self.healthy = True
         self.left_out = 0
 
@@ -83,14 +83,7 @@ class Staging:
 
     async def async_flush(self) -> None:
         """Write what waits. What cannot be written waits on, up to the limit."""
-        async with self._lock:
-            readings, self._readings = self._readings, []
-            rejected, self._rejected = self._rejected, []
-            now = time()
-            if readings and not await self._async_append(self._telemetry, list(map(_row, readings)), now):
-                self._readings[:0] = readings
-            if rejected and not await self._async_append(self._quarantine, rejected, now):
-                self._rejected[:0] = rejected
+        await self._queue.async_do(self._async_write())
 
     async def async_telemetry(
         self, start: float, end: float, limit: int, device_id: str | None
@@ -112,10 +105,22 @@ class Staging:
         self, journal: JournalFile, start: float, end: float, limit: int, device_id: str | None
     ) -> tuple[list[Row], int]:
         await self.async_flush()
-        async with self._lock:
+
+        async def read() -> tuple[list[Row], int]:
             return await self._hass.async_add_executor_job(
                 journal.read, start, end, limit, lambda row: device_id is None or row["device"] == device_id
             )
+
+        return await self._queue.async_do(read())
+
+    async def _async_write(self) -> None:
+        readings, self._readings = self._readings, []
+        rejected, self._rejected = self._rejected, []
+        now = time()
+        if readings and not await self._async_append(self._telemetry, list(map(_row, readings)), now):
+            self._readings[:0] = readings
+        if rejected and not await self._async_append(self._quarantine, rejected, now):
+            self._rejected[:0] = rejected
 
     async def _async_append(self, journal: JournalFile, rows: list[Row], now: float) -> bool:
         try:
@@ -128,17 +133,19 @@ class Staging:
         self.healthy = True
         return True
 
+    async def _async_purge(self, now: float) -> None:
+        for journal in (self._telemetry, self._quarantine):
+            try:
+                gone = await self._hass.async_add_executor_job(journal.purge, now)
+            except OSError:
+                _LOGGER.exception("What is too old could not be deleted")
+                continue
+            for name in gone:
+                self._audit.record("staging_purged", file=name)
+
     async def _async_tick(self, moment: datetime) -> None:
         await self.async_flush()
-        async with self._lock:
-            for journal in (self._telemetry, self._quarantine):
-                try:
-                    gone = await self._hass.async_add_executor_job(journal.purge, moment.timestamp())
-                except OSError:
-                    _LOGGER.exception("What is too old could not be deleted")
-                    continue
-                for name in gone:
-                    self._audit.record("staging_purged", file=name)
+        await self._queue.async_do(self._async_purge(moment.timestamp()))
 
 
 def _row(reading: Reading) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ is read back before it counts.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import json
@@ -16,6 +17,7 @@ from typing import Any, Final, cast
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.storage import Store
+from homeassistant.util.hass_dict import HassKey
 
 from .const import DOMAIN
 from .gateway import credentials
@@ -35,6 +37,7 @@ _AUTHORITY: Final = "authority"
 # A stop and a start belong together within this time; older sessions may come from a restored copy of the disk, whose
 # counters would let recorded messages in. A device without its session gets a new one within seconds.
 _SESSIONS_MAX_AGE: Final = 120.0
+_LOCKS: Final[HassKey[defaultdict[str, asyncio.Lock]]] = HassKey(f"{DOMAIN}_store_locks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class _Checked:
     def __init__(self, hass: HomeAssistant, name: str) -> None:
         self._hass = hass
         self._store: Store[dict[str, Any]] = Store(hass, _VERSION, f"{DOMAIN}.{name}", private=True, atomic_writes=True)
-        self._lock = asyncio.Lock()
+        self._lock = _lock_of(hass, name)
 
     @property
     def path(self) -> str:
@@ -121,10 +124,24 @@ class _Checked:
 
     async def async_load(self) -> dict[str, Any] | None:
         """Return what was saved, or None before the first time."""
-        return await self._store.async_load()
+        async with self._lock:
+            return await self._store.async_load()
 
     async def async_save(self, make: Callable[[], dict[str, Any]]) -> None:
         """Save what `make` returns when its turn comes. Raises HomeAssistantError when the disk does not hold it."""
+        try:
+            # A thread goes on when its caller is cancelled, and would write over what is saved next.
+            await asyncio.shield(self._task(make))
+        except asyncio.CancelledError:
+            # Who is cancelled takes back what was to be kept: so does the disk.
+            self._task(make)
+            raise
+
+    def _task(self, make: Callable[[], dict[str, Any]]) -> asyncio.Task[None]:
+        # Not eager: when Home Assistant stops, it cancels the jobs of a task that it did not know of when they began.
+        return self._hass.async_create_task(self._async_save(make), "grokmon store", eager_start=False)
+
+    async def _async_save(self, make: Callable[[], dict[str, Any]]) -> None:
         # One after the other, or one save would read back what the next one wrote.
         async with self._lock:
             data = make()
@@ -299,7 +316,13 @@ class ControlStore(_Checked):
 async def async_remove_stores(hass: HomeAssistant) -> None:
     """Delete all stores, and with them every credential."""
     for name in ("security", "sessions", "control"):
-        await Store[dict[str, Any]](hass, _VERSION, f"{DOMAIN}.{name}", private=True).async_remove()
+        async with _lock_of(hass, name):
+            await Store[dict[str, Any]](hass, _VERSION, f"{DOMAIN}.{name}", private=True).async_remove()
+
+
+def _lock_of(hass: HomeAssistant, name: str) -> asyncio.Lock:
+    """Return the lock of a store: one for all runs, since a thread of the one before may still write."""
+    return hass.data.setdefault(_LOCKS, defaultdict(asyncio.Lock))[name]
 
 
 def _owner(device_id: str) -> str:

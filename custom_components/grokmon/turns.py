@@ -1,7 +1,29 @@
-"""Turns: a job that runs once at a time, however many ask for it."""
+"""Turns: what is done once at a time, however many ask for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from homeassistant.core import HomeAssistant
+
+
+class Queue:
+    """Do work that writes, one after the other, and each to its end: a thread goes on when its caller is cancelled."""
+
+    def __init__(self, hass: HomeAssistant, name: str) -> None:
+        self._hass = hass
+        self._name = name
+        self._lock = asyncio.Lock()
+
+    async def async_do[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what the work returns when its turn has come. Raises what it raises."""
+
+        async def alone() -> T:
+            async with self._lock:
+                return await work
+
+        # Not eager: when Home Assistant stops, it cancels the jobs of a task that it did not know of when they began.
+        return await asyncio.shield(self._hass.async_create_task(alone(), self._name, eager_start=False))
 
 
 class Turns:

@@ -1,11 +1,14 @@
 """Tests of who stands behind a command: a person, an automation, a script, a voice, a model, or nobody known."""
 
 from typing import Any
+from unittest.mock import Mock
 
 from homeassistant.auth.models import User
 from homeassistant.components import conversation
 from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
+from homeassistant.components.websocket_api.connection import current_connection
 from homeassistant.core import Context, HomeAssistant
+from homeassistant.exceptions import Unauthorized
 from homeassistant.helpers import intent, llm
 from homeassistant.setup import async_setup_component
 import pytest
@@ -14,6 +17,7 @@ from pytest_homeassistant_custom_component.typing import (  # type: ignore[impor
 )
 
 from custom_components.grokmon.callers import Callers, async_note_model
+from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.policy import limits_from
 
 from .common import Room, RoomDevice
@@ -189,3 +193,46 @@ async def test_who_may_not_control_has_nothing_done_later(
     await room.until(lambda: "Delayed command failed" in caplog.text)
     await room.settle()
     assert node.protocol.commands == []
+    (refused,) = await room.audit("entity_refused")
+    assert (refused["entity"], refused["reason"]) == (room.entity_id("node_output_outlet"), "unauthorized")
+    assert refused["caller"] == "voice"
+    assert await room.hass.auth.async_get_user(refused["via"]) is not None
+
+
+async def act_for(room: Room, user: User, domain: str, service: str, data: dict[str, Any]) -> None:
+    """Call a service in a context of nobody, as what a user's login set off does."""
+
+    async def act() -> None:
+        current_connection.set(Mock(user=user))
+        await room.hass.services.async_call(domain, service, data, blocking=True, context=Context())
+
+    await room.hass.async_create_task(act())
+    await room.settle()
+
+
+async def test_login_is_asked_wherever_something_is_controlled(
+    room: Room, hass_read_only_user: User, hass_admin_user: User
+) -> None:
+    """A service of ours, a dose, a stage, a device that shows itself: none for who may only look; one who may, may."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", actuators=[{"role": "irrigation"}], zone="Tent")
+    await node.act()
+    stage_id = f"{next(iter(room.hub.zones.coordinators))}_stage"
+    calls: dict[str, tuple[str, str, dict[str, Any]]] = {
+        room.entity_id("node_output_irrigation"): (DOMAIN, "irrigate", {"device_id": "node", "amount_ml": 100}),
+        (dose := room.entity_id("node_output_irrigation_dose_now")): ("button", "press", {"entity_id": dose}),
+        (identify := room.entity_id("node_identify")): ("button", "press", {"entity_id": identify}),
+        (stage := room.entity_id(stage_id)): ("select", "select_option", {"entity_id": stage, "option": "harvest"}),
+    }
+    for call in calls.values():
+        with pytest.raises(Unauthorized):
+            await act_for(room, hass_read_only_user, *call)
+    assert node.protocol.commands == []
+    assert [each["entity"] for each in await room.audit("entity_refused")] == list(calls)
+    for call in calls.values():
+        await act_for(room, hass_admin_user, *call)
+        # Between two doses.
+        await room.let_pass(61)
+    actions = [each["action"] for each in node.protocol.commands]
+    assert (actions.count("trigger_irrigation"), actions.count("identify")) == (2, 1)
+    assert room.state(stage_id).state == "harvest"

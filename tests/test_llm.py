@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from homeassistant.auth.models import User
 from homeassistant.core import Context
-from homeassistant.helpers import issue_registry as ir, llm
+from homeassistant.exceptions import Unauthorized
+from homeassistant.helpers import entity_registry as er, issue_registry as ir, llm
 import pytest
 
 from custom_components.grokmon.const import DOMAIN
@@ -26,15 +28,15 @@ async def node(room: Room) -> RoomDevice:
     return device
 
 
-async def api(room: Room) -> llm.APIInstance:
-    """Return the tools as a model gets them."""
-    context = llm.LLMContext("test_agent", Context(user_id=room.admin.user_id), "en", "conversation", None)
+async def api(room: Room, user: str | None = None) -> llm.APIInstance:
+    """Return the tools as a model gets them that acts for a user, an administrator unless told otherwise."""
+    context = llm.LLMContext("test_agent", Context(user_id=user or room.admin.user_id), "en", "conversation", None)
     return await llm.async_get_api(room.hass, "assist", context)
 
 
-async def call(room: Room, tool: str, **arguments: Any) -> Any:
+async def call(room: Room, tool: str, *, user: str | None = None, **arguments: Any) -> Any:
     """Let a model call a tool; return what it gets."""
-    result = await (await api(room)).async_call_tool(llm.ToolInput(f"grokmon__{tool}", arguments))
+    result = await (await api(room, user)).async_call_tool(llm.ToolInput(f"grokmon__{tool}", arguments))
     await room.settle()
     return result.data
 
@@ -174,3 +176,49 @@ async def test_water_waits_for_approval(node: RoomDevice) -> None:
     assert [issue.translation_placeholders["reason"] for issue in issues if issue.translation_placeholders] == [
         "\n\n> dry soil"
     ]
+
+
+async def test_acts_for_nobody_who_may_not(node: RoomDevice, hass_read_only_user: User) -> None:
+    """A user who may only look gets nothing moved by asking a model; it is on record, and reading goes on."""
+    room, user = node.room, hass_read_only_user.id
+    asked: dict[str, tuple[str, dict[str, Any]]] = {
+        room.entity_id("node_output_grow_light"): ("set_light", {"output": "node/grow_light", "percent": 60}),
+        room.entity_id("node_output_exhaust"): ("set_fan", {"output": "node/exhaust", "percent": 0}),
+        room.entity_id("node_output_outlet"): ("set_switch", {"output": "node/outlet", "on": True}),
+        room.entity_id("node_output_irrigation"): ("irrigate", {"output": "node/irrigation", "amount_ml": 100}),
+        room.entity_id("node_output_co2_valve"): ("inject_co2", {"output": "node/co2_valve", "seconds": 30}),
+        room.entity_id(f"{next(iter(room.hub.zones.coordinators))}_stage"): (
+            "set_stage",
+            {"zone": "Tent", "stage": "harvest"},
+        ),
+    }
+    for tool, arguments in asked.values():
+        with pytest.raises(Unauthorized):
+            await call(room, tool, user=user, reason="I was asked to", **arguments)
+    assert node.protocol.commands == []
+    assert room.hub.approvals.open == {}
+    refused = await room.audit("entity_refused")
+    assert [(each["entity"], each["caller"], each["identity"]) for each in refused] == [
+        (entity_id, "ai", user) for entity_id in asked
+    ]
+    assert (await call(room, "read_zone", user=user, zone="Tent"))["stage"] == "vegetative"
+
+
+async def test_output_whose_entity_was_deleted(node: RoomDevice) -> None:
+    """Nobody has a right to what is not there."""
+    er.async_get(node.room.hass).async_remove(node.room.entity_id("node_output_outlet"))
+    with pytest.raises(Unauthorized):
+        await call(node.room, "set_switch", output="node/outlet", on=True, reason="pump air")
+
+
+async def test_refused_stages_are_on_record(node: RoomDevice) -> None:
+    """A model that hammers at a stage has one line, and then a count."""
+    room = node.room
+    for _ in range(3):
+        data = await call(room, "set_stage", zone="Tent", stage="seedling", reason="longer days")
+        assert data["refused"] == "ai_limit"
+    (refused,) = await room.audit("stage_refused")
+    assert (refused["stage"], refused["caller"], refused["detail"]) == ("seedling", "ai", data["explanation"])
+    await room.let_pass(61)
+    (again,) = await room.audit("stage_refused_again")
+    assert (again["zone"], again["reason"], again["count"]) == (refused["zone"], "ai_limit", 2)

@@ -7,7 +7,7 @@ from homeassistant.exceptions import ServiceValidationError
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from custom_components.grokmon.gateway.actuators import Role
+from custom_components.grokmon.gateway.actuators import Command, Key, Role
 
 from .common import Room, RoomDevice
 
@@ -45,6 +45,7 @@ async def test_zone_shows_climate_light_and_water(node: RoomDevice) -> None:
     room = node.room
     zone = next(iter(room.hub.zones.coordinators))
     assert room.state(f"{zone}_vpd_in_target").state == "unknown"
+    assert room.state(f"{zone}_light_period").state == "on"
     assert room.state(f"{zone}_next_light_change").state == "2026-11-24T00:00:00+00:00"
     assert room.state(f"{zone}_water_left").state == "3000"
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
@@ -262,3 +263,34 @@ async def test_rehearsal(node: RoomDevice) -> None:
             await room.call("rehearse", changes)
         assert refused.value.translation_key == code
     assert len(room.published) == before
+
+
+@pytest.mark.parametrize(("brightness", "percent"), [(1, 1), (2, 1), (255, 100)])
+async def test_least_brightness_is_not_off(node: RoomDevice, brightness: int, percent: float) -> None:
+    """Who turns a lamp on gets light, be it ever so little."""
+    await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
+    await node.room.act("light", "turn_on", "node_output_grow_light", brightness=brightness)
+    lamp = node.protocol.outputs.outputs["grow_light"]
+    assert (lamp.on, lamp.percent) == (True, percent)
+
+
+async def test_fan_that_hardly_turns_is_not_shown_as_standing(node: RoomDevice) -> None:
+    """What is on has a speed."""
+    room = node.room
+    command = Command(key=Key("node", "exhaust"), percent=0.4)
+    await room.hub.async_command(command, await room.hub.callers.async_identify(room.admin))
+    await room.settle()
+    assert room.state("node_output_exhaust").attributes["percentage"] == 1
+
+
+async def test_dose_that_is_shown_is_the_one_that_is_given(node: RoomDevice) -> None:
+    """An amount from before the pump's limit was lowered is asked for no more."""
+    room = node.room
+    await room.act("number", "set_value", "node_output_irrigation_dose", value=800)
+    menu = await room.start_flow("device", room.subentry("node").subentry_id)
+    form = await room.submit(await room.submit(menu, {"next_step_id": "output"}), {"actuator": "irrigation"})
+    done = await room.submit(form, _filled(form) | {"max_dose_ml": 300})
+    assert done["reason"] == "reconfigure_successful"
+    assert room.state("node_output_irrigation_dose").state == "300.0"
+    await room.act("button", "press", "node_output_irrigation_dose_now")
+    assert (await room.audit("command"))[-1]["params"] == {"on": True, "amount_ml": 300.0}

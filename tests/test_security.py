@@ -5,7 +5,6 @@ from typing import Any
 
 from homeassistant.core import Event
 from homeassistant.helpers import issue_registry as ir
-import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
     async_capture_events,
 )
@@ -135,21 +134,6 @@ async def test_starts_are_summed_up(tent: RoomDevice) -> None:
     await tent.room.let_pass(60)
     assert await tent.room.audit("session_again") == [{"event": "session_again", "device": "tent-1", "count": 4}]
     assert tent.room.device().modified_at == modified
-
-
-@pytest.mark.parametrize("user", ["user-1", None])
-async def test_refused_services_are_recorded(room: Room, user: str | None) -> None:
-    """Who called what without the rights for it is on record: at once, and then once a minute."""
-    for service in ("revoke_device", "revoke_device", "revoke_device", "rotate_kek"):
-        room.hub.monitor.async_service_refused(service, user, room.now)
-    await room.let_pass(60)
-    entries = await room.audit("service_refused", "service_refused_again")
-    assert [(each.get("identity"), each["reason"]) for each in entries] == [(user, "not_administrator")] * 3
-    assert [(each["service"], each.get("count")) for each in entries] == [
-        ("revoke_device", None),
-        ("rotate_kek", None),
-        ("revoke_device", 2),
-    ]
 
 
 async def test_name_of_a_stranger_is_not_repeated(tent: RoomDevice) -> None:

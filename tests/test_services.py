@@ -63,6 +63,19 @@ async def test_script_of_an_administrator_may_not(tent: RoomDevice) -> None:
         await room.hass.services.async_call("script", "rotate", blocking=True, context=room.admin)
     assert refused.value.translation_key == "not_by_hand"
     assert room.hub.gateway.registry["tent-1"] == before
+    (entry,) = await room.audit("service_refused")
+    assert (entry["service"], entry["via"], entry["reason"]) == ("rotate_credentials", "script.rotate", "not_by_hand")
+
+
+async def test_refused_calls_are_counted(tent: RoomDevice, hass_read_only_user: User) -> None:
+    """Who calls again and again stands in the trail once, and then as a number."""
+    room = tent.room
+    for _ in range(3):
+        with pytest.raises(Unauthorized):
+            await room.call("list_devices", {}, Context(user_id=hass_read_only_user.id))
+    await room.let_pass(61)
+    (again,) = await room.audit("service_refused_again")
+    assert (again["service"], again["identity"], again["count"]) == ("list_devices", hass_read_only_user.id, 2)
 
 
 @pytest.mark.parametrize("service", CALLS)

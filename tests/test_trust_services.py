@@ -74,7 +74,7 @@ async def test_administrators_only(tent: RoomDevice, hass_read_only_user: User, 
             await room.call(service, CALLS[service], context)
     assert room.stored() == stored
     refused = await room.audit("service_refused")
-    assert {each.get("identity") for each in refused} == {None, hass_read_only_user.id, "deleted"}
+    assert {each.get("identity") for each in refused} == {"unknown", hass_read_only_user.id, "deleted"}
     assert [each for each in await room.audit() if each not in refused] == audit
     assert list(room.hub.enrolment.coordinators) == ["tent-1"]
 

@@ -18,7 +18,7 @@ from .audit_log import AuditLog
 from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
 from .decisions import figures_of
 from .dispatch import Dispatcher
-from .gateway.actuators import Command, Principal
+from .gateway.actuators import Caller, Command, Principal
 from .gateway.errors import Code, GatewayError, PolicyError
 
 _LOGGER = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Approvals:
         Raises PolicyError (`not_administrator`) for an AI that has a login of its own: it does not approve itself.
         """
         if approved and administrator in self._entry.options.get(CONF_AI_USERS, ()):
-            self._audit.record("approval_refused", outcome="refused", actor=administrator, approval=approval_id)
+            self._refuse(approval_id, administrator)
             raise PolicyError(Code.NOT_ADMINISTRATOR, "an AI does not approve what it asks for", variant="ai")
         approval = self._close(approval_id, "approved" if approved else "declined", administrator)
         if approval is None:
@@ -118,12 +118,17 @@ class Approvals:
             return
         user = await self._hass.auth.async_get_user(user_id)
         if user is None or not user.is_active or not user.is_admin:
-            self._audit.record("approval_refused", outcome="refused", actor=user_id, approval=approval_id)
+            self._refuse(approval_id, user_id)
             return
         try:
             await self.async_decide(approval_id, approved=approved, administrator=user_id)
         except (GatewayError, HomeAssistantError) as error:
             _LOGGER.warning("What was approved could not be carried out: %s", error)
+
+    def _refuse(self, approval_id: str, user_id: str) -> None:
+        who = Principal(caller=Caller.PERSON, identity=user_id)
+        reason, now = Code.NOT_ADMINISTRATOR.value, self._dispatcher.clock.now()
+        self._dispatcher.log.denied("approval_refused", who, reason, now, {"approval": approval_id})
 
     async def _async_notify(self, approval: Approval) -> None:
         if not (service := self._entry.options.get(CONF_NOTIFY)):

@@ -9,10 +9,11 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .access import async_admit, async_admit_administrator
 from .coordinator import DOSE_NOW_SUFFIX, IDENTIFY, DeviceCoordinator
 from .entity import DeviceEntity, HubEntity, OutputEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Caller, Kind
+from .gateway.actuators import Actuator, Kind
 from .gateway.errors import Code, PolicyError
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .zone import ZoneCoordinator
@@ -52,7 +53,7 @@ class IdentifyButton(DeviceEntity, ButtonEntity):
     @translate_errors
     async def async_press(self) -> None:
         """Ask it."""
-        who = await self._hub.callers.async_identify(self._context)
+        who = await async_admit(self._hub, self._context, self.entity_id)
         await self._hub.dispatcher.async_identify(self._coordinator.device.device_id, who)
 
 
@@ -65,7 +66,7 @@ class DoseButton(OutputEntity, ButtonEntity):
     @override
     async def async_press(self) -> None:
         """Give it."""
-        await self._async_command(amount_ml=self._hub.doses.get(self.output, self.actuator.dose_ml))
+        await self._async_command(amount_ml=self.dose_ml)
 
 
 class StopEverything(HubEntity, ButtonEntity):
@@ -112,9 +113,9 @@ class ResetInterlocks(ZoneEntity, ButtonEntity):
     @translate_errors
     async def async_press(self) -> None:
         """Reset what can be reset."""
-        who = await self._hub.callers.async_identify(self._context)
-        if who.caller is not Caller.PERSON or not who.administrator:
-            raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator resets an interlock")
+        who = await async_admit_administrator(
+            self._hub, self._context, self.entity_id, "only an administrator resets an interlock"
+        )
         _, kept = await self._hub.async_reset_interlocks(self._coordinator.zone.zone_id, who.identity)
         if kept:
             raise PolicyError(

@@ -21,7 +21,7 @@ from homeassistant.components.script.const import EVENT_SCRIPT_STARTED
 from homeassistant.components.websocket_api.connection import current_connection
 from homeassistant.const import ATTR_ENTITY_ID
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
-from homeassistant.exceptions import Unauthorized
+from homeassistant.exceptions import Unauthorized, UnknownUser
 from homeassistant.helpers.http import current_request
 from homeassistant.util.hass_dict import HassKey
 
@@ -70,13 +70,17 @@ class Callers:
             reason=reason,
         )
 
-    @callback
-    def async_check(self, context: Context | None, entity_id: str) -> None:
-        """Raise Unauthorized for whose login may not control an entity; where a user calls, Home Assistant looks."""
-        behind = login()
-        if behind is None or (context is not None and context.user_id is not None):
-            return
-        if not behind.permissions.check_entity(entity_id, POLICY_CONTROL):
+    async def async_check(self, context: Context | None, entity_id: str | None) -> None:
+        """Raise Unauthorized for who may not control an entity: the user of a context, or whose login set it off.
+
+        None is an entity that there is no more: no user has a right to it.
+        """
+        user_id = context.user_id if context is not None else None
+        user = login() if user_id is None else await self._hass.auth.async_get_user(user_id)
+        if user is None:
+            if user_id is not None:
+                raise UnknownUser(context=context)
+        elif entity_id is None or not user.permissions.check_entity(entity_id, POLICY_CONTROL):
             raise Unauthorized(context=context, entity_id=entity_id, permission=POLICY_CONTROL)
 
     def _class(self, context: Context, behind: User | None) -> tuple[Caller, str]:

@@ -1,21 +1,33 @@
 """The command log: what was decided about commands and what became of them, for the audit trail and for a model."""
 
 from collections import deque
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from homeassistant.core import callback
 
 from .audit_log import AuditLog
 from .gateway.actions import Fate, Settled
-from .gateway.actuators import Caller, Command, Moment, Principal
+from .gateway.actuators import Command, Moment, Principal
 from .gateway.aggregation import Aggregator
-from .gateway.errors import Code, PolicyError
+from .gateway.errors import PolicyError
 from .gateway.outputs import Order
 
 _DECISIONS: Final = 10
 _SHOWN: Final = 32
 _OUTCOMES: Final = {Fate.DONE: "done", Fate.LATE: "found"}
 _HUGE: Final = 2**53
+# Who is named where very many are refused at once.
+_SEVERAL: Final = "several"
+
+
+class _Refusal(NamedTuple):
+    """What is the same refusal: of the same thing, to the same one, for the same reason."""
+
+    event: str
+    reason: str
+    who: Principal
+    target: tuple[tuple[str, str], ...] = ()
 
 
 class CommandLog:
@@ -26,7 +38,7 @@ class CommandLog:
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
-        self._refusals: Aggregator[tuple[str, Caller, Code]] = Aggregator()
+        self._refusals: Aggregator[_Refusal] = Aggregator(merge=_merged)
         self.decisions: deque[dict[str, Any]] = deque(maxlen=_DECISIONS)
 
     @callback
@@ -51,19 +63,22 @@ class CommandLog:
     def refused(self, command: Command, who: Principal, error: PolicyError, now: Moment) -> None:
         """Record a command that was refused."""
         self._decide(command, who, error.code.value, now)
-        facts: dict[str, Any] = dict(error.facts())
-        if self._refusals.add((str(command.key), who.caller, error.code), now.steady):
-            self._audit.record(
-                "command_refused",
-                outcome="refused",
-                reason=error.code.value,
-                who=who,
-                device=command.key.device_id,
-                actuator=command.key.actuator,
-                params=_bounded(command.params()),
-                detail=error.detail,
-                **facts,
-            )
+        target = {"device": command.key.device_id, "actuator": command.key.actuator}
+        facts = {"params": _bounded(command.params()), "detail": error.detail, **error.facts()}
+        self.denied("command_refused", who, error.code.value, now, target, **facts)
+
+    @callback
+    def denied(
+        self, event: str, who: Principal, reason: str, now: Moment, target: Mapping[str, str], **facts: Any
+    ) -> None:
+        """Record that somebody may not have what was asked for of a target.
+
+        Of very many at once, only how many they are is on record, by event, reason and class of callers.
+        """
+        # Neither what a model gives as its reason nor who approved makes it another refusal.
+        same = Principal(caller=who.caller, identity=who.identity, via=who.via)
+        if self._refusals.add(_Refusal(event, reason, same, tuple(target.items())), now.steady):
+            self._audit.record(event, outcome="refused", reason=reason, who=who, **target, **facts)
 
     @callback
     def settled(self, order: Order, settled: Settled) -> None:
@@ -82,21 +97,19 @@ class CommandLog:
     def summarise(self, now: Moment, *, closing: bool) -> None:
         """Record what was refused again since the last summaries."""
         for summary in self._refusals.close(now.steady, everything=closing):
-            output, caller, code = summary.key
-            device, _, actuator = output.partition("/")
-            self._audit.record(
-                "command_refused_again",
-                outcome="refused",
-                reason=code.value,
-                device=device,
-                actuator=actuator,
-                caller=caller.value,
-                count=summary.count,
-            )
+            event, reason, who, target = summary.key
+            facts: dict[str, Any] = {**dict(target), "count": summary.count}
+            if summary.merged:
+                facts["merged"] = summary.merged
+            self._audit.record(f"{event}_again", outcome="refused", reason=reason, who=who, **facts)
 
     def _decide(self, command: Command, who: Principal, outcome: str, now: Moment) -> None:
         facts = {"output": str(command.key), "caller": who.caller.value, "outcome": outcome}
         self.decisions.append({"at": int(now.wall), **facts, **_bounded(command.params())})
+
+
+def _merged(refusal: _Refusal) -> _Refusal:
+    return _Refusal(refusal.event, refusal.reason, Principal(caller=refusal.who.caller, identity=_SEVERAL))
 
 
 def _bounded(params: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from typing import Final
 
-from homeassistant.auth.permissions.const import POLICY_CONTROL
-from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
-from homeassistant.exceptions import Unauthorized
-from homeassistant.helpers import config_validation as cv, entity_registry as er
+from homeassistant.helpers import config_validation as cv
 import probatio
 
-from .access import async_administrator, hub_of, zone_named
+from .access import async_administrator, async_admit, hub_of, zone_named
 from .const import CONF_DEVICE_ID, CONF_ZONE, DOMAIN
-from .coordinator import output_key
+from .entity import entity_of
 from .errors import translate_errors
 from .gateway.actuators import Command, Key, Kind
 from .gateway.errors import Code, PolicyError
@@ -23,12 +20,6 @@ CONF_AMOUNT: Final = "amount_ml"
 CONF_MINUTES: Final = "minutes"
 CONF_DAYS: Final = "days"
 _MAX_MINUTES: Final = 120
-_PLATFORMS: Final = {
-    Kind.LIGHT: Platform.LIGHT,
-    Kind.FAN: Platform.FAN,
-    Kind.SWITCH: Platform.SWITCH,
-    Kind.PUMP: Platform.SWITCH,
-}
 
 _IRRIGATE: Final = probatio.Schema(
     {
@@ -73,8 +64,8 @@ def async_setup_control_services(hass: HomeAssistant) -> None:
 async def _async_irrigate(call: ServiceCall) -> ServiceResponse:
     hub = hub_of(call.hass)
     output = _pump(hub, call.data[CONF_DEVICE_ID], call.data.get(CONF_ACTUATOR))
-    await _async_check_control(hub, call, [output])
-    who = await hub.callers.async_identify(call.context)
+    entity_id = entity_of(call.hass, hub.dispatcher.controller.output(output))
+    who = await async_admit(hub, call.context, entity_id)
     await hub.async_command(Command(key=output, amount_ml=call.data[CONF_AMOUNT]), who)
     return {"device_id": output.device_id, "actuator": output.actuator, "amount_ml": call.data[CONF_AMOUNT]}
 
@@ -124,20 +115,3 @@ def _pump(hub: GrokmonHub, device_id: str, name: str | None) -> Key:
     if len(pumps) != 1:
         raise PolicyError(Code.ACTUATOR_UNKNOWN, f"{device_id} has {len(pumps)} pumps of that name", variant="pump")
     return Key(device_id, pumps[0].name)
-
-
-async def _async_check_control(hub: GrokmonHub, call: ServiceCall, outputs: list[Key]) -> None:
-    """Refuse a user who may not control the entities of these outputs."""
-    user_id = call.context.user_id
-    if user_id is None:
-        return
-    user = await call.hass.auth.async_get_user(user_id)
-    if user is None:
-        raise Unauthorized(context=call.context)
-    registry = er.async_get(call.hass)
-    for key in outputs:
-        actuator = hub.dispatcher.controller.output(key).actuator
-        unique_id = f"{key.device_id}_{output_key(key.actuator)}"
-        entity_id = registry.async_get_entity_id(_PLATFORMS[actuator.kind], DOMAIN, unique_id)
-        if entity_id is None or not user.permissions.check_entity(entity_id, POLICY_CONTROL):
-            raise Unauthorized(context=call.context, entity_id=entity_id, permission=POLICY_CONTROL)

@@ -1,19 +1,30 @@
 """Base entities: one coordinator, one key."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, override
+from typing import Any, Final, override
 
-from homeassistant.core import Context, callback
+from homeassistant.const import Platform
+from homeassistant.core import Context, HomeAssistant, callback
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .access import async_admit
 from .const import DOMAIN, MANUFACTURER
 from .coordinator import Coordinator, DeviceCoordinator, output_key
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Command, Key, Observed
+from .gateway.actuators import Actuator, Command, Key, Kind, Observed
+from .gateway.outputs import Output
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .zone import ZoneCoordinator
+
+_PLATFORMS: Final = {
+    Kind.LIGHT: Platform.LIGHT,
+    Kind.FAN: Platform.FAN,
+    Kind.SWITCH: Platform.SWITCH,
+    Kind.PUMP: Platform.SWITCH,
+}
 
 
 class GrokmonEntity(Entity):
@@ -91,12 +102,27 @@ class OutputEntity(DeviceEntity):
         """Return whether the device is heard, and, for an entity that shows it, has said what the output does."""
         return super().available and (self._key != self._shown or self.observed is not None)
 
+    @property
+    def dose_ml(self) -> float:
+        """Return what the next dose of a pump is: what was set for it, as far as it may give that at once."""
+        return min(self._hub.doses.get(self.output, self.actuator.dose_ml), self.actuator.max_dose_ml)
+
     @translate_errors
     async def _async_command(self, **wanted: Any) -> None:
         """Carry out a command for whoever stands behind the context of this call."""
-        self._hub.callers.async_check(self._context, self.entity_id)
-        who = await self._hub.callers.async_identify(self._context)
+        who = await async_admit(self._hub, self._context, self.entity_id)
         await self._hub.async_command(Command(key=self.output, **wanted), who)
+
+
+def registered(hass: HomeAssistant, platform: Platform, owner: str, key: str) -> str | None:
+    """Return the entity of a device, a zone or the hub with a key, as it is called now."""
+    return er.async_get(hass).async_get_entity_id(platform, DOMAIN, f"{owner}_{key}")
+
+
+def entity_of(hass: HomeAssistant, output: Output) -> str | None:
+    """Return the entity that shows and drives an output."""
+    platform = _PLATFORMS[output.actuator.kind]
+    return registered(hass, platform, output.key.device_id, output_key(output.key.actuator))
 
 
 def placeholders_of(actuator: Actuator) -> dict[str, str]:

@@ -52,7 +52,10 @@ class GrokmonFan(OutputEntity, FanEntity):
         """Return the speed that the device says, in percent."""
         if self.observed is None:
             return None
-        return round(self.observed.percent or 0) if self.observed.on else 0
+        if not self.observed.on or not self.observed.percent:
+            return 0
+        # Rounded, the slowest would be off.
+        return max(1, round(self.observed.percent))
 
     @override
     async def async_turn_on(self, percentage: int | None = None, preset_mode: str | None = None, **kwargs: Any) -> None:

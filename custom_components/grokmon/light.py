@@ -54,7 +54,8 @@ class GrokmonLight(OutputEntity, LightEntity):
     async def async_turn_on(self, **kwargs: Any) -> None:
         """Turn on, to a brightness or as bright as it may be."""
         brightness: int | None = kwargs.get(ATTR_BRIGHTNESS)
-        percent = None if brightness is None else float(round(brightness_to_value(_SCALE, brightness)))
+        # Rounded, the least brightness would be off.
+        percent = None if brightness is None else float(max(1, round(brightness_to_value(_SCALE, brightness))))
         await self._async_command(on=True, percent=percent)
 
     @override

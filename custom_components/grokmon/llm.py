@@ -11,22 +11,24 @@ from typing import Any, Final, override
 
 from homeassistant.components import persistent_notification
 from homeassistant.components.llm import LLMTools
+from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.llm import LLM_API_ASSIST, LLMContext, Tool, ToolAnnotations, ToolInput, ToolResult
 from homeassistant.util.json import JsonObjectType
 import probatio
 
-from .access import hub_of, running_hub, zone_named
+from .access import async_admit, hub_of, running_hub, zone_named
 from .callers import async_note_model
 from .const import DOMAIN
+from .entity import entity_of, registered
 from .gateway.actuators import Caller, Command, Key, Kind, Principal, Role
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.ledger import DAY_S, HOUR_S
 from .gateway.outputs import Output
 from .gateway.zones import TARGET_METRICS, Stage, Zone
 from .hub import GrokmonHub
-from .zone import readings_in
+from .zone import STAGE, readings_in
 
 _MAX_REASON: Final = 200
 _MARKUP: Final = frozenset("[]()<>`*_#|:/@")
@@ -76,12 +78,15 @@ class _Tool(Tool):
 
     @override
     async def async_call(self, hass: HomeAssistant, tool_input: ToolInput, llm_context: LLMContext) -> ToolResult:
-        """Call the tool."""
+        """Call the tool. Raises Unauthorized where a model acts for who may not control what the tool does."""
         data = self.parameters(tool_input.tool_args)
         who = _principal(llm_context, data.get("reason", ""))
         try:
             # The one that runs now: a conversation may outlive a new start of the hub.
-            return ToolResult(data=await self._async_do(hub_of(hass), data, who))
+            hub = hub_of(hass)
+            for entity_id in self._controls(hub, data):
+                await async_admit(hub, llm_context.context, entity_id, who)
+            return ToolResult(data=await self._async_do(hub, data, who))
         except GatewayError as error:
             refusal: JsonObjectType = {"refused": error.code.value}
             if not isinstance(error, CommandError):
@@ -90,6 +95,10 @@ class _Tool(Tool):
             if isinstance(error, PolicyError):
                 refusal |= error.facts()
             return ToolResult(data=refusal, error=True)
+
+    def _controls(self, _hub: GrokmonHub, _data: dict[str, Any]) -> tuple[str | None, ...]:
+        """Return the entities that it controls."""
+        return ()
 
     @abstractmethod
     async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
@@ -157,8 +166,12 @@ class _Drive(_Tool):
         """Return what is wanted, as the fields of a command."""
 
     @override
+    def _controls(self, hub: GrokmonHub, data: dict[str, Any]) -> tuple[str | None, ...]:
+        return (entity_of(hub.hass, _output_named(hub, data["output"])),)
+
+    @override
     async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        output = hub.dispatcher.controller.output(Key(*data["output"].split("/", 1)))
+        output = _output_named(hub, data["output"])
         try:
             await hub.async_command(Command(key=output.key, **self._wanted(data)), who)
         except PolicyError as error:
@@ -268,6 +281,10 @@ class SetStage(_Tool):
         return {**super()._fields(hub), probatio.Required("stage"): stages, **_REASON}
 
     @override
+    def _controls(self, hub: GrokmonHub, data: dict[str, Any]) -> tuple[str | None, ...]:
+        return (registered(hub.hass, Platform.SELECT, zone_named(hub, data["zone"]), STAGE),)
+
+    @override
     async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
         hub.zones.async_set_stage(zone_named(hub, data["zone"]), Stage(data["stage"]), who)
         return {"done": True, "stage": data["stage"]}
@@ -327,6 +344,10 @@ _TOOLS: Final[tuple[Callable[[GrokmonHub], _Tool], ...]] = (
     LogObservation,
     AskHuman,
 )
+
+
+def _output_named(hub: GrokmonHub, name: str) -> Output:
+    return hub.dispatcher.controller.output(Key(*name.split("/", 1)))
 
 
 def _targets(zone: Zone) -> JsonObjectType:

@@ -65,7 +65,7 @@ class DoseNumber(OutputEntity, RestoreNumber):
     @override
     def native_value(self) -> float:
         """Return the amount in millilitres."""
-        return min(self._hub.doses.get(self.output, self.actuator.dose_ml), self.actuator.max_dose_ml)
+        return self.dose_ml
 
     @override
     async def async_set_native_value(self, value: float) -> None:

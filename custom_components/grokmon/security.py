@@ -36,7 +36,6 @@ class SecurityMonitor:
         self._refusals = Aggregator[tuple[str | None, Code]](merge=lambda key: (None, key[1]))
         self._implausible: Aggregator[tuple[str, str]] = Aggregator()
         self._sessions: Aggregator[str] = Aggregator()
-        self._services: Aggregator[tuple[str | None, str]] = Aggregator()
         self._failures: dict[str, deque[float]] = {}
         self._reported: Counter[str] = Counter()
         self._reported_at: float | None = None
@@ -89,18 +88,6 @@ class SecurityMonitor:
             self._audit.record("session", device=device_id, firmware=firmware)
 
     @callback
-    def async_service_refused(self, service: str, user_id: str | None, now: float) -> None:
-        """Take note of a service that somebody called who is no administrator; None is a call without a user."""
-        if self._services.add((user_id, service), now):
-            self._audit.record(
-                "service_refused",
-                outcome="refused",
-                reason=Code.NOT_ADMINISTRATOR.value,
-                actor=user_id,
-                service=service,
-            )
-
-    @callback
     def async_tick(self, now: float, accepted: Counter[str], *, closing: bool = False) -> None:
         """Record what came together since the last summaries."""
         for refusal in self._refusals.close(now, everything=closing):
@@ -120,16 +107,6 @@ class SecurityMonitor:
             )
         for start in self._sessions.close(now, everything=closing):
             self._audit.record("session_again", device=start.key, count=start.count)
-        for call in self._services.close(now, everything=closing):
-            user_id, service = call.key
-            self._audit.record(
-                "service_refused_again",
-                outcome="refused",
-                reason=Code.NOT_ADMINISTRATOR.value,
-                actor=user_id,
-                service=service,
-                count=call.count,
-            )
         if self._reported_at is None:
             self._reported_at = now
         if closing or now - self._reported_at >= _SUMMARY_SECONDS:

@@ -6,6 +6,7 @@ from homeassistant.components.select import SelectEntity
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .access import async_admit
 from .entity import ZoneEntity, follow_zones
 from .errors import translate_errors
 from .gateway.zones import Stage
@@ -42,5 +43,5 @@ class StageSelect(ZoneEntity, SelectEntity):
     @translate_errors
     async def async_select_option(self, option: str) -> None:
         """Change the stage."""
-        who = await self._hub.callers.async_identify(self._context)
+        who = await async_admit(self._hub, self._context, self.entity_id)
         self._hub.zones.async_set_stage(self._coordinator.zone.zone_id, Stage(option), who)

@@ -9,11 +9,11 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .access import async_admit_administrator
 from .coordinator import AI_CONTROL, DeviceCoordinator
 from .entity import HubEntity, OutputEntity, follow_outputs
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Caller, Kind, Role
-from .gateway.errors import Code, PolicyError
+from .gateway.actuators import Actuator, Kind, Role
 from .hub import GrokmonConfigEntry, GrokmonHub
 
 PARALLEL_UPDATES = 0
@@ -76,9 +76,9 @@ class AiControl(HubEntity, SwitchEntity):
     @translate_errors
     async def async_turn_on(self, **kwargs: Any) -> None:
         """Let the AI act."""
-        who = await self._hub.callers.async_identify(self._context)
-        if who.caller is not Caller.PERSON or not who.administrator:
-            raise PolicyError(Code.NOT_ADMINISTRATOR, "only an administrator lets the AI act")
+        who = await async_admit_administrator(
+            self._hub, self._context, self.entity_id, "only an administrator lets the AI act"
+        )
         await self._hub.async_allow_ai(allowed=True, who=who)
 
     @override

@@ -13,6 +13,7 @@ from .const import CONF_STAGE, DOMAIN, MANUFACTURER
 from .coordinator import DeviceCoordinator
 from .dispatch import Dispatcher
 from .gateway.actuators import Principal
+from .gateway.errors import PolicyError
 from .gateway.zones import Stage, Zone
 from .zone import ZoneCoordinator
 
@@ -83,10 +84,16 @@ class Zones:
 
     @callback
     def async_set_stage(self, zone_id: str, stage: Stage, who: Principal) -> None:
-        """Change the growth stage of a zone. Raises PolicyError."""
+        """Change the growth stage of a zone. Raises PolicyError, on record."""
         controller = self._dispatcher.controller
         zone = controller.zones[zone_id]
-        controller.policy.judge_stage(zone, stage, who)
+        try:
+            controller.policy.judge_stage(zone, stage, who)
+        except PolicyError as error:
+            target = {"zone": zone_id, "stage": stage.value}
+            now = self._dispatcher.clock.now()
+            self._dispatcher.log.denied("stage_refused", who, error.code.value, now, target, detail=error.detail)
+            raise
         # Here at once: what follows from the subentry would be told as a change by somebody else.
         controller.zones[zone_id] = replace(zone, stage=stage)
         subentry = self._entry.subentries[zone_id]

@@ -17,6 +17,7 @@ class RoomClock:
 
     def __init__(self) -> None:
         self._offset = -monotonic()
+        self._told, self._told_at = 0.0, monotonic()
 
     def resume(self, saved: Mapping[str, float]) -> None:
         """Go on from what an earlier process saved."""
@@ -27,3 +28,12 @@ class RoomClock:
         local = dt_util.now()
         day_s = local.hour * 3600.0 + local.minute * 60.0 + local.second
         return Moment(wall=time(), steady=monotonic() + self._offset, day_s=day_s)
+
+    def told(self, wall: float) -> float:
+        """Return what devices are told as the time; it goes on where the wall clock is set back.
+
+        They believe nothing that is older than what they were told before, not even a command that ends something.
+        """
+        now = monotonic()
+        self._told, self._told_at = max(wall, self._told + (now - self._told_at)), now
+        return self._told

@@ -76,6 +76,7 @@ class Dispatcher:
         self._stopped = False
         self.log = CommandLog(audit)
         self.clock = RoomClock()
+        gateway.told = self.clock.told
         self.controller = Controller()
 
     async def async_start(self, zones: Iterable[Zone]) -> None:
@@ -181,7 +182,8 @@ class Dispatcher:
     async def async_identify(self, device_id: str, who: Principal) -> None:
         """Let a device show where it is. Raises GatewayError or HomeAssistantError when it cannot be told."""
         cid = ulid_now()
-        message = self._gateway.command(device_id, commands.identify(cid, self.clock.now().wall))
+        now = self.clock.now().wall
+        message = self._gateway.command(device_id, commands.identify(cid, self.clock.told(now)), now)
         self.controller.identify(device_id, cid)
         self._audit.record("identify", who=who, device=device_id, cid=cid)
         await self._publish(message)
@@ -258,10 +260,10 @@ class Dispatcher:
             self._take_back(order, Code.COMMAND_SUPERSEDED)
             raise CommandError(Code.COMMAND_SUPERSEDED, str(order.key))
         actuator = self.controller.outputs[order.key].actuator
+        now = self.clock.now().wall
         try:
-            message = self._gateway.command(
-                order.key.device_id, commands.command(order, actuator, self.clock.now().wall)
-            )
+            body = commands.command(order, actuator, self.clock.told(now))
+            message = self._gateway.command(order.key.device_id, body, now)
         except PolicyError as error:
             self._take_back(order, error.code)
             raise
@@ -365,7 +367,8 @@ class Dispatcher:
         cid = ulid_now()
         try:
             order, lease_s = self.controller.renewing(key, cid, now)
-            await self._publish(self._gateway.command(key.device_id, commands.renewal(cid, order, lease_s, now.wall)))
+            body = commands.renewal(cid, order, lease_s, self.clock.told(now.wall))
+            await self._publish(self._gateway.command(key.device_id, body, now.wall))
         except (GatewayError, HomeAssistantError) as error:
             # The device ends it when its lease is over.
             _LOGGER.debug("The lease of %s could not be renewed: %s", key, error)

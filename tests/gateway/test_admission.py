@@ -80,9 +80,9 @@ class Room:
         """Take note of the first use of a key."""
         self.change(lifecycle.first_used(self.device.credentials, key_id, now))
 
-    def command(self) -> Outbound:
-        """Return a command to the device."""
-        return self.gateway.command("tent-1", {"cid": "0" * 26})
+    def command(self, now: float = LATER, **body: Any) -> Outbound:
+        """Return a command to the device: off, where the body does not say otherwise."""
+        return self.gateway.command("tent-1", {"cid": "0" * 26} | body, now)
 
     def reader(self, message: Outbound) -> str:
         """Return which of the two keys of an HS256 device a message is sealed under."""
@@ -279,6 +279,35 @@ def test_requests_go_under_every_key_that_may_be_in_use(room: Room, used: bool, 
     assert room.gateway.hello_requests("tent-1", now) == ()
 
 
+@pytest.mark.parametrize(
+    ("used", "now", "code"),
+    [
+        (False, LATER, None),
+        (False, LATER + OVERLAP - 1, None),
+        # The new one stands, and may not have come to the device: it is not the one that it has shown.
+        (False, LATER + OVERLAP, Code.CREDENTIAL_EXPIRED),
+        (True, LATER + OVERLAP, None),
+        (True, LATER + 365 * 86_400, Code.CREDENTIAL_EXPIRED),
+        (True, LATER - 1, Code.CREDENTIAL_NOT_YET_VALID),
+        (True, nan, Code.CREDENTIAL_EXPIRED),
+    ],
+)
+def test_nothing_is_switched_on_that_the_device_could_not_confirm(
+    room: Room, used: bool, now: float, code: Code | None
+) -> None:
+    """Seal nothing that has a lease under a key whose messages are refused; off goes under it all the same."""
+    if used:
+        room.use(room.new.credential.key_id)
+    name = "new" if used else "old"
+    assert room.reader(room.command(now)) == name
+    if code is None:
+        assert room.reader(room.command(now, lease_s=10)) == name
+        return
+    with pytest.raises(PolicyError, match=rf"^{code.value}: tent-1$"):
+        room.command(now, lease_s=10)
+    assert room.reader(room.command(now)) == name
+
+
 # --- First use
 
 
@@ -435,7 +464,7 @@ def test_session_of_a_device_that_lost_its_key(room: Room) -> None:
     after.admit(after.registry.enrol(replace(room.device, credentials=())))
     assert after.sessions.active_sid("tent-1") == room.sid
     with pytest.raises(PolicyError, match="device_offline"):
-        after.command("tent-1", {})
+        after.command("tent-1", {}, LATER)
     assert outcome(after, room.old.telemetry(room.sid, 2), LATER) == "signature_invalid"
 
 

@@ -216,7 +216,7 @@ def test_commands_are_sealed_under_the_session(gateway: Gateway, sid: str) -> No
     """A command counts up under the session, on the topic of the device."""
     gateway.ingest(SENDER.state(sid, 1, OFF), NOW)
     for seq in (1, 2):
-        sealed = gateway.command("tent-1", {"cid": CID})
+        sealed = gateway.command("tent-1", {"cid": CID}, NOW)
         assert sealed.topic == "grokmon/v1/tent-1/down/command"
         assert claims_in(sealed.payload) == {
             "iss": "grokmon",
@@ -230,12 +230,12 @@ def test_commands_are_sealed_under_the_session(gateway: Gateway, sid: str) -> No
 def test_nothing_is_sealed_for_who_may_not_be_spoken_to(gateway: Gateway, sid: str) -> None:
     """A device without a session, or that was disabled or revoked, gets no commands."""
     with pytest.raises(PolicyError, match=r"^device_offline: tent-1 has not said hello since the start$"):
-        gateway.command("tent-1", {})
+        gateway.command("tent-1", {}, NOW)
     gateway.ingest(SENDER.state(sid, 1, OFF), NOW)
     for status, code in ((DeviceStatus.DISABLED, Code.DEVICE_DISABLED), (DeviceStatus.REVOKED, Code.DEVICE_REVOKED)):
         gateway.admit(gateway.registry.set_status("tent-1", status))
         with pytest.raises(PolicyError, match=rf"^{code.value}: tent-1$"):
-            gateway.command("tent-1", {})
+            gateway.command("tent-1", {}, NOW)
 
 
 def test_counter_of_commands_goes_on_over_a_restart(gateway: Gateway, sid: str) -> None:

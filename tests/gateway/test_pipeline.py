@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 import gc
 import hashlib
 import hmac
@@ -94,6 +95,16 @@ def verified(gateway: Gateway, sender: Sender, message: Outbound) -> dict[str, A
     key = sender.down_key if site_key is None else public_pem(site_key)
     claims: dict[str, Any] = jwt.decode(message.payload, key, algorithms=[sender.algorithm], audience=message.topic)
     return claims
+
+
+def test_devices_are_told_another_time_than_the_one_they_are_judged_by(gateway: Gateway) -> None:
+    """Tell what the hub says that they are to be told, in each message that tells of the time."""
+    gateway.told = lambda now: now + 3600
+    greeting = gateway.ingest(SENDER.hello(), NOW)
+    assert isinstance(greeting, Greeting)
+    (request,) = gateway.hello_requests("tent-1", NOW)
+    assert [verified(gateway, SENDER, each)["time"] for each in (greeting.answer, request)] == [int(NOW) + 3600] * 2
+    assert [outcome(gateway, SENDER.clocked(NOW + after)) for after in (3600, 0)] == ["clock_skew", "accepted"]
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -653,9 +664,45 @@ def test_recorded_hellos_do_not_cost_the_next_start(gateway: Gateway) -> None:
         greeted(gateway, hello, NOW + 5 * at)
     later = NOW + 3600
     outcomes = [outcome(gateway, hello, later) for hello in recorded]
-    assert outcomes == ["accepted"] * 12 + ["rate_limited"] * 28
+    assert outcomes == ["accepted"] * 12 + ["rate_limited"] * 27 + ["accepted"]
     new = greeted(gateway, SENDER.hello(boot_of(99)), later)
     assert outcome(gateway, SENDER.telemetry(new, 1), later) == "accepted"
+
+
+@pytest.mark.parametrize("used", [None, 0, 99])
+@pytest.mark.parametrize("restart", [False, True])
+def test_recorded_hellos_do_not_cost_the_latest_start(gateway: Gateway, used: int | None, *, restart: bool) -> None:
+    """Answer a device that connects again while somebody repeats the hellos of its earlier starts without end."""
+    hellos = {number: SENDER.hello(boot_of(number)) for number in (*range(1, 30), 0, 99)}
+    assert outcome(gateway, SENDER.clocked(NOW)) == "accepted"
+    for at, (number, hello) in enumerate(hellos.items()):
+        now = NOW + 5 * at
+        sid = greeted(gateway, hello, now)
+        if number == used:
+            assert outcome(gateway, SENDER.telemetry(sid, 1), now) == "accepted"
+    if restart:
+        gateway = restarted(gateway, now)
+    latest = hellos.pop(99)
+    for _ in range(60):
+        now += 1
+        # One of them often, too: it has a session again after the first time.
+        codes = [outcome(gateway, hello, now) for hello in (*hellos.values(), *[hellos[0], hellos[1]] * 9)]
+    assert "rate_limited" in codes
+    again = greeted(gateway, latest, now)
+    assert again == greeted(gateway, latest, now)
+    assert outcome(gateway, SENDER.telemetry(again, 2), now) == "accepted"
+    assert outcome(gateway, SENDER.hello(boot_of(100)), now) == "accepted"
+
+
+def test_answer_to_a_repeated_hello_is_the_one_that_the_device_waits_for(gateway: Gateway, sid: str) -> None:
+    """Answer every five seconds, whoever it is that repeats the device's last hello: it hears the answer."""
+    answers = []
+    for at in range(61):
+        greetings = [attempt(partial(gateway.ingest, SENDER.hello(), NOW + at)) for _ in range(20)]
+        answers.append([verified(gateway, SENDER, each.answer) for each in greetings if isinstance(each, Greeting)])
+    assert [len(each) for each in answers] == [12, *[0, 0, 0, 0, 1] * 12]
+    answered = [(at, each) for at, several in enumerate(answers) for each in several]
+    assert all((each["boot"], each["sid"], each["time"]) == (BOOT, sid, int(NOW) + at) for at, each in answered)
 
 
 def test_refused_hello_pushes_no_session_out(gateway: Gateway) -> None:

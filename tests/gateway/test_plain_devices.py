@@ -219,7 +219,7 @@ def test_nothing_is_said_to_plain_devices(auth: Auth) -> None:
     gateway = gateway_with(replace(BROKER, auth=auth))
     assert gateway.hello_requests("tent-1", NOW) == ()
     with pytest.raises(PolicyError, match="device_offline"):
-        gateway.command("tent-1", {})
+        gateway.command("tent-1", {}, NOW)
 
 
 # --- Devices with an access token

@@ -169,19 +169,61 @@ def test_sixteen_retired_starts(sessions: Sessions, between: Callable[[Sessions]
     assert sessions.active_sid(DEVICE) == active
 
 
+def starts(sessions: Sessions, *numbers: int) -> list[str]:
+    """Return which starts hellos are of."""
+    return [sessions.start_of(DEVICE, boot_of(number)).value for number in numbers]
+
+
+def test_starts_are_told_apart(sessions: Sessions) -> None:
+    """Take a hello that comes again for that of no later start than it is, whatever session it is given anew."""
+    assert starts(sessions, 1) == ["new"]
+    old = greet(sessions, DEVICE, hello_of(1))
+    assert starts(sessions, 1, 2) == ["latest", "new"]
+    greet(sessions, DEVICE, hello_of(2))
+    assert starts(sessions, 1, 2) == ["earlier", "latest"]
+    assert check(sessions, {"sid": old, "seq": 1}) == "accepted"
+    assert starts(sessions, 1, 2) == ["in_use", "latest"]
+    for number in (3, 4):
+        new = greet(sessions, DEVICE, hello_of(number))
+    greet(sessions, DEVICE, hello_of(3))
+    assert starts(sessions, 1, 2, 3, 4) == ["in_use", "earlier", "earlier", "latest"]
+    assert check(sessions, {"sid": new, "seq": 1}) == "accepted"
+    greet(sessions, DEVICE, hello_of(3))
+    assert starts(sessions, 2, 3, 4, 5) == ["earlier", "earlier", "in_use", "new"]
+
+
+def test_latest_start_without_its_session(sessions: Sessions) -> None:
+    """Know the start that was greeted last over a restart, which ends the sessions that nobody has used."""
+    assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(1)), "seq": 1}) == "accepted"
+    greet(sessions, DEVICE, hello_of(2))
+    greet(sessions, DEVICE, hello_of(3))
+    after = restarted(sessions)
+    assert after.known(DEVICE, boot_of(3)) is None
+    assert starts(after, 1, 2, 3, 4) == ["in_use", "earlier", "latest", "new"]
+
+
+def test_earlier_start_that_has_a_session_again(sessions: Sessions) -> None:
+    """Take the hello of a start that is just being forgotten for no new one while it has a session."""
+    for number in range(MAX_GREETED):
+        greet(sessions, DEVICE, hello_of(number))
+    greet(sessions, DEVICE, hello_of(0))
+    greet(sessions, DEVICE, hello_of(MAX_GREETED))
+    assert starts(sessions, 0, 1, MAX_GREETED) == ["earlier", "earlier", "latest"]
+
+
 @pytest.mark.parametrize("between", [lambda sessions: sessions, restarted], ids=["running", "restarted"])
 def test_greeted_starts_are_remembered(sessions: Sessions, between: Callable[[Sessions], Sessions]) -> None:
     """Tell a hello that was said before from one of a new start, long after its session is gone."""
-    assert sessions.greeted(DEVICE, boot_of(0)) is False
+    assert starts(sessions, 0) == ["new"]
     assert check(sessions, {"sid": greet(sessions, DEVICE, hello_of(0)), "seq": 1}) == "accepted"
     for number in range(1, MAX_GREETED):
         greet(sessions, DEVICE, hello_of(number))
     after = between(sessions)
-    assert [after.greeted(DEVICE, boot_of(number)) for number in (0, 1, MAX_GREETED)] == [True, True, False]
+    assert starts(after, 0, 1, MAX_GREETED - 1, MAX_GREETED) == ["in_use", "earlier", "latest", "new"]
     assert after.known(DEVICE, boot_of(1)) is None
-    greet(after, DEVICE, hello_of(1))
-    greet(after, DEVICE, hello_of(MAX_GREETED))
-    assert [after.greeted(DEVICE, boot_of(number)) for number in (0, 1, MAX_GREETED)] == [False, True, True]
+    last = greet(after, DEVICE, hello_of(MAX_GREETED))
+    assert check(after, {"sid": last, "seq": 1}) == "accepted"
+    assert starts(after, 0, 1, MAX_GREETED - 1, MAX_GREETED) == ["new", "earlier", "earlier", "in_use"]
 
 
 def test_snapshot_of_an_earlier_version(sessions: Sessions) -> None:
@@ -192,7 +234,7 @@ def test_snapshot_of_an_earlier_version(sessions: Sessions) -> None:
     del snapshot[DEVICE]["greeted"]
     after = Sessions(NOW)
     after.restore(snapshot, [DEVICE])
-    assert (after.active_sid(DEVICE), after.greeted(DEVICE, boot_of(1))) == (sid, False)
+    assert (after.active_sid(DEVICE), starts(after, 1, 2)) == (sid, ["in_use", "new"])
 
 
 # --- Counters

@@ -19,6 +19,7 @@ from .models import (
     Outbound,
     PrivateKey,
     SigningKey,
+    Start,
     VerifyingKey,
 )
 from .ratelimit import TokenBucket
@@ -45,8 +46,7 @@ class Budgets:
     def __init__(self, rate_limit: int) -> None:
         self.flood = TokenBucket(FLOOD_CAPACITY, PERIOD)
         self.messages = TokenBucket(rate_limit, PERIOD)
-        self.hellos = TokenBucket(HELLOS, PERIOD)
-        self.repeats = TokenBucket(HELLOS, PERIOD)
+        self.hellos = {start: TokenBucket(HELLOS, PERIOD) for start in Start}
         self.requests = TokenBucket(HELLO_REQUESTS, PERIOD)
         self.answers = TokenBucket(ANSWERS, PERIOD)
         self.http = TokenBucket(HTTP_REQUESTS, PERIOD)
@@ -146,10 +146,15 @@ def check_dates(credential: Credential, in_use: Credential, now: float) -> None:
 
     Raises TransportError.
     """
+    if (code := refusal_by_date(credential, in_use, now)) is not None:
+        raise TransportError(code, credential.kind.value)
+
+
+def refusal_by_date(credential: Credential, in_use: Credential, now: float) -> Code | None:
+    """Return why a credential is not valid now, or None."""
     if _is_over(credential, in_use, now):
-        raise TransportError(Code.CREDENTIAL_EXPIRED, credential.kind.value)
-    if not now >= credential.not_before:
-        raise TransportError(Code.CREDENTIAL_NOT_YET_VALID, credential.kind.value)
+        return Code.CREDENTIAL_EXPIRED
+    return None if now >= credential.not_before else Code.CREDENTIAL_NOT_YET_VALID
 
 
 def check_status(device: Device) -> None:

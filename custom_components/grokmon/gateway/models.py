@@ -191,6 +191,15 @@ class Hello:
     model: str | None = None
 
 
+class Start(StrEnum):
+    """Which start of a device a hello is of: one never heard of, the one in use, the last heard of, or another."""
+
+    NEW = "new"
+    IN_USE = "in_use"
+    LATEST = "latest"
+    EARLIER = "earlier"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """The body of a telemetry message, of the right form but not yet judged."""

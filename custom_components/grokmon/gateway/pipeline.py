@@ -1,11 +1,22 @@
 """The gateway: the order of the steps from a message to a reading."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from . import access_tokens, climate, envelope, ranges, schema
-from .admission import ANSWERS, HELLOS, HTTP_REQUESTS, Admission, admission_of, check_dates, check_status, refusal_of
+from .admission import (
+    ANSWERS,
+    HELLOS,
+    HTTP_REQUESTS,
+    Admission,
+    admission_of,
+    check_dates,
+    check_status,
+    refusal_by_date,
+    refusal_of,
+)
 from .catalog import VPD
 from .errors import Code, EnvelopeError, GatewayError, PeerError, PolicyError, RateError, SchemaError, TransportError
 from .models import (
@@ -54,7 +65,8 @@ class Gateway:
 
     `accepted` counts readings by device, `refused` messages by device and code, with None for every device that the
     registry does not know, `flagged` implausible values by device and metric, and `late` readings by device.
-    `broker_enforced` says whether the broker was measured to keep devices apart.
+    `broker_enforced` says whether the broker was measured to keep devices apart, `told` what devices are told as the
+    time when it is `now`.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class Gateway:
         self._token_key = token_key
         self.site_keys = site_keys
         self.broker_enforced = False
+        self.told: Callable[[float], float] = float
         self.registry = DeviceRegistry()
         self.sessions = Sessions(started_at) if sessions is None else sessions
         self.accepted: Counter[str] = Counter()
@@ -143,13 +156,16 @@ class Gateway:
         admission = self._admissions[device_id]
         if not admission.is_active or not admission.budgets.requests.take(now):
             return ()
-        claims: Claims = {"hello": True, "time": int(now)}
+        claims: Claims = {"hello": True, "time": int(self.told(now))}
         if sid is not None:
             claims["sid"] = sid
         return tuple(admission.outbound(door, Downlink.SESSION, claims) for door in admission.standing(now))
 
-    def command(self, device_id: str, body: Claims) -> Outbound:
-        """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to."""
+    def command(self, device_id: str, body: Claims, now: float) -> Outbound:
+        """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to.
+
+        What has a lease needs a key that is valid now: the device could not confirm it otherwise.
+        """
         admission = self._admissions[device_id]
         if (code := refusal_of(admission.device)) is not None:
             raise PolicyError(code, device_id)
@@ -159,7 +175,10 @@ class Gateway:
                 Code.DEVICE_OFFLINE, f"{device_id} has not said hello since the start", values={"device": device_id}
             )
         sid, seq = counted
-        return admission.outbound(admission.doors[0], Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
+        door = admission.doors[0]
+        if "lease_s" in body and (code := refusal_by_date(door.credential, door.credential, now)) is not None:
+            raise PolicyError(code, device_id)
+        return admission.outbound(door, Downlink.COMMAND, {"sid": sid, "seq": seq} | body)
 
     def _peer(self, device_id: str, token_id: str, now: float) -> Peer:
         admission = self._admissions.get(device_id)
@@ -299,16 +318,15 @@ class Gateway:
         claims, door = admission.open(Channel.HELLO, payload, now)
         hello = schema.hello(claims)
         sid = self.sessions.known(device_id, hello.boot)
-        # A hello proves who made it, not when: one that was said before, however long ago, has a budget of its own, so
-        # that recorded hellos cost neither readings nor the next start of the device.
-        repeated = sid is not None or self.sessions.greeted(device_id, hello.boot)
-        if not (admission.budgets.repeats if repeated else admission.budgets.hellos).take(now):
+        # A hello proves who made it, not when. Recorded ones cost neither readings nor the next start, and the two that
+        # a device may repeat itself have a budget each: whoever spends that has the device answered.
+        if not admission.budgets.hellos[self.sessions.start_of(device_id, hello.boot)].take(now):
             raise RateError(Code.RATE_LIMITED, f"{HELLOS:.0f} hellos per minute")
         if sid is None:
             sid = self.sessions.greet(device_id, hello)
         # Under the key that the device showed: it may not have the other one any more, or not yet.
-        answer = admission.outbound(door, Downlink.SESSION, {"boot": hello.boot, "sid": sid, "time": int(now)})
-        return Greeting(answer=answer)
+        session: Claims = {"boot": hello.boot, "sid": sid, "time": int(self.told(now))}
+        return Greeting(answer=admission.outbound(door, Downlink.SESSION, session))
 
 
 def _check_size(payload: bytes) -> None:

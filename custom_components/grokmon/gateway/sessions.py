@@ -11,7 +11,7 @@ from secrets import token_urlsafe
 from typing import Any, Final
 
 from .errors import Code, FreshnessError, SessionUnknownError
-from .models import Channel, Claims, Hello
+from .models import Channel, Claims, Hello, Start
 
 CLOCK_WINDOW: Final = 300.0
 SID_LENGTH: Final = 16
@@ -82,10 +82,18 @@ class Sessions:
             return state.active.sid
         return next((session.sid for session in state.pending.values() if session.boot == boot), None)
 
-    def greeted(self, device_id: str, boot: str) -> bool:
-        """Tell whether a boot value was greeted before, whatever became of its session."""
+    def start_of(self, device_id: str, boot: str) -> Start:
+        """Return which start of a device a boot value is of, whatever became of its session."""
         state = self._devices.get(device_id)
-        return state is not None and boot in state.greeted
+        if state is None:
+            return Start.NEW
+        if state.active is not None and boot == state.active.boot:
+            return Start.IN_USE
+        # In the order in which they were first said: a hello that is said again stays where it is.
+        if boot == next(reversed(state.greeted), None):
+            return Start.LATEST
+        before = boot in state.greeted or any(boot == session.boot for session in state.pending.values())
+        return Start.EARLIER if before else Start.NEW
 
     def check(
         self, device_id: str, channel: Channel, claims: Claims, raw: bytes, now: float, *, clock_allowed: bool

@@ -197,7 +197,8 @@ async def soak(size: Size, folder: Path, verdict: Verdict) -> None:
     lines = hass.process.log.read_text(encoding="utf-8").splitlines()
     for logger, count in judge_log(lines, verdict).items():
         _say(f"log: {count} times {logger}")
-    judge_loop(steps.read_text(encoding="utf-8").splitlines(), verdict)
+    lines = steps.read_text(encoding="utf-8").splitlines()
+    judge_loop(lines, verdict, judged=size.seconds >= 60 * _JUDGED_FROM_MIN)
 
 
 async def _judge(running: Soak, verdict: Verdict) -> None:

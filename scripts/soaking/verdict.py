@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 import re
+from statistics import median
 
 _LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) \([^)]*\) \[(?P<logger>[^\]]+)\] (?P<text>.*)$")
 _BAD_LEVELS = frozenset({"ERROR", "CRITICAL"})
@@ -17,6 +18,7 @@ _NOT_SENT = "The command could not be sent"
 _OURS = "custom_components.grokmon"
 _SILENT = "has not been heard for"
 _SHOWN = 5
+_GROWTH = 0.01
 
 
 @dataclass(slots=True)
@@ -81,19 +83,31 @@ def judge_log(lines: Iterable[str], verdict: Verdict) -> Counter[str]:
     return loggers
 
 
-def judge_loop(lines: Iterable[str], verdict: Verdict) -> None:
+def judge_loop(lines: Iterable[str], verdict: Verdict, *, judged: bool) -> None:
     """Judge what the event loop of Home Assistant wrote down: kind, seconds, what, each with a tab in between."""
     steps: list[str] = []
-    collections: list[float] = []
+    passes: list[float] = []
+    blocks: list[int] = []
     for line in lines:
         kind, took, what = line.split("\t")
         if kind == "collection":
-            collections.append(float(took))
+            passes.append(float(took))
+            blocks.append(int(what))
         else:
             steps.append(f"{took} s: {what}")
     verdict.none("steps of the event loop of 0.1 s and more", steps)
-    longest = f", the longest {max(collections):.2f} s" if collections else ""
-    verdict.add("passes of Python's garbage collector of 0.1 s and more", f"{len(collections)}{longest}")
+    third = len(blocks) // 3
+    if not third:
+        verdict.add("passes of the garbage collector over all objects", len(passes))
+        return
+    verdict.add("passes of the garbage collector over all objects", f"{len(passes)}, the longest {max(passes):.2f} s")
+    middle, last = median(blocks[third : 2 * third]), median(blocks[-third:])
+    verdict.add(
+        "objects of Python, in blocks: median of the second and the last third",
+        f"{middle:.0f}, {last:.0f}",
+        f"within {_GROWTH:.0%}" if judged else "",
+        last <= middle * (1 + _GROWTH) if judged else None,
+    )
 
 
 def _of_a_broker_that_ended(logger: str, text: str) -> bool:

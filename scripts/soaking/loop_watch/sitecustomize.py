@@ -14,6 +14,7 @@ from typing import Any
 
 LONG_S = 0.1
 """From when on asyncio calls a step slow, in seconds."""
+_ALL = 2
 
 
 class _Steps:
@@ -40,8 +41,9 @@ class _Steps:
             return
         took = perf_counter() - self._collecting_since
         self._collected_s += took
-        if took >= LONG_S:
-            self._log.write(f"collection\t{took:.3f}\t{info['collected']} objects\n")
+        if info["generation"] == _ALL:
+            # What is left then is what is used: a process may hold more than that, and hold it for long.
+            self._log.write(f"collection\t{took:.3f}\t{sys.getallocatedblocks()}\n")
 
 
 if (_path := os.environ.get("GROKMON_LOOP_WATCH")) and "homeassistant" in sys.orig_argv:

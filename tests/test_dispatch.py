@@ -201,7 +201,7 @@ async def test_broker_that_is_away(node: RoomDevice) -> None:
     room = node.room
     room.mqtt.connected = False
     assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent_broker"
-    assert room.hub.dispatcher.controller.ledger.given(room.hub.dispatcher.clock.now().steady, 86_400) == 0
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[Key("node", "irrigation")]) == 0
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
 
 
@@ -217,7 +217,7 @@ async def test_command_that_the_client_may_have_kept(node: RoomDevice) -> None:
 
     room.mqtt.async_publish.side_effect = fail
     assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent"
-    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, key=Key("node", "irrigation")) == 200
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[Key("node", "irrigation")]) == 200
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
     assert [entry["event"] for entry in await room.audit("command_lost", "command_withdrawn")] == ["command_lost"]
 
@@ -283,7 +283,7 @@ async def test_stop_overtakes_what_waits_for_the_disk(node: RoomDevice, monkeypa
     written.set()
     await room.settle()
     assert not any(change.on for change in node.protocol.outputs.log)
-    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, key=dose.key) == 0
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[dose.key]) == 0
 
 
 async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:

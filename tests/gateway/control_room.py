@@ -19,6 +19,7 @@ from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.gateway.models import Ack, Device, Reading, Result, Value
 from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.pipeline import LATE_AFTER
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage, Zone
 
 from .wire import Sender, device_of
@@ -105,15 +106,15 @@ class ControlRoom:
         """Let the device say what its outputs do."""
         return self.controller.report("node", states, self.moment)
 
-    def measure(self, device_id: str = "sensors", **values: Value) -> list[Action]:
-        """Let the sensors measure something."""
+    def measure(self, device_id: str = "sensors", *, age: float = 0.0, **values: Value) -> list[Action]:
+        """Let the sensors measure something, or hand in what they measured some seconds ago."""
         reading = Reading(
             device_id=device_id,
             received_at=self.moment.wall,
-            measured_at=self.moment.wall,
+            measured_at=self.moment.wall - age,
             values=dict(values),
             flags=(),
-            late=False,
+            late=abs(age) > LATE_AFTER,
             meta={},
             hello=None,
         )

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from custom_components.grokmon.gateway.actuators import Actuator, Observed, Role, system
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role, system
 from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
 from custom_components.grokmon.gateway.outputs import Order
-from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings
+from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage
 
 from .control_room import (
     AI,
@@ -21,6 +21,7 @@ from .control_room import (
     GUEST,
     KEYS,
     LAMP,
+    NOON,
     OUTLET,
     PERSON,
     PUMP,
@@ -113,9 +114,9 @@ def test_late_answer_does_not_bring_anything_back(room: ControlRoom) -> None:
     room.now += ACK_TIMEOUT_S
     (settled,) = room.controller.expire(room.moment)
     assert (settled.fate, settled.order) == (Fate.TIMEOUT, order)
-    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
+    assert room.controller.ledger.given(room.now, 86_400, keys=[PUMP]) == 100
     assert room.answer(order, Result.REJECTED)[0] is Fate.LATE
-    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
+    assert room.controller.ledger.given(room.now, 86_400, keys=[PUMP]) == 0
     assert not room.controller.outputs[PUMP].is_on
     assert room.controller.expire(room.moment) == []
 
@@ -132,7 +133,7 @@ def test_withdrawn_order_leaves_no_trace(room: ControlRoom) -> None:
     """What was not published costs nothing, and does not end what came after it."""
     order = room.accept(PUMP, amount_ml=100).order
     room.controller.withdraw(order)
-    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 0
+    assert room.controller.ledger.given(room.now, 86_400, keys=[PUMP]) == 0
     assert not room.controller.is_current(order)
     assert room.controller.outputs[PUMP].pending is None
     room.now += ACK_TIMEOUT_S
@@ -502,7 +503,28 @@ def test_stop_that_is_on_its_way_is_not_repeated(room: ControlRoom) -> None:
     assert only(room.pass_time(1), Stop) == []
     room.now += ACK_TIMEOUT_S
     room.controller.expire(room.moment)
-    assert [stop.key for stop in only(room.pass_time(0), Stop)] == [PUMP]
+    assert only(room.pass_time(3), Stop) == []
+    assert [stop.key for stop in only(room.pass_time(1), Stop)] == [PUMP]
+
+
+def test_stop_that_cannot_be_sent_is_tried_again_for_ever() -> None:
+    """The first one goes out at once, the others every ten seconds; a new reason to stop is a first one again."""
+    room = ControlRoom(zone=zone_of(stage=Stage.FLOWERING))
+    order = room.set(LAMP, percent=50)
+    room.controller.policy.overrides["zone-1"] = room.now + 60
+    room.day_s = 0.0
+    tried = []
+    for second in range(121):
+        for stop in only(room.pass_time(0 if second == 0 else 1), Stop):
+            tried.append(second)
+            room.controller.withdraw(room.accept(stop.key, system(stop.code), on=False).order)
+    assert tried == [60, 70, 80, 90, 100, 110, 120]
+    room.report(grow_light=Observed(on=False, reason="lease", cid=order.cid))
+    assert only(room.pass_time(1), Stop) == []
+    room.day_s = NOON
+    room.set(LAMP, percent=50)
+    room.day_s = 0.0
+    assert [stop.code for stop in only(room.pass_time(1), Stop)] == ["dark_period"]
 
 
 def test_heat_switches_lights_off_and_the_exhaust_on(room: ControlRoom) -> None:
@@ -527,6 +549,43 @@ def test_fan_that_was_off_goes_off_again(room: ControlRoom) -> None:
     assert drive.command.key == EXHAUST
     assert only(room.measure(co2_ppm=900.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
     assert only(room.pass_time(1), Stop) == []
+
+
+def test_fan_goes_to_its_safe_state_again() -> None:
+    """Where nobody asked for anything before, it goes where it does when nobody asks."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)
+    room = ControlRoom(node=node_of(fan))
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    actions = room.measure(temp_c=22.0)
+    back = Drive(Command(key=EXHAUST, percent=30), system("interlock_ended"))
+    assert (only(actions, Drive), only(actions, Stop)) == ([back], [])
+    room.set(EXHAUST, back.principal, percent=30)
+    assert room.pass_time(1) == []
+
+
+@pytest.mark.parametrize("safe", [0, 30])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_blocked_ai_does_not_get_its_fan_back(safe: float, allowed: bool) -> None:
+    """What an AI set before an interlock goes on afterwards only while the AI is allowed to act."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=safe)))
+    room.set(EXHAUST, AI, percent=60)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.controller.policy.ai_allowed = allowed
+    actions = room.measure(temp_c=22.0)
+    percent = [drive.command.percent for drive in only(actions, Drive)]
+    assert percent == ([60] if allowed else [30] if safe else [])
+    assert only(actions, Stop) == ([] if percent else [Stop(EXHAUST, "interlock_ended")])
+
+
+def test_blocked_ai_takes_nobody_elses_fan(room: ControlRoom) -> None:
+    """What a person set comes back, whether the AI is allowed to act or not."""
+    room.set(EXHAUST, PERSON, percent=60)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.controller.policy.ai_allowed = False
+    assert [drive.command.percent for drive in only(room.measure(temp_c=22.0), Drive)] == [60]
 
 
 def test_administrator_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
@@ -622,6 +681,50 @@ def test_new_thermometer_has_its_time_to_speak(room: ControlRoom) -> None:
     assert [stop.code for stop in only(room.pass_time(5), Stop)] == ["sensor_stale"]
 
 
+# Readings of another time
+
+
+def test_old_reading_keeps_nothing_going() -> None:
+    """What was measured an hour ago does not stand for a thermometer that is silent now."""
+    room = ControlRoom(zone=zone_of(interlocks=InterlockSettings(stale_s=120)), sensors=sensors_of("temp_c"))
+    room.measure(temp_c=22.0, age=3600)
+    assert room.refused(LAMP, percent=50).code is Code.SENSOR_STALE
+    room.measure(temp_c=22.0, age=300)
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 115)
+    room.measure(temp_c=22.0, age=301)
+    room.now += 6
+    assert [stop.code for stop in only(room.controller.tick(room.moment), Stop)] == ["sensor_stale"]
+
+
+def test_clock_that_is_fast_is_no_silence() -> None:
+    """A reading from the future is a late one, and yet the latest."""
+    room = ControlRoom(zone=zone_of(interlocks=InterlockSettings(stale_s=120)), sensors=sensors_of("temp_c"))
+    room.measure(temp_c=22.0, age=-3600)
+    room.set(LAMP, percent=50)
+    assert only(room.measure(temp_c=36.0, age=-3600), Tripped)
+    assert only(room.measure(temp_c=22.0, age=-3600), Tripped)
+
+
+def test_old_reading_trips_and_frees_nothing(room: ControlRoom) -> None:
+    """It may tell that it is too hot, and not that it has cooled down."""
+    room.set(LAMP, percent=50)
+    actions = room.measure(temp_c=36.0, age=3600)
+    assert only(actions, Tripped) == [Tripped("zone-1", Interlock.OVER_TEMPERATURE, active=True)]
+    assert [stop.key for stop in only(actions, Stop)] == [LAMP]
+    assert only(room.measure(temp_c=22.0, age=3600) + room.pass_time(1), Tripped) == []
+    ended = Tripped("zone-1", Interlock.OVER_TEMPERATURE, active=False)
+    assert only(room.measure(temp_c=22.0), Tripped) == [ended]
+
+
+def test_old_reading_says_nothing_of_a_dose(dry: ControlRoom) -> None:
+    """That no water flowed an hour ago is no fault of a pump that runs now."""
+    dry.set(PUMP, amount_ml=500)
+    dry.now += 10
+    dry.measure(water_flow_l_min=0.0, age=3600)
+    assert only(dry.pass_time(11), Faulted) == []
+
+
 # What comes and goes
 
 
@@ -649,6 +752,43 @@ def test_vanished_controller_is_left_to_its_leases(room: ControlRoom) -> None:
     assert only(room.pass_time(100), Renew) == []
     room.controller.absent("node")
     assert room.controller.outputs[EXHAUST].observed is None
+
+
+def test_abandoned_lamp_is_told_nothing_and_burns_until_its_lease_is_over() -> None:
+    """Nobody hears it any more, and nobody can stop it; what it was last seen to do is no reason to try for ever."""
+    room = ControlRoom()
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 60)
+    assert room.controller.abandon("node") == []
+    assert not room.controller.outputs[LAMP].is_on
+    room.measure(temp_c=36.0)
+    room.day_s = 0.0
+    assert [room.pass_time(1) for _ in range(30)] == [[]] * 30
+    room.now += 1000
+    assert room.controller.ledger.burned(LAMP, room.now, DAY_S) == pytest.approx(60 + 300, abs=1)
+
+
+def test_abandoned_lamp_that_comes_back(room: ControlRoom) -> None:
+    """What it says counts from then on, and no second twice."""
+    room.set(LAMP, percent=50)
+    room.controller.abandon("node")
+    room.pass_time(100)
+    assert room.report(grow_light=Observed(on=True, percent=50)) == [Stop(LAMP, "unasked")]
+    room.now += 50
+    room.report(grow_light=Observed(on=False, reason="command"))
+    room.now += 1000
+    assert room.controller.ledger.burned(LAMP, room.now, DAY_S) == 150
+
+
+def test_abandoned_fan_is_not_driven_for_ever(room: ControlRoom) -> None:
+    """It is asked once, and then again when it is heard."""
+    room.set(EXHAUST, percent=30)
+    room.controller.abandon("node")
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, drive.principal, percent=100).order)
+    assert [room.pass_time(10) for _ in range(6)] == [[]] * 6
+    room.report(exhaust=Observed(on=False, reason="lease"))
+    assert only(room.pass_time(1), Drive) == [drive]
 
 
 def test_order_that_is_older_than_its_answer_time(room: ControlRoom) -> None:
@@ -692,7 +832,7 @@ def test_dose_is_entered_whole(room: ControlRoom) -> None:
     room.set(EXHAUST, percent=50)
     room.set(PUMP, on=False)
     order = room.accept(PUMP, AUTOMATION, amount_ml=100).order
-    entry = [order.cid, "node", "irrigation", "zone-1", "automation", 100, room.now]
+    entry = [order.cid, "node", "irrigation", "automation", 100, room.now]
     assert room.controller.ledger.snapshot()["doses"] == [entry]
 
 
@@ -708,7 +848,7 @@ def test_lost_order_stays_spent(room: ControlRoom) -> None:
     assert room.controller.outputs[PUMP].pending is second
     room.controller.lose(second)
     assert room.controller.outputs[PUMP].pending is None
-    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
+    assert room.controller.ledger.given(room.now, 86_400, keys=[PUMP]) == 100
 
 
 # Over a restart
@@ -733,7 +873,7 @@ def test_what_is_on_by_a_standing_wish_stays_on(room: ControlRoom) -> None:
     room.report(outlet=Observed(on=False, reason="command"))
     assert room.pass_time(40) == [Renew(EXHAUST)]
     assert room.controller.outputs[PUMP].wish is None
-    assert room.controller.ledger.given(room.now, 86_400, key=PUMP) == 100
+    assert room.controller.ledger.given(room.now, 86_400, keys=[PUMP]) == 100
 
 
 def test_wish_is_saved_whole(room: ControlRoom) -> None:
@@ -791,6 +931,27 @@ def test_driven_fan_is_given_back_after_a_restart(room: ControlRoom) -> None:
     assert (back.command.percent, back.principal.identity) == (30, "interlock_ended")
 
 
+def test_fan_that_is_let_be_is_so_after_a_restart(room: ControlRoom) -> None:
+    """An administrator may have a hand in it; when it has cooled down and is hot again, it is driven."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.set(EXHAUST, PERSON, on=False)
+    restarted(room, 10)
+    room.everything_is_off()
+    assert room.pass_time(1) == []
+    assert only(room.measure(temp_c=36.0), Drive) == []
+    room.measure(temp_c=22.0)
+    assert len(only(room.measure(temp_c=36.0), Drive)) == 1
+
+
+def test_output_is_held_over_a_restart(room: ControlRoom) -> None:
+    """Who comes first does so after a restart, for as long as before."""
+    room.set(EXHAUST, PERSON, percent=30)
+    restarted(room, 100)
+    error = room.refused(EXHAUST, AUTOMATION, percent=50)
+    assert (error.code, error.frees_in_s) == (Code.HELD, 200)
+
+
 def test_driven_fan_that_was_off_ends_after_a_restart(room: ControlRoom) -> None:
     """It also ends when it has cooled down before the first reading."""
     (drive,) = only(room.measure(temp_c=36.0), Drive)
@@ -806,7 +967,8 @@ def test_snapshot_of_an_earlier_release(room: ControlRoom) -> None:
     snapshot = room.controller.snapshot()
     del snapshot["tripped"]
     for output in snapshot["outputs"]:
-        del output["forced"], output["resume"]
+        for name in ("forced", "resume", "let_be", "held_by", "commanded_at"):
+            del output[name]
     room.controller = Controller()
     room.configure()
     room.controller.restore(snapshot, room.now, room.moment)

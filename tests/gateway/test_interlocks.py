@@ -113,6 +113,30 @@ def test_what_is_tripped_is_not_over_because_of_a_restart() -> None:
     assert elsewhere.snapshot() == {"latched": {}, "tripped": {}}
 
 
+def test_what_is_old_trips_and_does_not_end() -> None:
+    """An old value counts by the limit itself; it is no sign of life, and a fresh one comes before it."""
+    interlocks = guarded(ALL, "temp_c")
+    lamp = actuator(Role.GROW_LIGHT)
+
+    def old(temp_c: float, flags: Any = ()) -> bool:
+        return interlocks.observe("sensors", "z", {"temp_c": temp_c}, flags, 1, old=True)
+
+    assert not old(34.9)
+    assert interlocks.judge(1) == []
+    assert interlocks.stale(lamp, "z", 1, running=False) == "temp_c"
+    assert old(35)
+    assert interlocks.judge(1) == [("z", Interlock.OVER_TEMPERATURE, True)]
+    assert interlocks.stale(lamp, "z", 1, running=False) == "temp_c"
+    assert not old(34)
+    assert not old(22, ["temp_c"])
+    assert interlocks.judge(1) == []
+    assert see(interlocks, temp_c=22) == ["-over_temperature"]
+    assert old(36, ["temp_c"])
+    assert interlocks.judge(1) == [("z", Interlock.OVER_TEMPERATURE, True)]
+    assert interlocks.stale(lamp, "z", 1, running=False) is None
+    assert see(interlocks, temp_c=22) == ["-over_temperature"]
+
+
 def test_smoke_is_everywhere_and_leaks_are_not() -> None:
     """Smoke in one zone keeps everything off in all of them."""
     interlocks = guarded(ALL, "smoke", "leak")

@@ -12,7 +12,7 @@ OTHER = Key("node", "other")
 
 def dose(cid: str, at: float, amount: float = 100, key: Key = PUMP, caller: Caller = Caller.PERSON) -> Dose:
     """Return a dose."""
-    return Dose(cid, key, "zone", caller, amount, at)
+    return Dose(cid, key, caller, amount, at)
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def test_doses_add_up_within_the_window(ledger: Ledger) -> None:
     ledger.enter(dose("1", 0))
     ledger.enter(dose("2", 10, 50, caller=Caller.AI))
     ledger.enter(dose("3", 20, 7, key=OTHER))
-    assert ledger.given(20, DAY_S, key=PUMP) == 150
+    assert ledger.given(20, DAY_S, keys=[PUMP]) == 150
     assert ledger.given(20, DAY_S, keys=[PUMP, OTHER]) == 157
     assert ledger.given(20, DAY_S, keys=[PUMP], caller=Caller.AI) == 50
-    assert ledger.given(20, DAY_S) == 0
-    assert [ledger.given(at + HOUR_S, HOUR_S, key=PUMP) for at in (5, 10)] == [50, 0]
+    assert ledger.given(20, DAY_S, keys=[]) == 0
+    assert [ledger.given(at + HOUR_S, HOUR_S, keys=[PUMP]) for at in (5, 10)] == [50, 0]
     assert ledger.last_dose(PUMP) == 10
     assert ledger.last_dose(Key("node", "none")) is None
 
@@ -39,10 +39,10 @@ def test_only_a_refusal_by_the_device_gives_back(ledger: Ledger) -> None:
     """A released dose is gone; releasing it again, or another, changes nothing."""
     ledger.enter(dose("1", 0))
     ledger.release("2")
-    assert ledger.given(0, DAY_S, key=PUMP) == 100
+    assert ledger.given(0, DAY_S, keys=[PUMP]) == 100
     ledger.release("1")
     ledger.release("1")
-    assert ledger.given(0, DAY_S, key=PUMP) == 0
+    assert ledger.given(0, DAY_S, keys=[PUMP]) == 0
 
 
 def test_frees_when_enough_has_left_the_window(ledger: Ledger) -> None:
@@ -103,12 +103,38 @@ def test_over_a_restart(ledger: Ledger) -> None:
     after = Ledger()
     after.restore(ledger.snapshot(), 100)
     assert after.snapshot()["doses"] == ledger.snapshot()["doses"]
-    assert after.given(50, DAY_S, key=PUMP) == 100
+    assert after.given(50, DAY_S, keys=[PUMP]) == 100
     assert after.burned(PUMP, 500, DAY_S) == 90
     assert after.burned(OTHER, 500, DAY_S) == 1
     late = Ledger()
     late.restore(ledger.snapshot(), 5)
     assert late.burned(PUMP, 500, DAY_S) == 0
+
+
+def test_doses_of_an_earlier_release(ledger: Ledger) -> None:
+    """They name their zone, too, which nothing goes by."""
+    old = ["1", "node", "pump", "zone", "ai", 100, 5]
+    ledger.restore({"doses": [old, ["2", *old[1:3], None, *old[4:]]], "burns": []}, 0)
+    assert ledger.given(10, DAY_S, keys=[PUMP], caller=Caller.AI) == 200
+    assert ledger.snapshot()["doses"] == [[cid, "node", "pump", "ai", 100, 5] for cid in ("1", "2")]
+
+
+def test_end_that_is_still_to_come(ledger: Ledger) -> None:
+    """What is to end by its lease may end earlier, or go on, and no second counts twice."""
+    ledger.begin(PUMP, 0)
+    ledger.end(PUMP, 300)
+    ledger.end(PUMP, 301)
+    assert not ledger.burning(PUMP)
+    assert [ledger.burned(PUMP, now, DAY_S) for now in (10, 300, 400)] == [10, 300, 300]
+    ledger.begin(PUMP, 20)
+    assert ledger.burning(PUMP)
+    assert ledger.burned(PUMP, 400, DAY_S) == 400
+    ledger.end(PUMP, 700)
+    ledger.end(PUMP, 450)
+    assert ledger.burned(PUMP, 500, DAY_S) == 450
+    ledger.begin(PUMP, 450)
+    assert ledger.burned(PUMP, 500, DAY_S) == 500
+    assert ledger.snapshot()["burns"] == [["node", "pump", [[0, 450], [450, None]]]]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5000)), max_size=30))

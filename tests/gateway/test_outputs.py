@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
+from custom_components.grokmon.gateway.actuators import Actuator, Caller, Command, Observed, Role
 from custom_components.grokmon.gateway.outputs import Order, Output, Step, Wish
 
 from .control_room import AUTOMATION, EXHAUST
@@ -136,9 +136,9 @@ def test_unwanted_is_a_fault_after_its_time() -> None:
     assert steps == [Step.UNWANTED, Step.UNWANTED, Step.FAULT]
 
 
-def test_times_of_the_last_start_and_stop(output: Output) -> None:
+def test_times_of_the_last_start_and_stop() -> None:
     """Note when a device first says that it is on, and that it is off."""
-    times = []
+    output, times = Output(EXHAUST, FAN), []
     for now, on in ((1, False), (2, True), (3, True), (4, False), (5, False), (6, True)):
         output.report(Observed(on=on, percent=50, reason="local"), now)
         times.append((output.started_at, output.stopped_at))
@@ -150,7 +150,7 @@ def test_what_is_dropped_leaves_nothing(output: Output) -> None:
     output.send(ORDER)
     output.forced, output.resume, output.mismatch_since = True, ORDER, 9
     assert output.drop() is ORDER
-    assert output == Output(EXHAUST, FAN)
+    assert output == Output(EXHAUST, FAN, started_at=10)
     assert output.drop() is None
 
 
@@ -162,6 +162,7 @@ def test_what_is_dropped_leaves_nothing(output: Output) -> None:
         {"wish": Wish(replace(ORDER, run_s=20.0), 30.0, renewed_at=10, lease_until=310, confirmed_at=12)},
         {"forced": True},
         {"forced": True, "resume": ORDER},
+        {"let_be": True, "held_by": Caller.PERSON, "commanded_at": 11.0},
     ],
 )
 def test_output_over_a_restart(changes: dict[str, Any]) -> None:
@@ -169,6 +170,31 @@ def test_output_over_a_restart(changes: dict[str, Any]) -> None:
     before, after = Output(EXHAUST, FAN, **changes), Output(EXHAUST, FAN)
     after.take_up(before.as_dict(), 12)
     assert after == before
+
+
+def test_output_of_an_earlier_release() -> None:
+    """Take up what does not say who holds it, nor that it is to be let be."""
+    data = Output(EXHAUST, FAN, let_be=True, held_by=Caller.PERSON, commanded_at=11.0, stopped_at=2.0).as_dict()
+    for name in ("let_be", "held_by", "commanded_at"):
+        del data[name]
+    after = Output(EXHAUST, FAN)
+    after.take_up(data, 12)
+    assert after == Output(EXHAUST, FAN, stopped_at=2.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "percent"),
+    [
+        ({}, 0),
+        ({"min_percent": 20}, 0),
+        ({"safe_percent": 30}, 30),
+        ({"safe_percent": 10, "min_percent": 20}, 20),
+        ({"safe_percent": 90, "max_percent": 80}, 80),
+    ],
+)
+def test_rest_is_where_a_fan_goes_when_nobody_asks(limits: dict[str, Any], percent: float) -> None:
+    """Ask for the safe state, as near as the fan may be set."""
+    assert Output(EXHAUST, replace(FAN, **limits)).rest == Command(key=EXHAUST, percent=percent)
 
 
 def test_wish_over_a_restart(output: Output) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actions import Stop
+from custom_components.grokmon.gateway.actions import Ended, Stop
 from custom_components.grokmon.gateway.actuators import Actuator, Caller, Key, Observed, Principal, Role
+from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, PolicyError, RegistryError
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
@@ -173,9 +174,9 @@ def test_only_a_refusal_by_the_device_refunds(room: ControlRoom) -> None:
     ledger = room.controller.ledger
     for result, spent in ((Result.REJECTED, 0), (Result.FAILED, 100)):
         order = room.accept(PUMP, amount_ml=100).order
-        assert ledger.given(room.now, DAY_S, key=PUMP) == 100
+        assert ledger.given(room.now, DAY_S, keys=[PUMP]) == 100
         room.answer(order, result)
-        assert ledger.given(room.now, DAY_S, key=PUMP) == spent
+        assert ledger.given(room.now, DAY_S, keys=[PUMP]) == spent
         room.now += 61
 
 
@@ -469,6 +470,88 @@ def test_compressor_rests() -> None:
     room.set(MAT, on=True)
     room.now += 200
     room.set(MAT, AI, on=False)
+    assert room.refused(MAT, on=True).frees_in_s == 50
+
+
+@pytest.fixture
+def compressor() -> ControlRoom:
+    """Return a room whose compressor, which rests for 50 s, has been on for a while."""
+    room = ControlRoom(node=node_of(Actuator(name="heat_mat", role=Role.HEAT_MAT, min_off_s=50)))
+    room.set(MAT, on=True)
+    room.now += 100
+    return room
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_compressor_that_stopped_unseen_rests(compressor: ControlRoom, restart: bool) -> None:
+    """One that ended by its lease while nobody heard it may have done so just now."""
+    room = compressor
+    if restart:
+        snapshot = room.controller.snapshot()
+        room.controller = Controller()
+        room.configure()
+        room.now += 120
+        room.controller.restore(snapshot, room.now, room.moment)
+    else:
+        room.controller.absent("node")
+        room.pass_time(120)
+    assert room.refused(MAT, on=True).code is Code.MINIMUM_OFF_TIME
+    room.report(heat_mat=Observed(on=False, reason="lease"))
+    assert room.refused(MAT, on=True).frees_in_s == 50
+    room.now += 49
+    room.report(heat_mat=Observed(on=False, reason="lease"))
+    assert room.refused(MAT, on=True).frees_in_s == 1
+    room.now += 1
+    room.set(MAT, on=True)
+
+
+def test_compressor_that_is_about_to_stop_rests(compressor: ControlRoom) -> None:
+    """From *off* until it may start again it is refused, whatever the device says of it and when."""
+    room = compressor
+    off = room.accept(MAT, on=False).order
+    assert room.refused(MAT, on=True).frees_in_s == 50
+    room.now += 1
+    room.answer(off)
+    assert room.refused(MAT, on=True).frees_in_s == 50
+    room.now += 30
+    room.report(heat_mat=Observed(on=False, reason="command"))
+    assert room.refused(MAT, on=True).frees_in_s == 20
+    room.now += 20
+    room.set(MAT, on=True)
+    room.set(MAT, on=True)
+
+
+def test_compressor_whose_end_is_not_answered_rests(compressor: ControlRoom) -> None:
+    """An *off* that was lost may have been carried out, and one that was not sent was not."""
+    room = compressor
+    room.controller.withdraw(room.accept(MAT, on=False).order)
+    room.set(MAT, on=True)
+    room.accept(MAT, on=False)
+    room.now += 5
+    room.controller.expire(room.moment)
+    assert room.refused(MAT, on=True).frees_in_s == 45
+    room.report(heat_mat=Observed(on=True))
+    room.accept(MAT, on=True)
+
+
+def test_compressor_whose_lease_was_lost_rests(compressor: ControlRoom) -> None:
+    """It has stopped when its lease must have been over, and says so later."""
+    room = compressor
+    assert only(room.pass_time(20), Ended) == [Ended(MAT, "lost")]
+    room.now += 30
+    room.report(heat_mat=Observed(on=False, reason="lease"))
+    assert room.refused(MAT, on=True).frees_in_s == 20
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_compressor_that_is_switched_on_and_off_at_once_rests(answered: bool) -> None:
+    """It started, although nobody waited for the answer, or none says so."""
+    room = ControlRoom(node=node_of(Actuator(name="heat_mat", role=Role.HEAT_MAT, min_off_s=50)))
+    order = room.accept(MAT, on=True).order
+    if answered:
+        room.answer(order)
+    room.now += 1
+    room.set(MAT, on=False)
     assert room.refused(MAT, on=True).frees_in_s == 50
 
 

@@ -21,9 +21,8 @@ from .policy import Policy, Site
 from .watering import WateringWatch
 from .zones import Zone
 
-# A pump is given this much longer than its dose takes before its lease is no longer renewed.
-_PUMP_MARGIN_S: Final = 2.0
 _REMEMBERED: Final = 256
+_GIVEN_BACK: Final = "interlock_ended"
 
 
 class Controller:
@@ -95,19 +94,19 @@ class Controller:
         """
         output = self.output(command.key)
         wanted = self.policy.judge(command, self.site(output), who, now)
-        run_s = self._run_s(wanted, output)
+        run_s = output.run_s(wanted)
         lease_s = output.actuator.lease_s if wanted.energises else 0
         if run_s is not None:
             lease_s = min(lease_s, ceil(run_s))
         order = Order(cid=cid, command=wanted, principal=who, at=now.steady, lease_s=lease_s, run_s=run_s)
         amount = wanted.seconds if wanted.amount_ml is None else wanted.amount_ml
         if amount is not None:
-            self.ledger.enter(Dose(cid, order.key, output.zone_id, who.caller, amount, now.steady))
+            self.ledger.enter(Dose(cid, order.key, who.caller, amount, now.steady))
         replaced = output.send(order)
         if replaced is not None:
             self._retire(replaced)
         self._orders[cid] = order
-        self._note_caller(output, order, now)
+        output.note_caller(order)
         return order, replaced
 
     def withdraw(self, order: Order) -> None:
@@ -163,6 +162,7 @@ class Controller:
 
     def abandon(self, device_id: str) -> list[Order]:
         """Let go of a device that may no longer be spoken to: its outputs end by their leases."""
+        self.absent(device_id)
         return [order for output in self.outputs_of(device_id) if (order := self._abandon(output)) is not None]
 
     def renewing(self, key: Key, cid: str, now: Moment) -> tuple[Order, int]:
@@ -202,8 +202,12 @@ class Controller:
         device = self._devices.get(reading.device_id)
         if device is None or device.zone not in self.zones:
             return []
-        news = self.interlocks.observe(device.device_id, device.zone, reading.values, reading.flags, now.steady)
-        self._watering.observe(device.device_id, device.zone, reading.values, now.steady)
+        # It says nothing of how things are now. A clock that is fast makes a reading late, but not old.
+        old = reading.late and reading.measured_at < reading.received_at
+        where, values = (device.device_id, device.zone), reading.values
+        news = self.interlocks.observe(*where, values, reading.flags, now.steady, old=old)
+        if not old:
+            self._watering.observe(*where, values, now.steady)
         # Most readings change nothing that a rule looks at; what silence means is judged each second.
         tripped = self._judge_interlocks(now) if news else []
         # Nothing waits for the next second where somebody could come to harm.
@@ -256,24 +260,6 @@ class Controller:
             if (output := self.outputs.get(Key(data["device_id"], data["actuator"]))) is not None:
                 output.take_up(data, now.steady)
 
-    def _run_s(self, wanted: Command, output: Output) -> float | None:
-        if wanted.amount_ml is not None:
-            return wanted.amount_ml / output.actuator.ml_per_s + _PUMP_MARGIN_S
-        return wanted.seconds
-
-    def _note_caller(self, output: Output, order: Order, now: Moment) -> None:
-        caller = order.principal.caller
-        if caller is Caller.SYSTEM:
-            return
-        held = output.held_by
-        if order.command.energises or held is None or caller.rank <= held.rank:
-            # Off is for everybody. Who comes later does not get what is held by having switched it off first.
-            output.held_by, output.commanded_at = caller, now.steady
-        if output.forced and not order.command.energises:
-            output.forced, output.resume = False, None
-            # An administrator may have a reason that no sensor knows of.
-            output.let_be = order.principal.administrator
-
     def _settle(self, ack: Ack, now: Moment) -> Settled:
         if (order := self._orders.get(ack.cid)) is not None and order.key.device_id == ack.device_id:
             del self._orders[ack.cid]
@@ -318,9 +304,11 @@ class Controller:
         actions: list[Action] = []
         for output in self.outputs.values():
             if output.is_on and (refusal := self._may_not_go_on(output, now)) is not None:
-                if output.pending is None or output.pending.command.energises:
+                if output.needs_a_stop(now.steady):
+                    output.told_at = now.steady
                     actions.append(Stop(output.key, refusal.code.value, refusal.detail))
                 continue
+            output.told_at = None
             actions += self._drive(output, now)
             if output.wish is not None and output.pending is None:
                 actions += self._keep(output, output.wish, now)
@@ -343,6 +331,7 @@ class Controller:
             return [Stop(output.key, "done")]
         if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * lease_s:
             output.drop()
+            output.turned(now.steady, on=False)
             return [Ended(output.key, "lost")]
         return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
 
@@ -353,18 +342,21 @@ class Controller:
         interlock = self.interlocks.exhausting(output.zone_id)
         if interlock is None:
             output.let_be = False
-            if not output.forced:
-                return []
-            output.forced, resume, output.resume = False, output.resume, None
-            if resume is None:
-                return [Stop(output.key, "interlock_ended")]
-            return [Drive(resume.command, system("interlock_ended"))]
+            return [self._give_back(output)] if output.forced else []
         if output.let_be or (output.forced and not output.driven_in_vain(now.steady)):
             return []
         if not output.forced:
             output.resume = output.wish.order if output.wish is not None else None
         output.forced, output.driven_at = True, now.steady
         return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
+
+    def _give_back(self, output: Output) -> Action:
+        """Return what a fan does that is not driven any more: as before, or as it does when nobody asks."""
+        output.forced, resume, output.resume = False, output.resume, None
+        if resume is not None and resume.principal.caller is Caller.AI and not self.policy.ai_allowed:
+            resume = None
+        command = output.rest if resume is None else resume.command
+        return Drive(command, system(_GIVEN_BACK)) if command.energises else Stop(output.key, _GIVEN_BACK)
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:
@@ -378,8 +370,12 @@ class Controller:
 
     def _count_burning(self, output: Output, now: Moment) -> None:
         if output.actuator.kind is Kind.LIGHT:
-            enter = self.ledger.begin if output.is_on else self.ledger.end
-            enter(output.key, now.steady)
+            if output.is_on:
+                self.ledger.begin(output.key, now.steady)
+            else:
+                # One that is not heard may burn until its lease is over.
+                left = output.actuator.lease_s if output.observed is None else 0
+                self.ledger.end(output.key, now.steady + left)
 
     def _abandon(self, output: Output) -> Order | None:
         order = output.drop()
@@ -388,7 +384,9 @@ class Controller:
         return order
 
     def _retire(self, order: Order) -> None:
-        """Wait for an answer no longer, but know it when it comes."""
+        """Wait for an answer no longer, but know it when it comes. It may have been carried out."""
+        if (output := self.outputs.get(order.key)) is not None:
+            output.turned(order.at, on=order.command.energises)
         self._orders.pop(order.cid, None)
         self._remember(self._late, order.cid, order)
 

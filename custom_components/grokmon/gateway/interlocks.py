@@ -56,11 +56,14 @@ JUDGED: Final = {metric: interlock for interlock, rule in RULES.items() for metr
 
 @dataclass(slots=True)
 class _Sensor:
-    """The last value of one metric of one device, waited for `since` then. `heard` is None before the first."""
+    """The last value of one metric of one device, waited for `since` then.
+
+    `value` is None before the first, `heard` before the first that was not old.
+    """
 
     since: float
     heard: float | None = None
-    value: Value = 0.0
+    value: Value | None = None
     plausible: bool = True
 
 
@@ -103,19 +106,33 @@ class Interlocks:
         self._latched.pop(zone_id, None)
 
     def observe(
-        self, device_id: str, zone_id: str, values: Mapping[str, Value], flags: Collection[str], now: float
+        self,
+        device_id: str,
+        zone_id: str,
+        values: Mapping[str, Value],
+        flags: Collection[str],
+        now: float,
+        *,
+        old: bool = False,
     ) -> bool:
-        """Take over what a device measured, `flags` names the implausible; tell whether it is worth a judgement."""
+        """Take over what a device measured, `flags` names the implausible; tell whether it is worth a judgement.
+
+        What is `old` may trip an interlock; that something is over, or that a sensor is there, it cannot tell.
+        """
         if (guard := self._guards.get(zone_id)) is None:
             return False
         news = False
         for name in JUDGED.keys() & values.keys():
             if (sensor := guard.sensors.get(name, {}).get(device_id)) is None:
                 continue
+            if old:
+                if _condition(guard.zone, name, values[name], held=False):
+                    sensor.value, news = values[name], True
+                continue
             plausible, held = name not in flags, JUDGED[name] in guard.tripped
             verdict = _condition(guard.zone, name, values[name], held=held)
             news |= (
-                sensor.heard is None
+                sensor.value is None
                 or sensor.plausible != plausible
                 or _condition(guard.zone, name, sensor.value, held=held) != verdict
             )
@@ -251,7 +268,7 @@ class Interlocks:
         return any(
             # What was tripped before a restart is not over because no sensor has spoken yet.
             held and now - sensor.since < guard.zone.interlocks.stale_s
-            if sensor.heard is None
+            if sensor.value is None
             else _condition(guard.zone, name, sensor.value, held=held)
             for name in RULES[interlock].metrics
             for sensor in guard.sensors.get(name, {}).values()

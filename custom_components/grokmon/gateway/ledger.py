@@ -21,7 +21,6 @@ class Dose:
 
     cid: str
     key: Key
-    zone_id: str | None
     caller: Caller
     amount: float
     at: float
@@ -51,17 +50,9 @@ class Ledger:
         """Take back a dose that was never published, or that the device itself refused."""
         self._doses.pop(cid, None)
 
-    def given(
-        self,
-        now: float,
-        window: float,
-        *,
-        key: Key | None = None,
-        keys: Iterable[Key] | None = None,
-        caller: Caller | None = None,
-    ) -> float:
-        """Return what one output or some gave in the past `window` seconds, for one class of callers or for all."""
-        wanted = {key} if key is not None else set(keys or ())
+    def given(self, now: float, window: float, *, keys: Iterable[Key], caller: Caller | None = None) -> float:
+        """Return what some outputs gave in the past `window` seconds, for one class of callers or for all."""
+        wanted = set(keys)
         return sum(
             dose.amount
             for dose in self._doses.values()
@@ -85,14 +76,20 @@ class Ledger:
 
     def begin(self, key: Key, now: float) -> None:
         """Enter that an output is on from now; nothing changes when it was."""
-        if not self.burning(key):
-            self._forget(now)
-            self._burns.setdefault(key, []).append(Burn(now))
+        if self.burning(key):
+            return
+        self._forget(now)
+        burns = self._burns.setdefault(key, [])
+        if burns and _lasts(burns[-1], now):
+            # It was to end by a lease, and did not.
+            burns[-1].end = None
+        else:
+            burns.append(Burn(now))
 
     def end(self, key: Key, now: float) -> None:
-        """Enter that an output is off from now; nothing changes when it was."""
+        """Enter that an output is off from now, which may be in the future; nothing changes when it was."""
         burns = self._burns.get(key)
-        if burns and burns[-1].end is None:
+        if burns and _lasts(burns[-1], now):
             burns[-1].end = max(now, burns[-1].start)
 
     def burning(self, key: Key) -> bool:
@@ -112,7 +109,7 @@ class Ledger:
         """Return the ledger as plain data."""
         return {
             "doses": [
-                [dose.cid, dose.key.device_id, dose.key.actuator, dose.zone_id, dose.caller.value, dose.amount, dose.at]
+                [dose.cid, dose.key.device_id, dose.key.actuator, dose.caller.value, dose.amount, dose.at]
                 for dose in self._doses.values()
             ],
             "burns": [
@@ -123,8 +120,9 @@ class Ledger:
 
     def restore(self, snapshot: Mapping[str, Any], open_until: float) -> None:
         """Take up a snapshot. What was on counts as on until `open_until`, when the last lease had ended."""
-        for cid, device_id, actuator, zone_id, caller, amount, at in snapshot["doses"]:
-            self._doses[cid] = Dose(cid, Key(device_id, actuator), zone_id, Caller(caller), amount, at)
+        # Earlier releases saved the zone, too.
+        for cid, device_id, actuator, *_, caller, amount, at in snapshot["doses"]:
+            self._doses[cid] = Dose(cid, Key(device_id, actuator), Caller(caller), amount, at)
         for device_id, actuator, burns in snapshot["burns"]:
             self._burns[Key(device_id, actuator)] = [
                 Burn(start, max(start, open_until) if end is None else end) for start, end in burns
@@ -141,3 +139,8 @@ class Ledger:
                 self._burns[key] = kept
             else:
                 del self._burns[key]
+
+
+def _lasts(burn: Burn, now: float) -> bool:
+    """Tell whether it ends later than now, or nobody knows when."""
+    return burn.end is None or burn.end > now

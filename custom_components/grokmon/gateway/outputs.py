@@ -15,8 +15,10 @@ from .actuators import Actuator, Caller, Command, Key, Observed, Principal
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
 MISMATCH_S: Final = 5.0
 _PERCENT_TOLERANCE: Final = 1.0
-# How often an exhaust fan is asked again that did not do what an interlock wants.
-_DRIVE_AGAIN_S: Final = 10.0
+# A pump is given this much longer than its dose takes before its lease is no longer renewed.
+_PUMP_MARGIN_S: Final = 2.0
+# How often an output is told again that did not do what the hub itself wants of it.
+_AGAIN_S: Final = 10.0
 # How an output may come to be off without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
@@ -102,9 +104,10 @@ class Output:
     """One actuator of one device.
 
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
-    it. `held_by` is the class of who last commanded it, at `commanded_at`. `forced` says that an interlock drives it,
-    for the last time at `driven_at`, `resume` what stood before that, `let_be` that an administrator switched it off
-    all the same.
+    it. `started_at` and `stopped_at` are when it last did, as far as anybody knows. `held_by` is the class of who last
+    commanded it, at `commanded_at`. `told_at` is when it was last told to stop because it may not go on. `forced` says
+    that an interlock drives it, for the last time at `driven_at`, `resume` what stood before that, `let_be` that an
+    administrator switched it off all the same.
     """
 
     key: Key
@@ -119,6 +122,7 @@ class Output:
     stopped_at: float | None = None
     held_by: Caller | None = None
     commanded_at: float = 0.0
+    told_at: float | None = None
     forced: bool = False
     driven_at: float = 0.0
     resume: Order | None = None
@@ -129,6 +133,23 @@ class Output:
         """Tell whether it is on, as far as anybody knows: what was sent and not answered counts as on."""
         observed = self.observed is not None and self.observed.on
         return observed or self.wish is not None or (self.pending is not None and self.pending.command.energises)
+
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether an *off* is on its way."""
+        return self.pending is not None and not self.pending.command.energises
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether its last start came after its last stop, also while its device is not heard."""
+        return self.started_at is not None and (self.stopped_at is None or self.stopped_at < self.started_at)
+
+    @property
+    def rest(self) -> Command:
+        """Return what brings it to where it goes when nobody asks for anything, as near as it may be set."""
+        actuator = self.actuator
+        safe = min(max(actuator.safe_percent, actuator.min_percent), actuator.max_percent)
+        return Command(key=self.key, percent=safe if actuator.safe_percent > 0 else 0.0)
 
     @property
     def in_step(self) -> bool:
@@ -143,9 +164,12 @@ class Output:
             "fault": self.fault,
             "started_at": self.started_at,
             "stopped_at": self.stopped_at,
+            "held_by": self.held_by.value if self.held_by is not None else None,
+            "commanded_at": self.commanded_at,
             "wish": self.wish.as_dict() if self.wish is not None else None,
             "forced": self.forced,
             "resume": self.resume.as_dict() if self.resume is not None else None,
+            "let_be": self.let_be,
         }
 
     def take_up(self, data: Mapping[str, Any], now: float) -> None:
@@ -154,9 +178,18 @@ class Output:
         # Earlier releases did not save these.
         self.forced, resume = data.get("forced", False), data.get("resume")
         self.resume = Order.from_dict(resume) if resume is not None else None
+        self.let_be, held_by = data.get("let_be", False), data.get("held_by")
+        self.held_by = Caller(held_by) if held_by is not None else None
+        self.commanded_at = data.get("commanded_at", 0.0)
         wish = data["wish"]
         if wish is not None and now < wish["lease_until"]:
             self.wish = Wish.from_dict(wish, now)
+
+    def run_s(self, wanted: Command) -> float | None:
+        """Return for how long a command may keep it on, None for as long as nobody says otherwise."""
+        if wanted.amount_ml is not None:
+            return wanted.amount_ml / self.actuator.ml_per_s + _PUMP_MARGIN_S
+        return wanted.seconds
 
     def send(self, order: Order) -> Order | None:
         """Note an order that is on its way; return the one that it takes the place of."""
@@ -166,9 +199,46 @@ class Output:
             self.wish = None
         return replaced
 
+    def note_caller(self, order: Order) -> None:
+        """Note who commands it now: the hub itself takes nothing from anybody."""
+        caller = order.principal.caller
+        if caller is Caller.SYSTEM:
+            return
+        if order.command.energises or self.held_by is None or caller.rank <= self.held_by.rank:
+            # Off is for everybody. Who comes later does not get what is held by having switched it off first.
+            self.held_by, self.commanded_at = caller, order.at
+        if self.forced and not order.command.energises:
+            self.forced, self.resume = False, None
+            # An administrator may have a reason that no sensor knows of.
+            self.let_be = order.principal.administrator
+
+    def turned(self, now: float, *, on: bool) -> None:
+        """Note when it starts and stops; nothing changes when it had already."""
+        if on and not self.runs:
+            self.started_at = now
+        elif self.runs and not on:
+            self.stopped_at = now
+
+    def ready_at(self, now: float) -> float:
+        """Return when it may start: it rests for its minimum time, and for what was missing of its minimum time on."""
+        if self.runs and self.is_on and not self.is_ending:
+            return now
+        # What has yet to say that it stopped may do so just now.
+        stopped = now if self.runs else self.stopped_at
+        if stopped is None:
+            return now
+        # What never started in this run began, at the latest, when it stopped.
+        started = stopped if self.started_at is None else self.started_at
+        return max(stopped, started + self.actuator.min_on_s) + self.actuator.min_off_s
+
+    def needs_a_stop(self, now: float) -> bool:
+        """Tell whether what may not go on is to be told so: at once, and again after a while if that was in vain."""
+        return not self.is_ending and (self.told_at is None or now - self.told_at >= _AGAIN_S)
+
     def confirm(self, order: Order, now: float) -> None:
         """Note that the device did what was ordered."""
         self.mismatch_since = None
+        self.turned(now, on=order.command.energises)
         if not order.command.energises:
             self.wish = None
             return
@@ -197,12 +267,8 @@ class Output:
 
     def report(self, observed: Observed, now: float) -> Step:
         """Take over what the device says; tell what it means."""
-        was_on = self.observed is not None and self.observed.on
         self.observed = observed
-        if observed.on and not was_on:
-            self.started_at = now
-        elif was_on and not observed.on:
-            self.stopped_at = now
+        self.turned(now, on=observed.on)
         if self.pending is not None:
             return Step.SAME
         if self.wish is None:
@@ -224,7 +290,7 @@ class Output:
 
     def driven_in_vain(self, now: float) -> bool:
         """Tell whether what an interlock wants did not come about, and may now that the device is there."""
-        return self.wish is None and self.observed is not None and now - self.driven_at >= _DRIVE_AGAIN_S
+        return self.wish is None and self.observed is not None and now - self.driven_at >= _AGAIN_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
         safe = self.actuator.safe_percent

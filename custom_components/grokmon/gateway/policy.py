@@ -333,13 +333,7 @@ class Policy:
 
     def _rest(self, output: Output, now: Moment) -> None:
         """Keep a load off for its minimum time, and for what was missing of its minimum time on."""
-        actuator = output.actuator
-        if output.is_on or output.stopped_at is None:
-            return
-        # What never started in this run began, at the latest, when it stopped.
-        started = output.stopped_at if output.started_at is None else output.started_at
-        ready = max(output.stopped_at, started + actuator.min_on_s) + actuator.min_off_s
-        left = ready - now.steady
+        left = output.ready_at(now.steady) - now.steady
         if left > 0:
             raise PolicyError(
                 Code.MINIMUM_OFF_TIME, f"{output.key} has to stay off for a while{_when(left)}", frees_in_s=left

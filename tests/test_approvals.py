@@ -15,8 +15,9 @@ from homeassistant.setup import async_setup_component
 import pytest
 
 from custom_components.grokmon.const import CONF_AI_USERS, DOMAIN
-from custom_components.grokmon.gateway.actuators import Caller, Command, Key, Principal
+from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.errors import PolicyError
+from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.repairs import async_create_fix_flow
 from custom_components.grokmon.store import ControlStore
 

@@ -20,10 +20,10 @@ from custom_components.grokmon import audit_file, audit_log
 from custom_components.grokmon.audit_file import AuditFile, Opening
 from custom_components.grokmon.audit_log import AuditLog
 from custom_components.grokmon.gateway import audit
-from custom_components.grokmon.gateway.actuators import Caller, Principal
 from custom_components.grokmon.gateway.audit import Key, Verdict, Verification, checkpoints
 from custom_components.grokmon.gateway.audit_record import Search
 from custom_components.grokmon.gateway.checkpoints import Signer
+from custom_components.grokmon.gateway.principals import Caller, Principal
 
 from .common import START
 

@@ -6,9 +6,10 @@ from unittest.mock import Mock
 import pytest
 
 from custom_components.grokmon.command_log import CommandLog
-from custom_components.grokmon.gateway.actuators import Caller, Command, Key, Moment, Principal
+from custom_components.grokmon.gateway.actuators import Command, Key, Moment
 from custom_components.grokmon.gateway.aggregation import MAX_WINDOWS
 from custom_components.grokmon.gateway.errors import Code, PolicyError
+from custom_components.grokmon.gateway.principals import Caller, Principal
 
 PUMP = Command(key=Key("node", "irrigation"), amount_ml=2000)
 TOO_MUCH = PolicyError(Code.LIMIT_EXCEEDED, "amount_ml of irrigation: 0 to 1000")

@@ -16,7 +16,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 
 from custom_components.grokmon.const import EVENT_DECISION
 from custom_components.grokmon.decisions import WORDS
-from custom_components.grokmon.gateway.actuators import Caller, Principal
+from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.logbook import async_describe_events
 from custom_components.grokmon.system_health import async_register, system_health_info
 

@@ -10,7 +10,8 @@ from pytest_homeassistant_custom_component.components.recorder.common import (  
     async_wait_recording_done,
 )
 
-from custom_components.grokmon.gateway.actuators import Caller, Command, Key, Principal
+from custom_components.grokmon.gateway.actuators import Command, Key
+from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.rehearse import _command, _value
 
 from .common import Room

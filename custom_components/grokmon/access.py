@@ -9,8 +9,8 @@ from homeassistant.exceptions import ServiceValidationError, Unauthorized
 
 from .callers import login
 from .const import DOMAIN
-from .gateway.actuators import Caller, Principal
 from .gateway.errors import Code, PolicyError
+from .gateway.principals import Caller, Principal
 from .hub import GrokmonConfigEntry, GrokmonHub
 
 _UNAUTHORIZED: Final = "unauthorized"
@@ -68,9 +68,7 @@ async def async_admit_administrator(
     """
     who = await async_admit(hub, context, entity_id)
     if who.caller is not Caller.PERSON or not who.administrator:
-        _record(
-            hub, "entity_refused", who, Code.NOT_ADMINISTRATOR.value, {"entity": entity_id}, detail=explanation
-        )
+        _record(hub, "entity_refused", who, Code.NOT_ADMINISTRATOR.value, {"entity": entity_id}, detail=explanation)
         raise PolicyError(Code.NOT_ADMINISTRATOR, explanation)
     return who
 
@@ -97,7 +95,5 @@ def zone_named(hub: GrokmonHub, name: str) -> str:
     return zone_id
 
 
-def _record(
-    hub: GrokmonHub, event: str, who: Principal, reason: str, target: Mapping[str, str], **facts: Any
-) -> None:
+def _record(hub: GrokmonHub, event: str, who: Principal, reason: str, target: Mapping[str, str], **facts: Any) -> None:
     hub.dispatcher.log.denied(event, who, reason, hub.dispatcher.clock.now(), target, **facts)

@@ -18,8 +18,9 @@ from .audit_log import AuditLog
 from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
 from .decisions import figures_of
 from .dispatch import Dispatcher
-from .gateway.actuators import Caller, Command, Principal
+from .gateway.actuators import Command
 from .gateway.errors import Code, GatewayError, PolicyError
+from .gateway.principals import Caller, Principal
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from homeassistant.helpers.event import async_call_later
 
 from .audit_file import AuditFile, Extent, Opening
 from .const import DOMAIN
-from .gateway.actuators import Caller, Principal
 from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Verification
 from .gateway.audit_record import Record, Search, make, search
 from .gateway.checkpoints import Signer
+from .gateway.principals import Caller, Principal
 from .turns import Queue
 
 _LOGGER = logging.getLogger(__name__)

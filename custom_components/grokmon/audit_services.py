@@ -9,10 +9,10 @@ import probatio
 
 from .access import async_administrator, hub_of, zone_named
 from .const import CONF_DEVICE_ID, CONF_ZONE, DOMAIN
-from .gateway.actuators import Caller
 from .gateway.audit import Verification
 from .gateway.audit_export import FORMATS
 from .gateway.audit_record import OUTCOMES, Search
+from .gateway.principals import Caller
 from .hub import GrokmonHub
 from .period import ATTR_END, ATTR_START, PERIOD, seconds_of
 

@@ -25,7 +25,7 @@ from homeassistant.exceptions import Unauthorized, UnknownUser
 from homeassistant.helpers.http import current_request
 from homeassistant.util.hass_dict import HassKey
 
-from .gateway.actuators import Caller, Principal
+from .gateway.principals import Caller, Principal
 
 DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
 _MODEL: Final[ContextVar[str | None]] = ContextVar("grokmon_model", default=None)

@@ -8,10 +8,11 @@ from homeassistant.core import callback
 
 from .audit_log import AuditLog
 from .gateway.actions import Fate, Settled
-from .gateway.actuators import Command, Moment, Principal
+from .gateway.actuators import Command, Moment
 from .gateway.aggregation import Aggregator
 from .gateway.errors import PolicyError
 from .gateway.outputs import Order
+from .gateway.principals import Principal
 
 _DECISIONS: Final = 10
 _SHOWN: Final = 32

@@ -18,12 +18,13 @@ from .clock import RoomClock
 from .command_log import CommandLog
 from .gateway import commands
 from .gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from .gateway.actuators import Caller, Command, Key, Kind, Principal, system
+from .gateway.actuators import Command, Key, Kind
 from .gateway.control import Controller
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.models import Ack, Outbound, Reading, Report
 from .gateway.outputs import Order
 from .gateway.pipeline import Gateway
+from .gateway.principals import Caller, Principal, system
 from .gateway.zones import Zone
 from .load_queue import LoadQueue
 from .store import ControlStore

@@ -26,11 +26,12 @@ from .decisions import Decisions
 from .dispatch import Dispatcher
 from .enrolment import Enrolment
 from .gateway import topics
-from .gateway.actuators import Command, Key, Principal
+from .gateway.actuators import Command, Key
 from .gateway.errors import Code, GatewayError, PeerError, PolicyError, SessionUnknownError, TransportError
 from .gateway.models import Ack, Auth, Device, Greeting, Hello, Message, OfflineHint, Reading, Report
 from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
+from .gateway.principals import Principal
 from .gateway.vault import Vault
 from .gateway.zones import Interlock
 from .publisher import QOS, Publisher

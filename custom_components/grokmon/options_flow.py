@@ -32,8 +32,8 @@ from .const import (
     DEFAULT_STALE_AFTER,
 )
 from .forms import label, number
-from .gateway.actuators import Caller
 from .gateway.policy import LIMITS, limits_from
+from .gateway.principals import Caller
 
 CONF_CALLER: Final = "caller"
 

@@ -16,12 +16,13 @@ from homeassistant.util import dt as dt_util
 
 from .access import zone_named
 from .const import DOMAIN
-from .gateway.actuators import Caller, Command, Key, Moment, Principal
+from .gateway.actuators import Command, Key, Moment
 from .gateway.audit_record import Record, Search
 from .gateway.catalog import CATALOG
 from .gateway.interlocks import JUDGED
 from .gateway.models import Reading
 from .gateway.policy import limits_from
+from .gateway.principals import Caller, Principal
 from .gateway.rehearsal import Happened, Rehearsal, rehearse
 from .gateway.zones import Zone
 from .hub import GrokmonHub

@@ -12,8 +12,8 @@ from .audit_log import AuditLog
 from .const import CONF_STAGE, DOMAIN, MANUFACTURER
 from .coordinator import DeviceCoordinator
 from .dispatch import Dispatcher
-from .gateway.actuators import Principal
 from .gateway.errors import PolicyError
+from .gateway.principals import Principal
 from .gateway.zones import Stage, Zone
 from .zone import ZoneCoordinator
 

@@ -5,21 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from custom_components.grokmon.gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Stop, Tripped
-from custom_components.grokmon.gateway.actuators import (
-    Actuator,
-    Caller,
-    Command,
-    Key,
-    Moment,
-    Observed,
-    Principal,
-    Role,
-)
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Moment, Observed, Role
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.gateway.models import Ack, Device, Reading, Result, Value
 from custom_components.grokmon.gateway.outputs import Order
 from custom_components.grokmon.gateway.pipeline import LATE_AFTER
+from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage, Zone
 
 from .wire import Sender, device_of

@@ -11,14 +11,11 @@ from custom_components.grokmon.gateway.actuators import (
     KIND_OF,
     MAX_PERCENT,
     Actuator,
-    Caller,
     Command,
     Key,
     Kind,
-    Principal,
     Role,
     normalise,
-    system,
 )
 from custom_components.grokmon.gateway.errors import Code, GatewayError, PolicyError, RegistryError
 
@@ -301,20 +298,6 @@ def test_odd_values_are_refused_or_within_bounds(
     assert 0 <= (normal.seconds or 0) <= 120
 
 
-def test_priorities() -> None:
-    """The system comes before people, people before automations, those before voice, and the AI last."""
-    assert sorted(Caller, key=lambda caller: caller.rank) == ["system", "person", "automation", "voice", "ai"]
-
-
-def test_principal_for_the_audit() -> None:
-    """Leave out what is empty; a rule of the hub is the system."""
-    assert system("smoke").as_dict() == {"caller": "system", "identity": "smoke"}
-    script = Principal(caller=Caller.AI, identity="u", via="script.x", reason="dry", approved_by="boss")
-    assert script.as_dict() == {
-        "caller": "ai",
-        "identity": "u",
-        "via": "script.x",
-        "reason": "dry",
-        "approved_by": "boss",
-    }
+def test_key_in_words() -> None:
+    """Name the device and the output."""
     assert str(KEY) == "node/x"

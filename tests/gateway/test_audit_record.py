@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Caller, Principal
 from custom_components.grokmon.gateway.audit import MAX_LINE, Position, append
 from custom_components.grokmon.gateway.audit_record import OUTCOMES, Record, Search, make, search
+from custom_components.grokmon.gateway.principals import Caller, Principal
 
 from .wire import NOW, brief
 

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role, system
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
 from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.principals import system
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage
 
 from .control_room import (

@@ -15,18 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from custom_components.grokmon.gateway import commands
 from custom_components.grokmon.gateway.actions import Action, Drive, Renew, Stop
-from custom_components.grokmon.gateway.actuators import (
-    Actuator,
-    Command,
-    Key,
-    Observed,
-    Principal,
-    Role,
-    system,
-)
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Observed, Role
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
+from custom_components.grokmon.gateway.principals import Principal, system
 from custom_components.grokmon.gateway.zones import InterlockSettings, Stage
 from tests.device_simulator.actuators import Outputs, specs_from
 

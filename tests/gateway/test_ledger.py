@@ -3,8 +3,9 @@
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Caller, Key
+from custom_components.grokmon.gateway.actuators import Key
 from custom_components.grokmon.gateway.ledger import DAY_S, HOUR_S, Dose, Ledger
+from custom_components.grokmon.gateway.principals import Caller
 
 PUMP = Key("node", "pump")
 OTHER = Key("node", "other")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Actuator, Caller, Command, Observed, Role
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.outputs import Order, Output, Step, Wish
+from custom_components.grokmon.gateway.principals import Caller
 
 from .control_room import AUTOMATION, EXHAUST
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actions import Ended, Stop
-from custom_components.grokmon.gateway.actuators import Actuator, Caller, Key, Observed, Principal, Role
+from custom_components.grokmon.gateway.actuators import Actuator, Key, Observed, Role
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, PolicyError, RegistryError
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
+from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.gateway.zones import InterlockSettings, Stage
 
 from .control_room import (

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Moment, Principal, Role
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Moment, Role
 from custom_components.grokmon.gateway.models import Reading, Value
 from custom_components.grokmon.gateway.policy import LIMITS, limits_from
+from custom_components.grokmon.gateway.principals import Principal
 from custom_components.grokmon.gateway.rehearsal import Happened, Rehearsal, rehearse
 from custom_components.grokmon.gateway.zones import DAY_S, InterlockSettings, Stage, Zone
 

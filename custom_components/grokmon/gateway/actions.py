@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .actuators import Command, Key, Principal
+from .actuators import Command, Key
 from .outputs import Order
+from .principals import Principal
 from .zones import Interlock
 
 

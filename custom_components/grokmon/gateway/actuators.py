@@ -1,4 +1,4 @@
-"""What can be switched: kinds, roles and limits of actuators, the commands to them, and who may give one."""
+"""What can be switched: kinds, roles and limits of actuators, and the commands to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -202,52 +202,6 @@ def _check_together(actuator: Actuator) -> None:
         raise RegistryError(Code.ACTUATOR_INVALID, "inject_s is above hour_s", field="inject_s")
 
 
-class Caller(StrEnum):
-    """Classes of callers, from the one that comes first to the one that comes last."""
-
-    SYSTEM = "system"
-    PERSON = "person"
-    AUTOMATION = "automation"
-    VOICE = "voice"
-    AI = "ai"
-
-    @property
-    def rank(self) -> int:
-        """Return the place in the order of priorities; 0 comes first."""
-        return _RANKS[self]
-
-
-_RANKS: Final = {caller: rank for rank, caller in enumerate(Caller)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """Who asks. `identity` is a user's id, an entity's id or a rule's name, never a person's name.
-
-    `via` is the script that a caller used, `reason` what an AI gave as one, `approved_by` the administrator's user id.
-    """
-
-    caller: Caller
-    identity: str
-    via: str | None = None
-    administrator: bool = False
-    reason: str = ""
-    approved_by: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the principal for the audit trail, without what is empty."""
-        data: dict[str, Any] = {"caller": self.caller.value, "identity": self.identity}
-        for name in ("via", "reason", "approved_by"):
-            if value := getattr(self, name):
-                data[name] = value
-        return data
-
-
-def system(rule: str) -> Principal:
-    """Return the hub itself, acting for a rule."""
-    return Principal(caller=Caller.SYSTEM, identity=rule)
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """The name of one output in the room."""
@@ -337,7 +291,8 @@ class Observed:
 
     on: bool
     percent: float | None = None
-    lease_left_s: int | None = None
+    # It counts down in every state; that alone is nothing new.
+    lease_left_s: int | None = field(default=None, compare=False)
     reason: str = ""
     cid: str | None = None
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import json
 from typing import Any, Final
 
-from .actuators import Principal
+from .principals import Principal
 
 type Record = dict[str, Any]
 

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any, Final
 
 from .actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from .actuators import Caller, Command, Key, Kind, Moment, Observed, Principal, Role, system
+from .actuators import Command, Key, Kind, Moment, Observed, Role
 from .commands import ACK_TIMEOUT_S
 from .errors import Code, CommandError, GatewayError, PolicyError
 from .interlocks import Interlocks
@@ -18,6 +18,7 @@ from .ledger import Dose, Ledger
 from .models import Ack, Device, Reading, Result
 from .outputs import Order, Output, Step, Wish
 from .policy import Policy, Site
+from .principals import Caller, Principal, system
 from .watering import WateringWatch
 from .zones import Zone
 

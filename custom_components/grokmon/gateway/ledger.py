@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .actuators import Caller, Key
+from .actuators import Key
+from .principals import Caller
 
 DAY_S: Final = 86_400.0
 HOUR_S: Final = 3600.0

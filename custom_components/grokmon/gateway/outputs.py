@@ -10,7 +10,8 @@ from enum import StrEnum
 from math import ceil
 from typing import Any, Final, Self
 
-from .actuators import Actuator, Caller, Command, Key, Observed, Principal
+from .actuators import Actuator, Command, Key, Observed
+from .principals import Caller, Principal
 
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
 MISMATCH_S: Final = 5.0

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Any, Final
 
-from .actuators import Caller, Command, Key, Kind, Moment, Principal, Role, normalise
+from .actuators import Command, Key, Kind, Moment, Role, normalise
 from .errors import Code, PolicyError, RegistryError, in_units
 from .interlocks import Interlocks
 from .ledger import DAY_S, HOUR_S, Ledger
 from .outputs import Output
+from .principals import Caller, Principal
 from .ratelimit import TokenBucket
 from .zones import Stage, Zone
 

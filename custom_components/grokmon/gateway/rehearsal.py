@@ -8,10 +8,11 @@ from math import inf
 from typing import Any, Final
 
 from .actions import Action, Drive, Stop
-from .actuators import Command, Moment, Observed, Principal, system
+from .actuators import Command, Moment, Observed
 from .control import Controller
 from .errors import PolicyError
 from .models import Ack, Device, Reading, Result
+from .principals import Principal, system
 from .zones import DAY_S, Interlock, Zone
 
 # How often the room is looked at when nothing happens, and how soon after lights change: the hub does each second.

@@ -25,6 +25,9 @@ _CREDENTIALS: Final = frozenset(
 WORDS: Final = {
     "command": "set {what}: {params}",
     "command_refused": "was not allowed to have {what} {params}: {why}",
+    "entity_refused": "was not allowed to control this: {why}",
+    "service_refused": "was not allowed to call this: {why}",
+    "stage_refused": "was not allowed to change the growth stage of {name}: {why}",
     "command_failed": "{what} could not do it: {why}",
     "command_rejected": "{what} refused: {why}",
     "command_timeout": "{what} did not answer",
@@ -60,6 +63,8 @@ WORDS: Final = {
     "audit_key_changed": "gave the audit trail a new key",
     "restored": "was restored from a backup",
 }
+# What of the details is told, the first that there is.
+_DETAILS: Final = ("detail", "state", "entity", "service")
 _UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
 
 
@@ -99,6 +104,7 @@ class Decisions:
         device_id = record["object"].get("device")
         named = record["object"].get("zone") or device_id
         principal = record["principal"] or {}
+        details = record["details"]
         told = {
             "action": action,
             "outcome": record["outcome"],
@@ -108,8 +114,8 @@ class Decisions:
             "said": principal.get("reason"),
             "name": self._name_of(named) if named is not None else None,
             "actuator": record["object"].get("actuator"),
-            "detail": record["details"].get("detail") or record["details"].get("state"),
-            "params": record["details"].get("params"),
+            "detail": next((details[name] for name in _DETAILS if name in details), None),
+            "params": details.get("params"),
             ATTR_ENTITY_ID: er.async_get(self._hass).async_get_entity_id(Platform.SENSOR, DOMAIN, f"hub_{AUDIT}"),
         }
         self._hass.bus.async_fire(EVENT_DECISION, {name: value for name, value in told.items() if value})

@@ -716,6 +716,27 @@ async def test_device_revoked_while_the_look_waits(room: Room) -> None:
     assert [entry["device"] for entry in await room.audit("settled")] == ["a", "c"]
 
 
+async def test_hub_stops_while_the_look_waits(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    """What time did to the credentials is kept and on record, or neither: the next start looks again."""
+    await _report(await room.enrol("a"), 20.0)
+    await _report(_renewed(room, await _rotate(room, "a")), 21.0)
+    hub, past = room.hub, room.now + RESTORABLE
+    with _slow_disk() as (waits, go_on):
+        hub.trust.async_tick(past)
+        await waits.wait()
+        stopping = asyncio.ensure_future(room.hass.config_entries.async_unload(room.entry.entry_id))
+        go_on.set()
+        assert await stopping
+    assert "too late" not in caplog.text
+    assert [each["event"] for each in room.audit_on_disk()].count("settled") == 0
+    assert [each["state"] for each in room.stored()["devices"]["a"]["credentials"]] == ["retiring", "active"]
+    assert await room.set_up()
+    room.hub.trust.async_tick(past)
+    await room.settle()
+    assert _stored_life(room, device_id="a") == ["revoked", "active"]
+    assert len(await room.audit("settled")) == 1
+
+
 async def test_change_that_changes_nothing(tent: RoomDevice) -> None:
     """What somebody else did a moment before is neither written nor recorded again."""
     room = tent.room

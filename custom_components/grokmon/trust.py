@@ -1,5 +1,6 @@
 """Trust: who the devices are, and whether the broker keeps them apart."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ class Trust:
         self._enforced = enforced
         self._store = store
         self._coordinator = coordinator
+        self._tasks: set[asyncio.Task[None]] = set()
         self.site = Site(prefix, store.state.site_keys, store.state.token_key)
         self.credentials = CredentialKeeper(hass, registry, enrolment, lambda: self.has_accounts)
         self.accounts = BrokerAccounts(
@@ -100,10 +102,13 @@ class Trust:
         self.accounts.async_request()
 
     async def async_stop(self) -> None:
-        """Begin nothing more at the broker, and wait for what is under way."""
+        """Begin nothing more, and wait for what is under way: the trail is about to be closed."""
         await self.accounts.async_stop()
         await self.certificates.async_stop()
         await self.posture.async_stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @callback
     def async_device_changed(self, before: Device | None, after: Device | None) -> None:
@@ -133,4 +138,6 @@ class Trust:
 
     @callback
     def _run(self, job: Coroutine[Any, Any, None], name: str) -> None:
-        self._entry.async_create_background_task(self._hass, job, name)
+        task = self._entry.async_create_background_task(self._hass, job, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

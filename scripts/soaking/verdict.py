@@ -10,11 +10,12 @@ _LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) \([^)]*\) \[(?P<logg
 _BAD_LEVELS = frozenset({"ERROR", "CRITICAL"})
 _BLOCKING = "Detected blocking call"
 _SLOW = re.compile(r"took too long|is taking over|longer than|took \d+\.\d+ seconds")
-# Who says what of a broker that was ended on purpose: the MQTT client, and the answer to a command meanwhile.
+# Who says what of a broker that was ended on purpose: the MQTT client, and the answer to the lamp's commands, which are
+# judged by themselves.
 _MQTT = ("homeassistant.components.mqtt", "paho.mqtt.client")
 _CONNECTION = re.compile(r"connect|failed to receive on socket")
 _COMMAND = "homeassistant.components.api"
-_NOT_SENT = "The command could not be sent"
+_LAMP = "Error during service call to light."
 _OURS = "custom_components.grokmon"
 _SILENT = "has not been heard for"
 _SHOWN = 5
@@ -112,5 +113,5 @@ def judge_loop(lines: Iterable[str], verdict: Verdict, *, judged: bool) -> None:
 
 def _of_a_broker_that_ended(logger: str, text: str) -> bool:
     if logger == _COMMAND:
-        return _NOT_SENT in text
+        return text.startswith(_LAMP)
     return logger.startswith(_MQTT) and _CONNECTION.search(text) is not None

@@ -199,10 +199,11 @@ class DeviceCoordinator(Coordinator):
     @callback
     def async_update_device(self, device: Device) -> None:
         """Take over what the registry says of the device."""
-        self.device = device
+        before, self.device = self.device, device
         self.values = {name: value for name, value in self.values.items() if name in self.keys}
-        # What an entity shows may depend on how its output is set.
-        self._refresh_all(None)
+        if device.actuators != before.actuators:
+            # What an entity shows may depend on how its output is set.
+            self._refresh_all(None)
 
     @callback
     def _hear(self, now: float) -> None:

@@ -721,12 +721,10 @@ async def test_hub_stops_while_the_look_waits(room: Room, caplog: pytest.LogCapt
     await _report(await room.enrol("a"), 20.0)
     await _report(_renewed(room, await _rotate(room, "a")), 21.0)
     hub, past = room.hub, room.now + RESTORABLE
-    with _slow_disk() as (waits, go_on):
+    with _slow_disk() as (waits, _):
         hub.trust.async_tick(past)
         await waits.wait()
-        stopping = asyncio.ensure_future(room.hass.config_entries.async_unload(room.entry.entry_id))
-        go_on.set()
-        assert await stopping
+        assert await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert "too late" not in caplog.text
     assert [each["event"] for each in room.audit_on_disk()].count("settled") == 0
     assert [each["state"] for each in room.stored()["devices"]["a"]["credentials"]] == ["retiring", "active"]

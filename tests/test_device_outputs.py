@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 import re
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -464,6 +465,77 @@ def test_a_driver_that_fails_is_told_and_tried_again(twins: Twins, bus: Bus) -> 
     twins.now_ms += 1
     example.tick()
     assert bus.on["lamp"] is False
+
+
+def test_what_cannot_be_driven_is_brought_to_rest_until_it_is(twins: Twins, bus: Bus) -> None:
+    """At the start, after a command, and by hand: nobody knows what a driver has done that failed."""
+    bus.broken, bus.on = {"lamp"}, {"lamp": True}
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    bus.broken = set()
+    twins.now_ms += 1_000
+    example.tick()
+    assert bus.on["lamp"] is False
+
+    example.session("s" * 16, twins.hub_time)
+    bus.broken = {"lamp"}
+    assert example.command(twins.claims(LIGHT, "lamp", _ON, lease_s=60)) is False
+    # The relay moved, and then the bus broke.
+    bus.broken, bus.on["lamp"] = set(), True
+    twins.now_ms += 1_000
+    example.tick()
+    assert bus.on["lamp"] is False
+
+    example.by_hand("lamp", on=True, percent=50)
+    bus.broken = {"lamp"}
+    example.by_hand("lamp", on=False)
+    bus.broken = set()
+    twins.now_ms += 1_000
+    example.tick()
+    assert bus.on["lamp"] is False
+
+
+def test_guard_goes_on_after_an_error(twins: Twins, bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
+    """What goes wrong once does not leave an output on; while nothing works the watchdog is not fed."""
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    assert example.is_guarded()
+    twins.now_ms += 1_000
+    assert not example.is_guarded()
+    turns = iter([MemoryError("no room"), None])
+
+    def tick() -> None:
+        turn = next(turns)
+        if turn is not None:
+            raise turn
+
+    with (
+        patch.object(example, "tick", tick),
+        pytest.raises(StopIteration),
+        patch(f"{ExampleOutputs.__module__}.time.sleep", side_effect=[None, StopIteration]),
+    ):
+        example._guard()
+    assert example.is_guarded()
+    assert "no room" in capsys.readouterr().out
+
+
+def test_program_that_ends_leaves_nothing_on(twins: Twins, bus: Bus) -> None:
+    """Everything goes where it goes when nobody asks."""
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    example.session("s" * 16, twins.hub_time)
+    example.command(twins.claims(LIGHT, "lamp", _ON, lease_s=60))
+    assert bus.on["lamp"] is True
+    example.rest()
+    assert bus.on == {"lamp": False, "exhaust": True, "humidifier": False, "pump": False}
+
+
+def test_largest_dose_is_within_its_time() -> None:
+    """A rounding error is no reason to refuse what the settings allow."""
+    moves: list[tuple[str, bool, float | None]] = []
+    spec = {"kind": "pump", "ml_per_s": 200, "max_run_s": 201 / 200}
+    example = ExampleOutputs({"pump": spec}, lambda *move: moves.append(move), clock=lambda: 0)
+    example.session("s" * 16, 1)
+    claims = {"sid": "s" * 16, "seq": 1, "iat": 1, "ttl_s": 10, "cid": "c", "lease_s": 9, "actuator": "pump"}
+    example.command({**claims, "action": "trigger_irrigation", "params": {"amount_ml": 201}})
+    assert moves[-1] == ("pump", True, None)
 
 
 def test_faults_of_the_simulated_device() -> None:

@@ -60,7 +60,7 @@ class Output:
         self.has_percent = self.kind in ("light", "fan")
         self.low, self.high = spec.get("min_percent", 0), spec.get("max_percent", MAX_PERCENT)
         self.safe = spec.get("safe_percent", 0) if self.kind == "fan" else 0
-        self.ml_per_s, self.max_run_ms = spec.get("ml_per_s", 25), int(spec.get("max_run_s", 60) * 1000)
+        self.ml_per_s, self.max_run_ms = spec.get("ml_per_s", 25), round(spec.get("max_run_s", 60) * 1000)
         self.on, self.percent, self.reason = False, 0.0, "boot"
         self.cid: str | None = None
         self.lease_ends: int | None = None
@@ -109,6 +109,7 @@ class Outputs:
         self._state_at = 0
         # Home Assistant's clock is this many milliseconds before ours; set by what was newest so far.
         self._clock_offset, self._clock_set_to = 0, 0
+        self._guarded_at = self._clock()
         for name in self._outputs:
             self._set(name, "boot", on=False)
 
@@ -157,6 +158,16 @@ class Outputs:
             self._set(name, "local", on=on, percent=percent, run_ends=run_ends)
             self._owe_state()
 
+    def is_guarded(self) -> bool:
+        """Tell whether what is due was ended lately; feed a watchdog only then."""
+        return self._clock() - self._guarded_at < RETRY_MS
+
+    def rest(self) -> None:
+        """Bring all outputs to rest, since the program ends."""
+        with self._lock:
+            for name in self._outputs:
+                self._rest(name, "safe")
+
     def tick(self) -> None:
         """End what is due."""
         with self._lock:
@@ -189,7 +200,11 @@ class Outputs:
 
     def _guard(self) -> None:
         while True:
-            self.tick()
+            try:
+                self.tick()
+                self._guarded_at = self._clock()
+            except Exception as error:  # noqa: BLE001 - the next turn tries again; the watchdog looks whether one worked
+                _say("the outputs could not be looked at", error)
             time.sleep(GUARD_EVERY_S)
 
     def _tick(self, now: int) -> None:
@@ -280,7 +295,7 @@ class Outputs:
             if not output.low <= percent <= output.high:
                 raise RejectedError("limit")
         if kind == "pump":
-            run_ms = int(value * 1000 / output.ml_per_s)
+            run_ms = round(value * 1000 / output.ml_per_s)
             if run_ms > output.max_run_ms:
                 raise RejectedError("limit")
             run_ends = now + run_ms
@@ -307,11 +322,24 @@ class Outputs:
         try:
             self._apply(name, on, percent if output.has_percent else None)
         except Exception as error:  # noqa: BLE001 - whatever one driver does, the other outputs have to end in time
-            print("cannot drive", name, error)
+            _say("cannot drive", name, error)
+            ends = output.ends()
+            if not on or ends is None:
+                # It may be on all the same: it is brought to rest again and again until that works.
+                retry = self._clock() + RETRY_MS
+                output.cid, output.lease_ends = None, retry if ends is None else min(ends, retry)
             return False
         output.on, output.percent, output.reason = on, percent, reason
         output.cid, output.lease_ends, output.run_ends = cid, lease_ends, run_ends
         return True
+
+
+def _say(*words: object) -> None:
+    try:
+        print(*words)
+    except OSError:
+        # Nobody reads it any more; what has to end still ends.
+        return
 
 
 def _check_params(params: object, names: list[str]) -> "dict[str, Any]":

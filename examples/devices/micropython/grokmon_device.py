@@ -193,7 +193,7 @@ class GrokmonDevice:
         self._sid, self._seq = "", 0
         self._kept, self._in_flight = [], None
         self._hello_at, self._last_hello = NEVER, -NEVER
-        self._last_heard = self._clock_offset = 0
+        self._last_heard = self._clock_set_to = self._clock_offset = 0
         self._mqtt, self._connect_at, self._delay = None, 0, 1_000
         if outputs:
             outputs.guard()
@@ -235,7 +235,7 @@ class GrokmonDevice:
         if self._outputs:
             self._mqtt.subscribe(self._topic + "down/command")
         self._mqtt.subscribe(self._topic + "down/session")
-        self._hello_at, self._delay = uptime_ms(), 1_000
+        self._hello_at = max(uptime_ms(), self._last_hello + HELLO_EVERY_MS)
 
     def _disconnected(self) -> None:
         if self._mqtt is not None:
@@ -282,11 +282,13 @@ class GrokmonDevice:
             self._forget_session()
             self._sid, self._seq = claims["sid"], 0
         # An answer that is played back does not set the clock.
-        if claims["time"] >= self._last_heard:
-            self._last_heard, self._clock_offset = claims["time"], claims["time"] - uptime_ms() // 1000
+        if claims["time"] > self._clock_set_to:
+            self._clock_set_to, self._clock_offset = claims["time"], claims["time"] - uptime_ms() // 1000
+        self._last_heard = max(self._last_heard, claims["time"])
         if self._outputs:
             self._outputs.session(self._sid, claims["time"])
-        self.ready, self._hello_at = True, NEVER
+        # Only now: a broker that lets go again and again is left in peace for longer and longer.
+        self.ready, self._hello_at, self._delay = True, NEVER, 1_000
         print("session", self._sid)
 
     def _forget_session(self) -> None:

@@ -19,7 +19,8 @@ def drive(name: str, on: bool, percent: float | None) -> None:
     if percent is None:
         Pin(PINS[name], Pin.OUT).value(on)
     else:
-        PWM(Pin(PINS[name]), freq=1_000).duty_u16(int(percent * 65_535 / 100))
+        # The duty at once: without one it starts with half.
+        PWM(Pin(PINS[name]), freq=1_000, duty_u16=int(percent * 65_535 / 100))
 
 
 def identify() -> None:
@@ -52,4 +53,5 @@ while True:
     device.report({"temp_c": 21.5, "humidity_percent": 55.0})
     device.run(10)
     led(device.ready)
-    watchdog.feed()
+    if outputs is None or outputs.is_guarded():
+        watchdog.feed()

@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 SECONDS = 30
+PATH = Path("settings.json")
 SETTINGS = ("device_id", "prefix", "key", "site_public_key", "actuators", "username", "password")
 
 
@@ -27,12 +28,10 @@ def claim(home_assistant: str, code: str) -> dict[str, Any]:
     return settings
 
 
-def keep(settings: dict[str, Any], path: str = "settings.json") -> None:
-    """Write the settings where nobody else can read them, with places for where the broker is."""
+def written(settings: dict[str, Any]) -> str:
+    """Return the settings as they are kept, with places for where the broker is."""
     known = {name: settings[name] for name in SETTINGS if name in settings}
-    broker = {"host": "BROKER", "port": 8883, "ca_file": "ca.crt"}
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(known | broker, file, indent=2)
+    return json.dumps(known | {"host": "BROKER", "port": 8883, "ca_file": "ca.crt"}, indent=2)
 
 
 def main() -> None:
@@ -41,18 +40,30 @@ def main() -> None:
         _, home_assistant, code = sys.argv
     except ValueError:
         raise SystemExit(__doc__) from None
-    if Path("settings.json").exists():
-        raise SystemExit("settings.json is there already: move it away, the code is not used up")
     try:
-        settings = claim(home_assistant, code)
-    except HTTPError as error:
-        raise SystemExit(f"Home Assistant refuses it: {error.code} {error.read().decode()}") from error
-    except URLError as error:
-        raise SystemExit(f"Home Assistant is not reached: {error.reason}") from error
-    except (ValueError, KeyError) as error:
-        raise SystemExit("give the text of the claim code, in quotes") from error
-    keep(settings)
-    print("settings.json is written: fill in where the broker is")
+        # Where nobody else can read it.
+        file = os.fdopen(os.open(PATH, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w")
+    except OSError as error:
+        raise SystemExit(f"{PATH} cannot be made: {error.strerror}; the code is not used up") from error
+    try:
+        with file:
+            file.write(written(claim(home_assistant, code)))
+    except BaseException as error:
+        PATH.unlink()
+        raise SystemExit(_why(error)) from error
+    print(f"{PATH} is written: fill in where the broker is")
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case HTTPError():
+            return f"Home Assistant refuses it: {error.code} {error.read().decode()}"
+        case URLError():
+            return f"Home Assistant is not reached: {error.reason}"
+        case ValueError() | KeyError():
+            return "give the text of the claim code, in quotes"
+        case _:
+            return str(error)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import math
 import os
 from pathlib import Path
 import random
+import signal
 import ssl
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,7 @@ class GrokmonDevice:
         self._kept: deque[Reading] = deque(maxlen=KEPT_READINGS)
         self._in_flight: tuple[int, Reading | None] | None = None
         self._hello_at, self._last_hello = math.inf, -math.inf
-        self._last_heard, self._clock_offset = 0, 0.0
+        self._last_heard, self._clock_set_to, self._clock_offset = 0, 0, 0.0
         self._connect_at, self._delay = 0.0, 1
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, settings["device_id"])
         self._client.username_pw_set(settings["username"], settings["password"])
@@ -129,11 +131,10 @@ class GrokmonDevice:
         if reason.is_failure:
             print("the broker refuses the connection:", reason)
             return
-        self._delay = 1
         if self._outputs:
             client.subscribe(self._topic + "down/command", qos=1)
         client.subscribe(self._topic + "down/session", qos=1)
-        self._hello_at = time.monotonic()
+        self._hello_at = max(time.monotonic(), self._last_hello + HELLO_EVERY)
 
     def _disconnected(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         print("disconnected:", reason)
@@ -172,11 +173,13 @@ class GrokmonDevice:
             self._forget_session()
             self._sid, self._seq = claims["sid"], 0
         # An answer that is played back does not set the clock.
-        if claims["time"] >= self._last_heard:
-            self._last_heard, self._clock_offset = claims["time"], claims["time"] - time.monotonic()
+        if claims["time"] > self._clock_set_to:
+            self._clock_set_to, self._clock_offset = claims["time"], claims["time"] - time.monotonic()
+        self._last_heard = max(self._last_heard, claims["time"])
         if self._outputs:
             self._outputs.session(self._sid, claims["time"])
-        self.ready, self._hello_at = True, math.inf
+        # Only now: a broker that lets go again and again is left in peace for longer and longer.
+        self.ready, self._hello_at, self._delay = True, math.inf, 1
         print("session", self._sid)
 
     def _forget_session(self) -> None:
@@ -237,11 +240,18 @@ def main() -> None:
 
         outputs = Outputs(settings["actuators"], apply)
     device = GrokmonDevice(settings, outputs)
-    for _ in range(arguments.count):
-        device.report({"temp_c": round(random.gauss(24, 0.2), 2), "humidity_percent": round(random.gauss(60, 1), 1)})
-        device.run(arguments.interval)
-    while device.pending:
-        device.run(0.1)
+    # What systemd sends; like Ctrl-C it must not leave anything on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        for _ in range(arguments.count):
+            temp_c, humidity = round(random.gauss(24, 0.2), 2), round(random.gauss(60, 1), 1)
+            device.report({"temp_c": temp_c, "humidity_percent": humidity})
+            device.run(arguments.interval)
+        while device.pending:
+            device.run(0.1)
+    finally:
+        if outputs:
+            outputs.rest()
 
 
 if __name__ == "__main__":

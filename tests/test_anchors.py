@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 import os
 from pathlib import Path
+from queue import Queue
 import re
 import ssl
 from threading import Event
@@ -390,13 +391,13 @@ class Mount:
     def __init__(self) -> None:
         """Begin with nobody held."""
         self.back = Event()
-        self.held = 0
+        self.held: Queue[None] = Queue()
 
     def hang[**P, T](self, work: Callable[P, T]) -> Callable[P, T]:
         """Return what hangs before it works."""
 
         def hung(*arguments: P.args, **named: P.kwargs) -> T:
-            self.held += 1
+            self.held.put(None)
             assert self.back.wait(10)
             return work(*arguments, **named)
 
@@ -420,7 +421,8 @@ async def test_mount_that_hangs(hass: HomeAssistant, tmp_path: Path, mount: Moun
         await FileAnchor(hass, str(tmp_path / "written")).async_send(NOTE)
     with pytest.raises(TimeoutError):
         await FileAnchor(hass, str(tmp_path / "read")).async_kept()
-    assert mount.held == 2
+    for _ in range(2):
+        await hass.async_add_executor_job(mount.held.get, True, 10)
 
 
 async def test_one_thread_hangs_at_most(
@@ -434,7 +436,8 @@ async def test_one_thread_hangs_at_most(
             await anchor.async_send(NOTES[0])
         with pytest.raises(TimeoutError):
             await anchor.async_kept()
-    assert mount.held == 1
+    await hass.async_add_executor_job(mount.held.get, True, 10)
+    assert mount.held.empty()
     monkeypatch.setattr(anchors, "TIMEOUT_S", 10)
     sending = hass.async_create_task(anchor.async_send(NOTES[1]))
     mount.back.set()

@@ -8,7 +8,7 @@ import pytest
 
 from custom_components.grokmon.clock import RoomClock
 
-from .common import Room
+from .common import Room, RoomDevice
 
 WALL = 1_795_386_000.0
 STEPS = st.tuples(st.floats(0, 1e5), st.floats(-1e5, 1e5))
@@ -91,3 +91,27 @@ async def test_devices_obey_after_the_clock_was_set_back(room: Room) -> None:
         await room.act("button", "press", "node_identify")
     assert device.protocol.commands[-1]["iat"] == int(room.now) + 3600
     assert room.hub.refused_by_code("node") == {}
+
+
+def _asked(device: RoomDevice) -> list[int]:
+    """Return what time a device was told when it was asked to say hello."""
+    topic = device.identity.down("session")
+    told = [device.identity.verify_down(each.payload) for each in device.room.published if each.topic == topic]
+    return [each["time"] for each in told if "hello" in each]
+
+
+async def test_device_whose_clock_is_slow_is_told_the_time(room: Room) -> None:
+    """Ask it to say hello, once in five minutes, since its readings count as old until it knows the time."""
+    device = await room.enrol("tent-1", "temp_c")
+    await device.report({"temp_c": 21.0})
+    # The broker confirms the subscription, and everybody is asked.
+    await room.let_pass(1)
+    before, first = len(_asked(device)), int(room.now)
+    for _ in range(3):
+        await device.send(device.sign_reading({"temp_c": 22.0}, ts=room.now - 3600))
+    assert _asked(device)[before:] == [first]
+    await room.let_pass(301)
+    await device.send(device.sign_reading({"temp_c": 23.0}, ts=room.now + 3600))
+    assert _asked(device)[before:] == [first]
+    await device.send(device.sign_reading({"temp_c": 24.0}, ts=room.now - 3600))
+    assert _asked(device)[before:] == [first, first + 301]

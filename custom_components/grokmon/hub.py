@@ -148,9 +148,8 @@ class GrokmonHub:
 
     async def _async_put_away(self) -> None:
         # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
-        for cleanup in self._cleanups:
-            cleanup()
-        self._cleanups = []
+        while self._cleanups:
+            self._cleanups.pop(0)()
         now = time()
         try:
             await self.dispatcher.async_stop()
@@ -333,6 +332,7 @@ class GrokmonHub:
                 if said.flags:
                     self.monitor.async_implausible(said.device_id, said.flags, now)
                 self.dispatcher.async_take_reading(said)
+                self._publisher.async_publish(*self.gateway.time_requests(said))
             case Report():
                 coordinator.async_heard(now)
                 self.dispatcher.async_take_report(said)

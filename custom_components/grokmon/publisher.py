@@ -30,7 +30,8 @@ class Publisher:
     @callback
     def async_publish(self, *messages: Outbound) -> None:
         """Publish answers to devices, without waiting for it."""
-        self._entry.async_create_background_task(self._hass, self._async_publish(messages), "grokmon publish")
+        if messages:
+            self._entry.async_create_background_task(self._hass, self._async_publish(messages), "grokmon publish")
 
     async def async_publish_command(self, message: Outbound) -> None:
         """Publish a command. Nothing waits before the client has it: commands leave in the order of their counters."""

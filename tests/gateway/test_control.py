@@ -11,7 +11,7 @@ from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
-from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.outputs import Order, Output
 from custom_components.grokmon.gateway.principals import system
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage
 
@@ -563,6 +563,21 @@ def test_fan_goes_to_its_safe_state_again() -> None:
     assert (only(actions, Drive), only(actions, Stop)) == ([back], [])
     room.set(EXHAUST, back.principal, percent=30)
     assert room.pass_time(1) == []
+
+
+def test_fan_that_was_kept_off_is_off_again() -> None:
+    """What somebody switched off stays off after an interlock, in the next run, too."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)))
+    room.set(EXHAUST, PERSON, percent=60)
+    room.set(EXHAUST, PERSON, on=False)
+    room.report(exhaust=Observed(on=False, reason="command"))
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    saved = room.controller.outputs[EXHAUST].as_dict()
+    again = Output(EXHAUST, room.controller.outputs[EXHAUST].actuator)
+    again.take_up(saved, room.now)
+    assert (again.forced, again.was_off) == (True, True)
+    assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
 
 
 @pytest.mark.parametrize("safe", [0, 30])

@@ -29,6 +29,8 @@ PERIOD: Final = 60.0
 FLOOD_CAPACITY: Final = 60_000.0
 HELLOS: Final = 12.0
 HELLO_REQUESTS: Final = 6.0
+# A device whose clock seems slow is told the time once in so many seconds.
+CORRECTION: Final = 300.0
 # States and answers of a device; a renewal for each of its outputs every few seconds is answered, too.
 ANSWERS: Final = 600.0
 HTTP_REQUESTS: Final = 10.0
@@ -48,6 +50,7 @@ class Budgets:
         self.messages = TokenBucket(rate_limit, PERIOD)
         self.hellos = {start: TokenBucket(HELLOS, PERIOD) for start in Start}
         self.requests = TokenBucket(HELLO_REQUESTS, PERIOD)
+        self.times = TokenBucket(1.0, CORRECTION)
         self.answers = TokenBucket(ANSWERS, PERIOD)
         self.http = TokenBucket(HTTP_REQUESTS, PERIOD)
 

@@ -203,11 +203,9 @@ class Controller:
         device = self._devices.get(reading.device_id)
         if device is None or device.zone not in self.zones:
             return []
-        # It says nothing of how things are now. A clock that is fast makes a reading late, but not old.
-        old = reading.late and reading.measured_at < reading.received_at
         where, values = (device.device_id, device.zone), reading.values
-        news = self.interlocks.observe(*where, values, reading.flags, now.steady, old=old)
-        if not old:
+        news = self.interlocks.observe(*where, values, reading.flags, now.steady, old=reading.is_old)
+        if not reading.is_old:
             self._watering.observe(*where, values, now.steady)
         # Most readings change nothing that a rule looks at; what silence means is judged each second.
         tripped = self._judge_interlocks(now) if news else []
@@ -348,6 +346,7 @@ class Controller:
             return []
         if not output.forced:
             output.resume = output.wish.order if output.wish is not None else None
+            output.was_off = output.is_kept_off
         output.forced, output.driven_at = True, now.steady
         return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
 
@@ -357,7 +356,9 @@ class Controller:
         if resume is not None and resume.principal.caller is Caller.AI and not self.policy.ai_allowed:
             resume = None
         command = output.rest if resume is None else resume.command
-        return Drive(command, system(_GIVEN_BACK)) if command.energises else Stop(output.key, _GIVEN_BACK)
+        if output.was_off or not command.energises:
+            return Stop(output.key, _GIVEN_BACK)
+        return Drive(command, system(_GIVEN_BACK))
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:

@@ -228,6 +228,11 @@ class Reading:
     hello: Hello | None
     first_use: str = ""
 
+    @property
+    def is_old(self) -> bool:
+        """Tell whether it says nothing of how things are now. A clock that is fast makes it late, but not old."""
+        return self.late and self.measured_at < self.received_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:

@@ -107,8 +107,8 @@ class Output:
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
     it. `started_at` and `stopped_at` are when it last did, as far as anybody knows. `held_by` is the class of who last
     commanded it, at `commanded_at`. `told_at` is when it was last told to stop because it may not go on. `forced` says
-    that an interlock drives it, for the last time at `driven_at`, `resume` what stood before that, `let_be` that an
-    administrator switched it off all the same.
+    that an interlock drives it, for the last time at `driven_at`, `resume` what stood before that, `was_off` that
+    somebody kept it off then, `let_be` that an administrator switched it off all the same.
     """
 
     key: Key
@@ -127,6 +127,7 @@ class Output:
     forced: bool = False
     driven_at: float = 0.0
     resume: Order | None = None
+    was_off: bool = False
     let_be: bool = False
 
     @property
@@ -139,6 +140,11 @@ class Output:
     def is_ending(self) -> bool:
         """Tell whether an *off* is on its way."""
         return self.pending is not None and not self.pending.command.energises
+
+    @property
+    def is_kept_off(self) -> bool:
+        """Tell whether somebody has switched it off, not only nobody on."""
+        return self.held_by is not None and self.observed is not None and not self.is_on
 
     @property
     def runs(self) -> bool:
@@ -170,6 +176,7 @@ class Output:
             "wish": self.wish.as_dict() if self.wish is not None else None,
             "forced": self.forced,
             "resume": self.resume.as_dict() if self.resume is not None else None,
+            "was_off": self.was_off,
             "let_be": self.let_be,
         }
 
@@ -179,7 +186,7 @@ class Output:
         # Earlier releases did not save these.
         self.forced, resume = data.get("forced", False), data.get("resume")
         self.resume = Order.from_dict(resume) if resume is not None else None
-        self.let_be, held_by = data.get("let_be", False), data.get("held_by")
+        self.was_off, self.let_be, held_by = data.get("was_off", False), data.get("let_be", False), data.get("held_by")
         self.held_by = Caller(held_by) if held_by is not None else None
         self.commanded_at = data.get("commanded_at", 0.0)
         wish = data["wish"]

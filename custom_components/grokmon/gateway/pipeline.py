@@ -161,6 +161,16 @@ class Gateway:
             claims["sid"] = sid
         return tuple(admission.outbound(door, Downlink.SESSION, claims) for door in admission.standing(now))
 
+    def time_requests(self, reading: Reading) -> tuple[Outbound, ...]:
+        """Return the request to say hello to a device whose reading is old: its clock may be slow, the answer sets it.
+
+        There is one in five minutes only, since what the device has kept comes again with it.
+        """
+        admission = self._admissions[reading.device_id]
+        if not reading.is_old or not admission.budgets.times.take(reading.received_at):
+            return ()
+        return self.hello_requests(reading.device_id, reading.received_at)
+
     def command(self, device_id: str, body: Claims, now: float) -> Outbound:
         """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to.
 

@@ -148,6 +148,19 @@ def test_reading_by_the_clock(gateway: Gateway) -> None:
     assert outcome(gateway, SENDER.clocked(NOW + 302), NOW + 2) == "accepted"
 
 
+def test_slow_clock_is_told_the_time(gateway: Gateway, sid: str) -> None:
+    """Ask a device whose readings are old to say hello, once in five minutes; one that is fast is not asked."""
+
+    def asked(seq: int, ts: float, now: float) -> int:
+        reading = gateway.ingest(SENDER.telemetry(sid, seq, ts=ts), now)
+        assert isinstance(reading, Reading)
+        return len(gateway.time_requests(reading))
+
+    assert [asked(1, NOW, NOW), asked(2, NOW + 3600, NOW)] == [0, 0]
+    assert [asked(3, NOW - 3600, NOW), asked(4, NOW - 3600, NOW + 299)] == [1, 0]
+    assert asked(5, NOW - 3600, NOW + 301) == 1
+
+
 @pytest.mark.parametrize(
     ("ts", "late"),
     [(NOW - 300, False), (NOW + 300, False), (NOW - 300.001, True), (NOW + 300.001, True), (12, True), (2e11, True)],

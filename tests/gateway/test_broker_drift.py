@@ -335,6 +335,13 @@ def test_strangers(rules: list[Acl], found: tuple[str, ...]) -> None:
     assert strangers([], has(THERE, everything=rules)) == ()
 
 
+def test_stranger_who_is_called_like_a_device() -> None:
+    """A rule with the name of who publishes lets this one speak for that device."""
+    there = has(THERE, everything=[Acl(AclType.PUBLISH, "grokmon/v1/%u/up/#")])
+    account = replace(there.accounts["hub"], username="tent-1")
+    assert strangers([TOPIC], replace(there, accounts={account.username: account})) == ("tent-1",)
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [

@@ -172,3 +172,10 @@ def test_unknown_session_is_named_but_not_shown() -> None:
     assert error.code is Code.SESSION_UNKNOWN
     assert error.sid == "s" * 16
     assert str(error) == "session_unknown"
+
+
+def test_sentence_of_an_error() -> None:
+    """Say it by the code; by its variant, where it has one."""
+    assert [each(Code.HELD).sentence for each in (errors.PolicyError, errors.CommandError)] == ["held", "held"]
+    assert errors.PolicyError(Code.HELD, variant="pending").sentence == "held_pending"
+    assert errors.CommandError(Code.COMMAND_NOT_SENT, variant="broker").sentence == "command_not_sent_broker"

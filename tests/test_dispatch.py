@@ -509,8 +509,8 @@ async def test_identify(node: RoomDevice) -> None:
     assert {each["identity"] for each in await node.room.audit("identify")} == {node.room.admin.user_id}
 
 
-async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -> None:
-    """Another run may have the room by then: a load is not switched on, and whoever asked is told."""
+async def _lamp_that_waits(node: RoomDevice) -> asyncio.Future[None]:
+    """Return a command to switch on the lamp, which waits for its turn among the loads."""
     room = node.room
     dispatcher = room.hub.dispatcher
     lamp = dispatcher.controller.outputs[Key("node", "grow_light")]
@@ -518,6 +518,13 @@ async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -
     who = await room.hub.callers.async_identify(room.admin)
     call = asyncio.ensure_future(dispatcher.async_send(Command(key=lamp.key, on=True), who))
     await room.until(lambda: dispatcher.controller.policy._starts[lamp.key] > room.steady)
+    return call
+
+
+async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -> None:
+    """Another run may have the room by then: a load is not switched on, and whoever asked is told."""
+    room = node.room
+    call = await _lamp_that_waits(node)
     assert await room.hass.config_entries.async_reload(room.entry.entry_id)
     room.tick(3)
     with pytest.raises(CommandError, match="command_not_sent"):
@@ -530,14 +537,10 @@ async def test_what_waited_for_its_turn_when_the_hub_stopped(node: RoomDevice) -
 async def test_what_is_turned_off_while_it_waits_for_its_turn(node: RoomDevice, stopped: bool) -> None:
     """The last word counts: a load that was turned off does not come on afterwards."""
     room = node.room
-    dispatcher = room.hub.dispatcher
-    lamp = dispatcher.controller.outputs[Key("node", "grow_light")]
-    dispatcher.controller.policy.start_delay(lamp, room.steady)
+    call = await _lamp_that_waits(node)
     who = await room.hub.callers.async_identify(room.admin)
-    call = asyncio.ensure_future(dispatcher.async_send(Command(key=lamp.key, on=True), who))
-    await room.until(lambda: dispatcher.controller.policy._starts[lamp.key] > room.steady)
-    other = lamp.key if stopped else Key("node", "outlet")
-    await dispatcher.async_send(Command(key=other, on=False), who)
+    key = Key("node", "grow_light" if stopped else "outlet")
+    await room.hub.dispatcher.async_send(Command(key=key, on=False), who)
     room.tick(3)
     if stopped:
         with pytest.raises(PolicyError, match="command_superseded"):

@@ -166,10 +166,10 @@ class Gateway:
 
         There is one in five minutes only, since what the device has kept comes again with it.
         """
-        admission = self._admissions[reading.device_id]
-        if not reading.is_old or not admission.budgets.times.take(reading.received_at):
+        device_id, now = reading.device_id, reading.received_at
+        if not reading.is_old or not self._admissions[device_id].budgets.times.take(now):
             return ()
-        return self.hello_requests(reading.device_id, reading.received_at)
+        return self.hello_requests(device_id, now)
 
     def command(self, device_id: str, body: Claims, now: float) -> Outbound:
         """Return a command, sealed under the device's session. Raises PolicyError when it may not be spoken to.

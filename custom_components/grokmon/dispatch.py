@@ -270,6 +270,7 @@ class Dispatcher:
             raise
         future: asyncio.Future[Settled] = self._hass.loop.create_future()
         self._waiting[order.cid] = future
+        self.controller.published(order)
         try:
             self._spawn(self._async_publish(message, order))
             settled = await future

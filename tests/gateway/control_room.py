@@ -112,10 +112,16 @@ class ControlRoom:
         )
         return self.controller.observe(reading, self.moment)
 
-    def accept(self, key: Key, who: Principal = PERSON, **wanted: Any) -> Given:
-        """Have a command accepted."""
+    def book(self, key: Key, who: Principal = PERSON, **wanted: Any) -> Given:
+        """Have a command accepted that is not published yet."""
         self.count += 1
         return Given(*self.controller.accept(Command(key=key, **wanted), who, f"{self.count:026d}", self.moment))
+
+    def accept(self, key: Key, who: Principal = PERSON, **wanted: Any) -> Given:
+        """Have a command accepted and published."""
+        given = self.book(key, who, **wanted)
+        self.controller.published(given.order)
+        return given
 
     def refused(self, key: Key, who: Principal = PERSON, **wanted: Any) -> PolicyError:
         """Have a command refused, which changes nothing; return why."""

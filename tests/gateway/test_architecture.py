@@ -51,6 +51,7 @@ ALSO_KNOWS: dict[str, set[str]] = {
     "checklist": {"posture"},
     "claim_codes": {"credentials", "envelope"},
     "commands": {"outputs"},
+    "exhaust": {"actions", "outputs"},
     "interlocks": {"climate"},
     "credentials": {"public_keys"},
     "policy": {"interlocks", "ledger", "outputs", "ratelimit"},

@@ -639,6 +639,50 @@ def test_drive_that_did_not_come_about_is_tried_again(room: ControlRoom) -> None
     assert only(room.measure(temp_c=22.0), Drive)[0].command.percent == 30
 
 
+@pytest.mark.parametrize("failure", ["withdrawn", "rejected", "failed"])
+def test_fan_that_could_not_be_given_back_is_so_again(room: ControlRoom, failure: str) -> None:
+    """A fan at full speed that nobody wants there is given back until it is, not only once."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    order = room.accept(EXHAUST, back.principal, percent=30).order
+    if failure == "withdrawn":
+        room.controller.withdraw(order)
+    else:
+        room.answer(order, Result(failure))
+    assert only(room.pass_time(9), Drive) == []
+    room.controller.absent("node")
+    assert only(room.pass_time(1), Drive) == []
+    room.report(exhaust=Observed(on=True, percent=100))
+    assert only(room.pass_time(1), Drive) == [back]
+    room.set(EXHAUST, back.principal, percent=30)
+    assert only(room.pass_time(60), Drive) == []
+
+
+def test_fan_that_is_needed_again_before_it_was_given_back(room: ControlRoom) -> None:
+    """What stood before the first interlock comes back after the second one."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, back.principal, percent=30).order)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Drive) == [back]
+
+
+def test_fan_that_could_not_be_given_back_is_anybodys(room: ControlRoom) -> None:
+    """What somebody sets meanwhile stands, and nothing is given back over it."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, back.principal, percent=30).order)
+    room.set(EXHAUST, PERSON, percent=70)
+    assert only(room.pass_time(60), Drive) == []
+
+
 def test_fan_that_was_switched_off_before_is_driven(room: ControlRoom) -> None:
     """Only who switches it off while it is needed has a reason for that."""
     room.set(EXHAUST, PERSON, percent=30)
@@ -805,6 +849,22 @@ def test_abandoned_fan_is_not_driven_for_ever(room: ControlRoom) -> None:
     assert [room.pass_time(10) for _ in range(6)] == [[]] * 6
     room.report(exhaust=Observed(on=False, reason="lease"))
     assert only(room.pass_time(1), Drive) == [drive]
+
+
+def test_order_that_never_went_out_started_nothing(room: ControlRoom) -> None:
+    """What was replaced or given up before it was published counts for no minimum time."""
+    room.node = node_of(Actuator(name="outlet", role=Role.OUTLET, min_on_s=100, min_off_s=200))
+    room.configure()
+    room.book(OUTLET, on=True)
+    room.set(OUTLET, on=False)
+    room.set(OUTLET, on=True)
+    room.now += 100
+    room.set(OUTLET, on=False)
+    room.now += 200
+    room.book(OUTLET, on=True)
+    room.controller.abandon("node")
+    room.set(OUTLET, on=True)
+    assert room.controller.outputs[OUTLET].started_at == room.now
 
 
 def test_order_that_is_older_than_its_answer_time(room: ControlRoom) -> None:

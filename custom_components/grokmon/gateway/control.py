@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any, Final
 
-from .actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
-from .actuators import Command, Key, Kind, Moment, Observed, Role
+from . import exhaust
+from .actions import Action, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
+from .actuators import Command, Key, Kind, Moment, Observed
 from .commands import ACK_TIMEOUT_S
 from .errors import Code, CommandError, GatewayError, PolicyError
 from .interlocks import Interlocks
@@ -18,12 +19,11 @@ from .ledger import Dose, Ledger
 from .models import Ack, Device, Reading, Result
 from .outputs import Order, Output, Step, Wish
 from .policy import Policy, Site
-from .principals import Caller, Principal, system
+from .principals import Principal
 from .watering import WateringWatch
 from .zones import Zone
 
 _REMEMBERED: Final = 256
-_GIVEN_BACK: Final = "interlock_ended"
 
 
 class Controller:
@@ -103,9 +103,9 @@ class Controller:
         amount = wanted.seconds if wanted.amount_ml is None else wanted.amount_ml
         if amount is not None:
             self.ledger.enter(Dose(cid, order.key, who.caller, amount, now.steady))
+        if output.pending is not None:
+            self._retire(output.pending)
         replaced = output.send(order)
-        if replaced is not None:
-            self._retire(replaced)
         self._orders[cid] = order
         output.note_caller(order)
         return order, replaced
@@ -122,6 +122,10 @@ class Controller:
         """Tell whether an order is still the latest word about its output."""
         output = self.outputs.get(order.key)
         return output is not None and output.pending is order
+
+    def published(self, order: Order) -> None:
+        """Note that an order goes out: from here on it may have been carried out."""
+        self.outputs[order.key].published = True
 
     def acknowledge(self, ack: Ack, now: Moment) -> tuple[Settled, list[Action]]:
         """Take over a device's answer. Raises CommandError (`ack_unexpected`) for one that nobody waits for."""
@@ -308,7 +312,8 @@ class Controller:
                     actions.append(Stop(output.key, refusal.code.value, refusal.detail))
                 continue
             output.told_at = None
-            actions += self._drive(output, now)
+            interlock = self.interlocks.exhausting(output.zone_id)
+            actions += exhaust.drive(output, interlock, now.steady, ai_allowed=self.policy.ai_allowed)
             if output.wish is not None and output.pending is None:
                 actions += self._keep(output, output.wish, now)
         return actions
@@ -334,32 +339,6 @@ class Controller:
             return [Ended(output.key, "lost")]
         return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
 
-    def _drive(self, output: Output, now: Moment) -> list[Action]:
-        """Return what an interlock wants of an exhaust fan, or what it has no longer a reason to."""
-        if output.actuator.role is not Role.EXHAUST or output.pending is not None or output.fault is not None:
-            return []
-        interlock = self.interlocks.exhausting(output.zone_id)
-        if interlock is None:
-            output.let_be = False
-            return [self._give_back(output)] if output.forced else []
-        if output.let_be or (output.forced and not output.driven_in_vain(now.steady)):
-            return []
-        if not output.forced:
-            output.resume = output.wish.order if output.wish is not None else None
-            output.was_off = output.is_kept_off
-        output.forced, output.driven_at = True, now.steady
-        return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
-
-    def _give_back(self, output: Output) -> Action:
-        """Return what a fan does that is not driven any more: as before, or as it does when nobody asks."""
-        output.forced, resume, output.resume = False, output.resume, None
-        if resume is not None and resume.principal.caller is Caller.AI and not self.policy.ai_allowed:
-            resume = None
-        command = output.rest if resume is None else resume.command
-        if output.was_off or not command.energises:
-            return Stop(output.key, _GIVEN_BACK)
-        return Drive(command, system(_GIVEN_BACK))
-
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:
             return []
@@ -380,14 +359,14 @@ class Controller:
                 self.ledger.end(output.key, now.steady + left)
 
     def _abandon(self, output: Output) -> Order | None:
-        order = output.drop()
-        if order is not None:
-            self._retire(order)
-        return order
+        if output.pending is not None:
+            self._retire(output.pending)
+        return output.drop()
 
     def _retire(self, order: Order) -> None:
-        """Wait for an answer no longer, but know it when it comes. It may have been carried out."""
-        if (output := self.outputs.get(order.key)) is not None:
+        """Wait for an answer no longer, but know it when it comes. What went out may have been carried out."""
+        output = self.outputs.get(order.key)
+        if output is not None and (output.published or output.pending is not order):
             output.turned(order.at, on=order.command.energises)
         self._orders.pop(order.cid, None)
         self._remember(self._late, order.cid, order)

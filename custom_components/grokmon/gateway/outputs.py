@@ -106,9 +106,10 @@ class Output:
 
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
     it. `started_at` and `stopped_at` are when it last did, as far as anybody knows. `held_by` is the class of who last
-    commanded it, at `commanded_at`. `told_at` is when it was last told to stop because it may not go on. `forced` says
-    that an interlock drives it, for the last time at `driven_at`, `resume` what stood before that, `was_off` that
-    somebody kept it off then, `let_be` that an administrator switched it off all the same.
+    commanded it, at `commanded_at`. `published` says that what is pending went out. `told_at` is when it was last told
+    to stop because it may not go on. `forced` says that an interlock drives it, `driven_at` when it was last driven or
+    given back, `resume` what stood before that, `was_off` that somebody kept it off then, `let_be` that an
+    administrator switched it off all the same.
     """
 
     key: Key
@@ -116,6 +117,7 @@ class Output:
     zone_id: str | None = None
     observed: Observed | None = None
     pending: Order | None = None
+    published: bool = False
     wish: Wish | None = None
     fault: str | None = None
     mismatch_since: float | None = None
@@ -201,7 +203,7 @@ class Output:
 
     def send(self, order: Order) -> Order | None:
         """Note an order that is on its way; return the one that it takes the place of."""
-        replaced, self.pending = self.pending, order
+        replaced, self.pending, self.published = self.pending, order, False
         if not order.command.energises:
             # From here on nothing is renewed, whatever becomes of the order: the lease ends it at the latest.
             self.wish = None
@@ -296,9 +298,9 @@ class Output:
         waits = self.fault is None and self.pending is None
         return waits and self.mismatch_since is not None and now - self.mismatch_since >= MISMATCH_S
 
-    def driven_in_vain(self, now: float) -> bool:
-        """Tell whether what an interlock wants did not come about, and may now that the device is there."""
-        return self.wish is None and self.observed is not None and now - self.driven_at >= _AGAIN_S
+    def may_be_driven(self, now: float) -> bool:
+        """Tell whether it is there, and was not driven or given back just now."""
+        return self.observed is not None and now - self.driven_at >= _AGAIN_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
         safe = self.actuator.safe_percent

@@ -28,7 +28,7 @@ from .crowd import LAMP, METRICS, RATE_LIMIT, Crowd, enrol_crowd
 from .incidents import Forger, Incidents, Lamp
 from .ledger import ORDINARY, REVOKED, WATCHER, Ledger
 from .verdict import Verdict, judge_log, judge_loop
-from .watch import Inventory, Watch, slope, stale, watch_loops
+from .watch import Inventory, Watch, allocate_as_the_image, slope, stale, watch_loops
 
 _SAMPLE_EVERY_S = 10.0
 _STALE_S = 15.0
@@ -162,6 +162,7 @@ def schedule(soak: Soak) -> list[tuple[float, str, Job]]:
 async def soak(size: Size, folder: Path, verdict: Verdict) -> None:
     """Set everything up, let it run, take it down, and judge what was found."""
     steps = watch_loops(folder)
+    verdict.add("memory is given out by", allocate_as_the_image())
     installation = Installation(folder, DynamicMosquittoBroker, [ACCOUNT, WATCHER], _CONFIGURATION)
     hass = installation.hass
     async with installation:

@@ -1,0 +1,199 @@
+"""Tests of exhaust fans: driven by interlocks, let be, and given back."""
+
+import pytest
+
+from custom_components.grokmon.gateway.actions import Drive, Stop
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
+from custom_components.grokmon.gateway.errors import Code
+from custom_components.grokmon.gateway.models import Result
+from custom_components.grokmon.gateway.outputs import Output
+from custom_components.grokmon.gateway.principals import system
+
+from .control_room import AI, EXHAUST, GUEST, LAMP, PERSON, ControlRoom, node_of, only
+
+
+@pytest.fixture
+def room() -> ControlRoom:
+    """Return a room in which everything is off."""
+    return ControlRoom()
+
+
+def test_heat_switches_lights_off_and_the_exhaust_on(room: ControlRoom) -> None:
+    """Over-temperature drives the fan to full speed and gives it back afterwards."""
+    room.set(LAMP, percent=50)
+    room.set(EXHAUST, percent=30)
+    actions = room.measure(temp_c=36.0)
+    assert [stop.key for stop in only(actions, Stop)] == [LAMP]
+    (drive,) = only(actions, Drive)
+    assert (drive.command.percent, drive.principal.identity) == (100, "over_temperature")
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert room.refused(EXHAUST, PERSON, percent=20).code is Code.INTERLOCKED
+    assert only(room.pass_time(1), Drive) == []
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    assert (back.command.percent, back.principal.identity) == (30, "interlock_ended")
+
+
+def test_fan_that_was_off_goes_off_again(room: ControlRoom) -> None:
+    """What an interlock switched on it switches off."""
+    (drive,) = only(room.measure(co2_ppm=1900.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert drive.command.key == EXHAUST
+    assert only(room.measure(co2_ppm=900.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+    assert only(room.pass_time(1), Stop) == []
+
+
+def test_fan_goes_to_its_safe_state_again() -> None:
+    """Where nobody asked for anything before, it goes where it does when nobody asks."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)
+    room = ControlRoom(node=node_of(fan))
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    actions = room.measure(temp_c=22.0)
+    back = Drive(Command(key=EXHAUST, percent=30), system("interlock_ended"))
+    assert (only(actions, Drive), only(actions, Stop)) == ([back], [])
+    room.set(EXHAUST, back.principal, percent=30)
+    assert room.pass_time(1) == []
+
+
+def test_fan_that_was_kept_off_is_off_again() -> None:
+    """What somebody switched off stays off after an interlock, in the next run, too."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)))
+    room.set(EXHAUST, PERSON, percent=60)
+    room.set(EXHAUST, PERSON, on=False)
+    room.report(exhaust=Observed(on=False, reason="command"))
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    saved = room.controller.outputs[EXHAUST].as_dict()
+    again = Output(EXHAUST, room.controller.outputs[EXHAUST].actuator)
+    again.take_up(saved, room.now)
+    assert (again.forced, again.was_off) == (True, True)
+    assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+
+
+@pytest.mark.parametrize("safe", [0, 30])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_blocked_ai_does_not_get_its_fan_back(safe: float, allowed: bool) -> None:
+    """What an AI set before an interlock goes on afterwards only while the AI is allowed to act."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=safe)))
+    room.set(EXHAUST, AI, percent=60)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.controller.policy.ai_allowed = allowed
+    actions = room.measure(temp_c=22.0)
+    percent = [drive.command.percent for drive in only(actions, Drive)]
+    assert percent == ([60] if allowed else [30] if safe else [])
+    assert only(actions, Stop) == ([] if percent else [Stop(EXHAUST, "interlock_ended")])
+
+
+def test_blocked_ai_takes_nobody_elses_fan(room: ControlRoom) -> None:
+    """What a person set comes back, whether the AI is allowed to act or not."""
+    room.set(EXHAUST, PERSON, percent=60)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.controller.policy.ai_allowed = False
+    assert [drive.command.percent for drive in only(room.measure(temp_c=22.0), Drive)] == [60]
+
+
+def test_administrator_may_switch_a_driven_fan_off(room: ControlRoom) -> None:
+    """An administrator's off stays off until the condition is over; an AI's and a guest's do not."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.set(EXHAUST, AI, on=False)
+    (again,) = only(room.pass_time(1), Drive)
+    room.set(EXHAUST, again.principal, percent=100)
+    room.set(EXHAUST, GUEST, on=False)
+    (again,) = only(room.pass_time(1), Drive)
+    room.set(EXHAUST, again.principal, percent=100)
+    room.set(EXHAUST, PERSON, on=False)
+    assert only(room.pass_time(1), Drive) == []
+    room.measure(temp_c=22.0)
+    assert len(only(room.measure(temp_c=36.0), Drive)) == 1
+
+
+def test_drive_that_did_not_come_about_is_tried_again(room: ControlRoom) -> None:
+    """A fan that is needed is asked again while it is there, whether the first was never sent, refused or lost."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    assert only(room.pass_time(1), Drive) == []
+    room.set(EXHAUST, drive.principal, on=False)
+    assert only(room.pass_time(8), Drive) == []
+    assert only(room.pass_time(1), Drive) == [drive]
+    order = room.accept(EXHAUST, drive.principal, percent=100).order
+    room.answer(order, Result.REJECTED)
+    assert only(room.pass_time(10), Drive) == [drive]
+    room.controller.absent("node")
+    assert only(room.pass_time(60), Drive) == []
+    room.report(exhaust=Observed(on=False))
+    assert only(room.pass_time(1), Drive) == [drive]
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Drive)[0].command.percent == 30
+
+
+@pytest.mark.parametrize("failure", ["withdrawn", "rejected", "failed"])
+def test_fan_that_could_not_be_given_back_is_so_again(room: ControlRoom, failure: str) -> None:
+    """A fan at full speed that nobody wants there is given back until it is, not only once."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    order = room.accept(EXHAUST, back.principal, percent=30).order
+    if failure == "withdrawn":
+        room.controller.withdraw(order)
+    else:
+        room.answer(order, Result(failure))
+    assert only(room.pass_time(9), Drive) == []
+    room.controller.absent("node")
+    assert only(room.pass_time(1), Drive) == []
+    room.report(exhaust=Observed(on=True, percent=100))
+    assert only(room.pass_time(1), Drive) == [back]
+    room.set(EXHAUST, back.principal, percent=30)
+    assert only(room.pass_time(60), Drive) == []
+
+
+def test_fan_that_is_needed_again_before_it_was_given_back(room: ControlRoom) -> None:
+    """What stood before the first interlock comes back after the second one."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, back.principal, percent=30).order)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Drive) == [back]
+
+
+def test_fan_that_could_not_be_given_back_is_anybodys(room: ControlRoom) -> None:
+    """What somebody sets meanwhile stands, and nothing is given back over it."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, back.principal, percent=30).order)
+    room.set(EXHAUST, PERSON, percent=70)
+    assert only(room.pass_time(60), Drive) == []
+
+
+def test_fan_that_was_switched_off_before_is_driven(room: ControlRoom) -> None:
+    """Only who switches it off while it is needed has a reason for that."""
+    room.set(EXHAUST, PERSON, percent=30)
+    room.set(EXHAUST, PERSON, on=False)
+    assert len(only(room.measure(temp_c=36.0), Drive)) == 1
+
+
+def test_fan_with_a_fault_is_not_driven(room: ControlRoom) -> None:
+    """A fan that cannot be relied on is left alone."""
+    room.report(exhaust=Observed(on=True, percent=5))
+    room.now += 5
+    room.report(exhaust=Observed(on=True, percent=5))
+    assert only(room.measure(temp_c=36.0), Drive) == []
+
+
+def test_abandoned_fan_is_not_driven_for_ever(room: ControlRoom) -> None:
+    """It is asked once, and then again when it is heard."""
+    room.set(EXHAUST, percent=30)
+    room.controller.abandon("node")
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.controller.withdraw(room.accept(EXHAUST, drive.principal, percent=100).order)
+    assert [room.pass_time(10) for _ in range(6)] == [[]] * 6
+    room.report(exhaust=Observed(on=False, reason="lease"))
+    assert only(room.pass_time(1), Drive) == [drive]

@@ -20,7 +20,7 @@ from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.const import CONF_TOPIC_PREFIX, DOMAIN
 from custom_components.grokmon.gateway.authority import new_authority
 from custom_components.grokmon.gateway.checklist import Item
-from custom_components.grokmon.gateway.posture import Check, Finding, Report, Result
+from custom_components.grokmon.gateway.posture import Check, CheckResult, Finding, PostureReport
 from custom_components.grokmon.hub import GrokmonConfigEntry
 
 from .common import START, Room, RoomDevice
@@ -104,8 +104,10 @@ def findings(request: pytest.FixtureRequest) -> Iterator[dict[Check | Item, Find
         yield found
         return
 
-    def probe(_target: Target, now: float) -> Report:
-        return Report(results=tuple(Result(check=each, finding=found[each]) for each in Check if each in found), at=now)
+    def probe(_target: Target, now: float) -> PostureReport:
+        return PostureReport(
+            results=tuple(CheckResult(check=each, finding=found[each]) for each in Check if each in found), at=now
+        )
 
     async def measure(_checklist: Checklist) -> dict[Item, Finding]:
         return {item: found[item] for item in Item}

@@ -23,7 +23,7 @@ from custom_components.grokmon.broker.connection import Login, UnreachableError
 from custom_components.grokmon.broker.probe import Target
 from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.gateway.checklist import Item
-from custom_components.grokmon.gateway.posture import Check, Finding, Posture, Report, Result
+from custom_components.grokmon.gateway.posture import Check, CheckResult, Finding, Posture, PostureReport
 from custom_components.grokmon.turns import Turns
 
 from .common import Room
@@ -63,13 +63,13 @@ class Slow:
         self.go_on = threading.Event()
         self.targets: list[Target] = []
 
-    def __call__(self, target: Target, now: float) -> Report:
+    def __call__(self, target: Target, now: float) -> PostureReport:
         """Wait, and find everything in order."""
         self.begun += 1
         self.targets.append(target)
         assert self.go_on.wait(10)
-        return Report(
-            results=tuple(Result(check=each, finding=Finding.PASSED) for each in Check),
+        return PostureReport(
+            results=tuple(CheckResult(check=each, finding=Finding.PASSED) for each in Check),
             at=now,
             certificate_expires=now + DAY,
         )

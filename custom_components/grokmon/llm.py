@@ -24,10 +24,9 @@ from .const import DOMAIN
 from .entity import entity_of, registered
 from .gateway.actuators import Command, Key, Kind, Role
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
-from .gateway.ledger import DAY_S, HOUR_S
 from .gateway.outputs import Output
 from .gateway.principals import Caller, Principal
-from .gateway.zones import TARGET_METRICS, Stage, Zone
+from .gateway.zones import DAY_S, HOUR_S, TARGET_METRICS, Stage, Zone
 from .hub import GrokmonHub
 from .zone import STAGE, readings_in
 

@@ -19,7 +19,7 @@ from .broker.probe import Target, probe
 from .checklist import Checklist
 from .const import CONF_BROKER, DOMAIN
 from .gateway.checklist import Item, score, to_raise
-from .gateway.posture import Check, Finding, Posture, Report
+from .gateway.posture import Check, Finding, Posture, PostureReport
 from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
 from .store import SecurityStore
@@ -30,7 +30,7 @@ DEFAULT_PLAINTEXT_PORT: Final = 1883
 ISSUE_POSTURE: Final = "posture"
 _DAY: Final = timedelta(days=1)
 _WORSE: Final = frozenset({Posture.OPEN, Posture.PARTIAL})
-_NOTHING: Final = Report(results=(), at=0.0)
+_NOTHING: Final = PostureReport(results=(), at=0.0)
 
 
 class PostureKeeper:
@@ -162,12 +162,12 @@ class PostureKeeper:
             self._changed()
             await self._store.async_save()
 
-    async def _async_probe(self) -> Report:
+    async def _async_probe(self) -> PostureReport:
         now = time()
         try:
             address = await self._accounts.async_address()
         except BrokerError:
-            return Report(results=(), at=now)
+            return PostureReport(results=(), at=now)
         first, second = self._accounts.probe_logins
         target = Target(
             endpoint=address.endpoint,
@@ -185,7 +185,7 @@ class PostureKeeper:
         )
         return await self._hass.async_add_executor_job(probe, target, now)
 
-    def _tell(self, before: Posture, report: Report) -> None:
+    def _tell(self, before: Posture, report: PostureReport) -> None:
         failed = sorted(check.value for check in Check if report.finding(check) is Finding.FAILED)
         self._audit.record("probed", outcome="found", reason=report.posture.value, failed=failed, score=self.score)
         if report.posture in _WORSE and report.posture is not before:

@@ -27,7 +27,7 @@ from custom_components.grokmon.gateway.broker_accounts import Account, Role
 from custom_components.grokmon.gateway.broker_drift import DriftKind, Found, FoundAccount, difference
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.models import DeviceStatus
-from custom_components.grokmon.gateway.posture import Finding, Report
+from custom_components.grokmon.gateway.posture import Finding, PostureReport
 from tests.common import Room, RoomDevice
 
 DAY = 86_400.0
@@ -100,11 +100,11 @@ class FakeBroker:
             raise self.away
         return tuple(name for topic, names in self.strangers.items() if topic in topics for name in names)
 
-    def probe(self, _target: object, now: float) -> Report:
+    def probe(self, _target: object, now: float) -> PostureReport:
         """Find out nothing."""
         self.probes += 1
         self.order.append("probed")
-        return Report(results=(), at=now)
+        return PostureReport(results=(), at=now)
 
     def of(self, device_id: str) -> list[Account]:
         """Return the accounts of a device."""

@@ -24,7 +24,7 @@ from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.gateway import authority
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, DeviceStatus
-from custom_components.grokmon.gateway.posture import Finding, Report
+from custom_components.grokmon.gateway.posture import Finding, PostureReport
 from tests.common import Room, RoomDevice
 
 DAY = 86_400.0
@@ -42,7 +42,7 @@ def nothing_measured() -> Iterator[None]:
         return dict.fromkeys(Item, Finding.PASSED)
 
     with (
-        patch.object(posture, "probe", lambda _target, now: Report(results=(), at=now)),
+        patch.object(posture, "probe", lambda _target, now: PostureReport(results=(), at=now)),
         patch.object(Checklist, "async_measure", measure),
     ):
         yield

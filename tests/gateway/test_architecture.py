@@ -152,7 +152,7 @@ def test_data_modules_hold_data() -> None:
         "models": {"actuators"},
         "principals": set(),
         "topics": {"models"},
-        "zones": {"errors", "models"},
+        "zones": {"actuators", "errors", "models"},
     }
 
 

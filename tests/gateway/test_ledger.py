@@ -4,8 +4,9 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.grokmon.gateway.actuators import Key
-from custom_components.grokmon.gateway.ledger import DAY_S, HOUR_S, Dose, Ledger
+from custom_components.grokmon.gateway.ledger import Dose, Ledger
 from custom_components.grokmon.gateway.principals import Caller
+from custom_components.grokmon.gateway.zones import DAY_S, HOUR_S
 
 PUMP = Key("node", "pump")
 OTHER = Key("node", "other")

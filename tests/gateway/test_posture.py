@@ -3,7 +3,7 @@
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.grokmon.gateway.posture import Check, Finding, Posture, Report, Result
+from custom_components.grokmon.gateway.posture import Check, CheckResult, Finding, Posture, PostureReport
 
 from .wire import NOW
 
@@ -11,10 +11,10 @@ SOON = NOW + 3600
 PASSED, FAILED, UNKNOWN = Finding.PASSED, Finding.FAILED, Finding.UNKNOWN
 
 
-def report(expires: float | None = None, /, **findings: Finding) -> Report:
+def report(expires: float | None = None, /, **findings: Finding) -> PostureReport:
     """Return a report in which everything passed but what is named."""
-    results = [Result(check=check, finding=findings.get(check.value, PASSED)) for check in Check]
-    return Report(results=tuple(results), at=NOW, certificate_expires=expires)
+    results = [CheckResult(check=check, finding=findings.get(check.value, PASSED)) for check in Check]
+    return PostureReport(results=tuple(results), at=NOW, certificate_expires=expires)
 
 
 def test_everything_passed() -> None:
@@ -55,7 +55,7 @@ def test_unknown_is_not_enforced(check: str) -> None:
 def test_check_that_was_not_made(check: Check) -> None:
     """Count a check that a report does not name as not known."""
     whole = report()
-    some = Report(results=tuple(result for result in whole.results if result.check is not check), at=NOW)
+    some = PostureReport(results=tuple(result for result in whole.results if result.check is not check), at=NOW)
     assert some.finding(check) is UNKNOWN
     assert some.posture is Posture.PARTIAL
 

@@ -11,7 +11,7 @@ import pytest
 
 from custom_components.grokmon.broker.connection import Connection, Endpoint, Login, Protocol
 from custom_components.grokmon.broker.probe import Target, probe, probe_topics
-from custom_components.grokmon.gateway.posture import Check, Finding, Posture, Report
+from custom_components.grokmon.gateway.posture import Check, Finding, Posture, PostureReport
 from tests.stack.brokers import HOME_ASSISTANT, MosquittoBroker
 from tests.stack.brokers.dynamic import DynamicMosquittoBroker
 from tests.stack.certificates import Certificates, ensure_certificates
@@ -48,17 +48,17 @@ def installed() -> None:
         pytest.skip("mosquitto is not installed")
 
 
-async def probed(what: Target) -> Report:
+async def probed(what: Target) -> PostureReport:
     """Return what the probe reports."""
     return await asyncio.to_thread(probe, what, time.time())
 
 
-def found(report: Report, finding: Finding) -> set[Check]:
+def found(report: PostureReport, finding: Finding) -> set[Check]:
     """Return the checks that ended so."""
     return {result.check for result in report.results if result.finding is finding}
 
 
-def details(report: Report) -> dict[Check, str]:
+def details(report: PostureReport) -> dict[Check, str]:
     """Return what the report says about each check."""
     return {result.check: result.detail for result in report.results}
 

@@ -14,7 +14,7 @@ import secrets
 from time import monotonic
 from typing import Final
 
-from custom_components.grokmon.gateway.posture import Check, Finding, Report, Result
+from custom_components.grokmon.gateway.posture import Check, CheckResult, Finding, PostureReport
 from custom_components.grokmon.gateway.topics import VERSION
 
 from . import knock
@@ -70,7 +70,7 @@ def probe_topics(prefix: str, device_id: str) -> tuple[str, ...]:
     return (f"{prefix}/{VERSION}/{device_id}/probe/up",)
 
 
-def probe(target: Target, now: float) -> Report:
+def probe(target: Target, now: float) -> PostureReport:
     """Try everything and report it; whatever the broker does, nothing is raised. Two at a time disturb each other."""
     return _Probe(target, now).run()
 
@@ -101,12 +101,12 @@ class _Probe:
 
     target: Target
     now: float
-    results: dict[Check, Result] = field(default_factory=dict)
+    results: dict[Check, CheckResult] = field(default_factory=dict)
     expires: float | None = None
     run_id: str = field(default_factory=lambda: secrets.token_hex(16))
     marks: int = 0
 
-    def run(self) -> Report:
+    def run(self) -> PostureReport:
         """Make every check."""
         try:
             trusted = self._transport()
@@ -124,13 +124,13 @@ class _Probe:
         return self._report(_NOT_TRIED)
 
     def _note(self, check: Check, finding: Finding, detail: str = "") -> None:
-        self.results[check] = Result(check=check, finding=finding, detail=detail)
+        self.results[check] = CheckResult(check=check, finding=finding, detail=detail)
 
-    def _report(self, missing: str) -> Report:
+    def _report(self, missing: str) -> PostureReport:
         self._settle_strangers()
-        unknown = {check: Result(check=check, finding=Finding.UNKNOWN, detail=missing) for check in Check}
+        unknown = {check: CheckResult(check=check, finding=Finding.UNKNOWN, detail=missing) for check in Check}
         results = tuple((unknown | self.results).values())
-        return Report(results=results, at=self.now, certificate_expires=self.expires)
+        return PostureReport(results=results, at=self.now, certificate_expires=self.expires)
 
     # Whoever has no account
 

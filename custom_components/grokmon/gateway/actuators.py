@@ -157,7 +157,8 @@ class Actuator:
         return spec
 
 
-def _in(value: object, low: float, high: float) -> bool:
+def is_within(value: object, low: float, high: float) -> bool:
+    """Tell whether a value is a number within bounds."""
     return type(value) in {int, float} and low <= value <= high  # type: ignore[operator] # a number, by its type
 
 
@@ -180,13 +181,13 @@ def check(actuator: Actuator) -> None:
         ("hour_s", 0.0, 3600.0),
     )
     for name, low, high in bounds:
-        if not _in(getattr(actuator, name), low, high):
+        if not is_within(getattr(actuator, name), low, high):
             raise RegistryError(Code.ACTUATOR_INVALID, f"{name}: {low:g} to {high:g}")
     if type(actuator.lease_s) is not int or not 1 <= actuator.lease_s <= MAX_LEASE:
         raise RegistryError(Code.ACTUATOR_INVALID, f"lease_s: 1 to {MAX_LEASE}")
     if actuator.speeds is not None and (type(actuator.speeds) is not int or not 1 <= actuator.speeds <= MAX_PERCENT):
         raise RegistryError(Code.ACTUATOR_INVALID, "speeds: 1 to 100")
-    if actuator.hours_day is not None and not _in(actuator.hours_day, 0.0, 24.0):
+    if actuator.hours_day is not None and not is_within(actuator.hours_day, 0.0, 24.0):
         raise RegistryError(Code.ACTUATOR_INVALID, "hours_day: 0 to 24")
     if type(actuator.needs_approval) is not bool:
         raise RegistryError(Code.ACTUATOR_INVALID, "needs_approval")

@@ -7,13 +7,11 @@ ones; budgets are over the past 24 hours or the past hour, so that no midnight a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from .actuators import Key
 from .principals import Caller
-
-DAY_S: Final = 86_400.0
-HOUR_S: Final = 3600.0
+from .zones import DAY_S
 
 
 @dataclass(slots=True)

@@ -13,11 +13,11 @@ from typing import Any, Final
 from .actuators import Command, Key, Kind, Moment, Role, normalise
 from .errors import Code, PolicyError, RegistryError, in_units
 from .interlocks import Interlocks
-from .ledger import DAY_S, HOUR_S, Ledger
+from .ledger import Ledger
 from .outputs import Output
 from .principals import Caller, Principal
 from .ratelimit import TokenBucket
-from .zones import Stage, Zone
+from .zones import DAY_S, HOUR_S, Stage, Zone
 
 _MINUTE_S: Final = 60.0
 _MOST: Final = 1e6

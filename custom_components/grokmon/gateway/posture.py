@@ -43,7 +43,7 @@ _KEEP_APART: Final = (Check.ANONYMOUS, Check.WRONG_PASSWORD, Check.FOREIGN_PUBLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class CheckResult:
     """How one check ended. `detail` is a short fixed phrase or a number."""
 
     check: Check
@@ -52,7 +52,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PostureReport:
     """What a probe found at a time. `certificate_expires` is None where the certificate is not trusted.
 
     The first line that fits is the verdict:
@@ -65,7 +65,7 @@ class Report:
     | PARTIAL  | anything else: something failed, is not known, or was not tried                         |
     """
 
-    results: tuple[Result, ...]
+    results: tuple[CheckResult, ...]
     at: float
     certificate_expires: float | None = None
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from .actuators import is_within
 from .errors import Code, RegistryError
 from .models import Range
 
 DAY_S: Final = 86_400.0
-_HOUR_S: Final = 3600.0
+HOUR_S: Final = 3600.0
 _MOST: Final = 100_000.0
 
 
@@ -149,7 +150,7 @@ class Zone:
     zone_id: str
     name: str
     stage: Stage = Stage.SEEDLING
-    lights_on_s: float = 6 * _HOUR_S
+    lights_on_s: float = 6 * HOUR_S
     stages: Mapping[Stage, Targets] = field(default_factory=dict)
     lamp_hours: float | None = None
     water_ml_day: float | None = None
@@ -169,15 +170,15 @@ class Zone:
     @property
     def lamp_budget_s(self) -> float:
         """Return the seconds that each lamp may burn in 24 hours."""
-        return _HOUR_S * (self.targets.light_hours if self.lamp_hours is None else self.lamp_hours)
+        return HOUR_S * (self.targets.light_hours if self.lamp_hours is None else self.lamp_hours)
 
     def is_dark(self, day_s: float) -> bool:
         """Tell whether a time of day, in seconds after local midnight, is in the dark period."""
-        return (day_s - self.lights_on_s) % DAY_S >= _HOUR_S * self.targets.light_hours
+        return (day_s - self.lights_on_s) % DAY_S >= HOUR_S * self.targets.light_hours
 
     def until_light_change(self, day_s: float) -> float | None:
         """Return the seconds until the light day begins or ends; None when it never does."""
-        light_s = _HOUR_S * self.targets.light_hours
+        light_s = HOUR_S * self.targets.light_hours
         if not 0 < light_s < DAY_S:
             return None
         since = (day_s - self.lights_on_s) % DAY_S
@@ -227,28 +228,25 @@ def check(zone: Zone) -> None:
         "lights_on_s": (zone.lights_on_s, 0.0, DAY_S - 1),
         "lamp_hours": (0.0 if zone.lamp_hours is None else zone.lamp_hours, 0.0, 24.0),
         "water_ml_day": (0.0 if zone.water_ml_day is None else zone.water_ml_day, 0.0, 1_000_000.0),
-        "co2_hour_s": (zone.co2_hour_s, 0.0, _HOUR_S),
+        "co2_hour_s": (zone.co2_hour_s, 0.0, HOUR_S),
         "over_temperature_c": (settings.over_temperature_c, 20.0, 60.0),
         "high_co2_ppm": (settings.high_co2_ppm, 600.0, 10_000.0),
         "tank_low_percent": (settings.tank_low_percent, 0.0, 90.0),
         "stale_s": (settings.stale_s, 10.0, DAY_S),
     }
     for name, (value, low, high) in bounds.items():
-        if not _in(value, low, high):
+        if not is_within(value, low, high):
             raise RegistryError(Code.ZONE_INVALID, f"{name}: {low:g} to {high:g}")
     if type(settings.exhaust_on_smoke) is not bool:
         raise RegistryError(Code.ZONE_INVALID, "exhaust_on_smoke")
     for stage, targets in zone.stages.items():
         daily = {"light_hours": (targets.light_hours, 24.0), "water_ml_day": (targets.water_ml_day, 1_000_000.0)}
         for name, (value, high) in daily.items():
-            if not _in(value, 0.0, high):
+            if not is_within(value, 0.0, high):
                 raise RegistryError(Code.ZONE_INVALID, f"{stage}: {name}: 0 to {high:g}")
         for name in TARGET_METRICS:
             wanted: Range = getattr(targets, name)
-            if not (_in(wanted.low, -_MOST, _MOST) and _in(wanted.high, -_MOST, _MOST) and wanted.low < wanted.high):
+            bounded = is_within(wanted.low, -_MOST, _MOST) and is_within(wanted.high, -_MOST, _MOST)
+            if not bounded or wanted.low >= wanted.high:
                 said = f"{stage}: {name} is upside down, or out of bounds"
                 raise RegistryError(Code.ZONE_INVALID, said, field=name)
-
-
-def _in(value: object, low: float, high: float) -> bool:
-    return type(value) in {int, float} and low <= value <= high  # type: ignore[operator] # a number, by its type

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+import contextlib
 from typing import Any
 from unittest.mock import AsyncMock, Mock, patch
 
@@ -18,6 +19,7 @@ from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.audit import Verdict
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
+from custom_components.grokmon.gateway.models import Outbound
 
 from .common import Room, RoomDevice
 
@@ -249,7 +251,7 @@ async def test_books_that_cannot_be_written(node: RoomDevice, monkeypatch: pytes
     async def fail(_make: object) -> None:
         raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
-    monkeypatch.setattr(room.hub.dispatcher._store, "async_save", fail)
+    monkeypatch.setattr(room.hub.dispatcher._books._store, "async_save", fail)
     assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
     assert not outputs(node)["irrigation"]
     await turn_on(room, "node_output_outlet")
@@ -452,6 +454,126 @@ async def test_exhaust_is_driven_once_the_broker_is_back(room: Room) -> None:
     for _ in range(10):
         await room.let_pass(1)
     assert outputs(node)["exhaust"]
+
+
+async def test_exhaust_that_runs_is_driven_once_the_broker_is_back(room: Room) -> None:
+    """Its low speed does not stand for the full one."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", "temp_c", actuators=[FAN], zone="Tent")
+    await node.act()
+    await node.report({"temp_c": 22.0})
+    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=30)
+    with patch.object(room.hub.dispatcher, "_publish", side_effect=CommandError(Code.COMMAND_NOT_SENT, "away")):
+        await node.report({"temp_c": 40.0})
+        await room.let_pass(2)
+    assert node.protocol.outputs.outputs["exhaust"].percent == 30
+    for _ in range(10):
+        await room.let_pass(1)
+    assert node.protocol.outputs.outputs["exhaust"].percent == 100
+
+
+@pytest.mark.parametrize("how", ["broken", "stuck"])
+async def test_relay_that_is_welded_is_no_flood(node: RoomDevice, how: str) -> None:
+    """A device that answers at once that it is still on is not commanded at the speed of the network."""
+    room = node.room
+    await turn_on(room, "node_output_outlet")
+    getattr(node.protocol.outputs, how).add("outlet")
+    before = len(await room.audit("command"))
+    with contextlib.suppress(HomeAssistantError):
+        await room.act("homeassistant", "turn_off", "node_output_outlet")
+    await room.settle()
+    assert len(await room.audit("command")) - before <= 2
+    for _ in range(8):
+        await room.let_pass(1)
+        await node.answer()
+    assert room.hub.dispatcher.controller.outputs[Key("node", "outlet")].fault == "mismatch"
+    assert len(await room.audit("command")) - before <= 4
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_caller_that_is_gone(node: RoomDevice, sent: bool) -> None:
+    """What an automation that was started anew had asked for is told to stop, or costs nothing."""
+    room = node.room
+    who = await room.hub.callers.async_identify(room.admin)
+    node.protocol.lose_acks = True
+    pump, release = Key("node", "irrigation"), asyncio.Event()
+    publish = room.hub.dispatcher._publish
+
+    async def slow(message: Outbound) -> None:
+        if not sent:
+            await release.wait()
+            raise CommandError(Code.COMMAND_NOT_SENT, "away")
+        await publish(message)
+
+    with patch.object(room.hub.dispatcher, "_publish", slow):
+        call = asyncio.ensure_future(room.hub.dispatcher.async_send(Command(key=pump, amount_ml=100), who))
+        await room.until(lambda: room.hub.dispatcher.controller.outputs[pump].published_at is not None)
+        if sent:
+            await room.until(lambda: outputs(node)["irrigation"])
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        node.protocol.lose_acks = False
+        release.set()
+        for _ in range(7):
+            await room.let_pass(1)
+    assert not outputs(node)["irrigation"]
+    given = room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[pump])
+    told = await room.audit("command_timeout", "command_withdrawn")
+    assert ([entry["event"] for entry in told], given) == (
+        (["command_timeout"], 100) if sent else (["command_withdrawn"], 0)
+    )
+
+
+async def test_command_to_an_output_that_is_no_more_is_on_record(node: RoomDevice) -> None:
+    """On or off, who asked for it is told, and the trail has it."""
+    who = await node.room.hub.callers.async_identify(node.room.admin)
+    for on in (True, False):
+        with pytest.raises(PolicyError, match="actuator_unknown"):
+            await node.room.hub.dispatcher.async_send(Command(key=Key(f"node-{on}", "gone"), on=on), who)
+    lines = await node.room.audit("command_refused")
+    assert [line["params"] for line in lines] == [{"on": True}, {"on": False}]
+
+
+async def test_order_that_waits_for_the_disk_when_the_hub_stops(
+    node: RoomDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dose that was never sent is free for the next run, and the trail says what became of it."""
+    room, pump = node.room, Key("node", "irrigation")
+    old, flush, written = room.hub, room.hub.audit.async_flush, asyncio.Event()
+
+    async def slow(**options: Any) -> None:
+        if options.get("mark") is False:
+            await written.wait()
+        await flush(**options)
+
+    monkeypatch.setattr(old.audit, "async_flush", slow)
+    call = asyncio.ensure_future(refused(turn_on(room, "node_output_irrigation")))
+    await room.until(lambda: old.dispatcher.controller.outputs[pump].is_on)
+    reload = asyncio.ensure_future(room.hass.config_entries.async_reload(room.entry.entry_id))
+    await room.until(lambda: old.dispatcher._stopped)
+    written.set()
+    assert await reload
+    assert await call == "command_not_sent_stopping"
+    await room.settle()
+    assert [entry["event"] for entry in await room.audit() if entry.get("cid")] == ["command", "command_withdrawn"]
+    assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[pump]) == 0
+
+
+async def test_switching_off_what_is_off_fills_nothing(node: RoomDevice, hass_read_only_user: Any) -> None:
+    """Everybody may, as often as they like; it is on record once, and then once a minute."""
+    room, context = node.room, Context(user_id=hass_read_only_user.id)
+    for _ in range(20):
+        await room.call("stop", {}, context=context)
+    count = len(outputs(node))
+    assert len(await room.audit("command")) == count
+    assert len(await room.audit("command_done")) == count
+    await room.let_pass(61)
+    again = await room.audit("command_again")
+    assert [entry["count"] for entry in again] == [19] * count
+    await turn_on(room, "node_output_outlet")
+    await room.call("stop", {}, context=context)
+    assert len(await room.audit("command")) == count + 2
 
 
 async def test_output_that_is_removed_while_its_renewal_goes_out(node: RoomDevice) -> None:

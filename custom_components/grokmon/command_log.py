@@ -18,14 +18,17 @@ _DECISIONS: Final = 10
 _SHOWN: Final = 32
 _OUTCOMES: Final = {Fate.DONE: "done", Fate.LATE: "found"}
 _HUGE: Final = 2**53
+# Of so many commands at a time it is remembered that they are not on record.
+_UNRECORDED: Final = 1024
 # Who is named where very many are refused at once.
 _SEVERAL: Final = "several"
 
 
-class _Refusal(NamedTuple):
-    """What is the same refusal: of the same thing, to the same one, for the same reason."""
+class _Decision(NamedTuple):
+    """What is the same decision: about the same thing, for the same one, for the same reason."""
 
     event: str
+    outcome: str
     reason: str
     who: Principal
     target: tuple[tuple[str, str], ...] = ()
@@ -34,18 +37,26 @@ class _Refusal(NamedTuple):
 class CommandLog:
     """Record commands: what was allowed at once, what was refused the first time at once and then once a minute.
 
+    So is, in order that nobody can fill the trail with it, that somebody switches off what is off.
     `decisions` are the last ones in words of ours and numbers only, since a model reads them.
     """
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
-        self._refusals: Aggregator[_Refusal] = Aggregator(merge=_merged)
+        self._often: Aggregator[_Decision] = Aggregator(merge=_merged)
+        self._unrecorded: deque[str] = deque(maxlen=_UNRECORDED)
         self.decisions: deque[dict[str, Any]] = deque(maxlen=_DECISIONS)
 
     @callback
-    def accepted(self, order: Order, now: Moment) -> None:
-        """Record an order that is about to go out."""
+    def accepted(self, order: Order, now: Moment, *, repeated: bool) -> None:
+        """Record an order that is about to go out; `repeated` says that it changes nothing."""
         key = order.key
+        self._decide(order.command, order.principal, "allowed", now)
+        target = {"device": key.device_id, "actuator": key.actuator}
+        decision = _Decision("command", "allowed", "", order.principal, tuple(target.items()))
+        if repeated and not self._is_first(decision, now):
+            self._unrecorded.append(order.cid)
+            return
         facts: dict[str, Any] = {"params": order.command.params()}
         if order.lease_s:
             facts["lease_s"] = order.lease_s
@@ -54,11 +65,9 @@ class CommandLog:
             outcome="allowed",
             who=order.principal,
             cid=order.cid,
-            device=key.device_id,
-            actuator=key.actuator,
+            **target,
             **facts,
         )
-        self._decide(order.command, order.principal, "allowed", now)
 
     @callback
     def refused(self, command: Command, who: Principal, error: PolicyError, now: Moment) -> None:
@@ -76,14 +85,14 @@ class CommandLog:
 
         Of very many at once, only how many they are is on record, by event, reason and class of callers.
         """
-        # Neither what a model gives as its reason nor who approved makes it another refusal.
-        same = Principal(caller=who.caller, identity=who.identity, via=who.via)
-        if self._refusals.add(_Refusal(event, reason, same, tuple(target.items())), now.steady):
+        if self._is_first(_Decision(event, "refused", reason, who, tuple(target.items())), now):
             self._audit.record(event, outcome="refused", reason=reason, who=who, **target, **facts)
 
     @callback
     def settled(self, order: Order, settled: Settled) -> None:
         """Record what became of an order."""
+        if order.cid in self._unrecorded:
+            return
         event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"
         self._audit.record(
             event,
@@ -96,21 +105,28 @@ class CommandLog:
 
     @callback
     def summarise(self, now: Moment, *, closing: bool) -> None:
-        """Record what was refused again since the last summaries."""
-        for summary in self._refusals.close(now.steady, everything=closing):
-            event, reason, who, target = summary.key
+        """Record what was decided again since the last summaries."""
+        for summary in self._often.close(now.steady, everything=closing):
+            event, outcome, reason, who, target = summary.key
             facts: dict[str, Any] = {**dict(target), "count": summary.count}
             if summary.merged:
                 facts["merged"] = summary.merged
-            self._audit.record(f"{event}_again", outcome="refused", reason=reason, who=who, **facts)
+            self._audit.record(f"{event}_again", outcome=outcome, reason=reason, who=who, **facts)
+
+    def _is_first(self, decision: _Decision, now: Moment) -> bool:
+        # Neither what a model gives as its reason nor who approved makes it another decision.
+        who = decision.who
+        same = Principal(caller=who.caller, identity=who.identity, via=who.via)
+        return self._often.add(decision._replace(who=same), now.steady)
 
     def _decide(self, command: Command, who: Principal, outcome: str, now: Moment) -> None:
         facts = {"output": str(command.key), "caller": who.caller.value, "outcome": outcome}
         self.decisions.append({"at": int(now.wall), **facts, **_bounded(command.params())})
 
 
-def _merged(refusal: _Refusal) -> _Refusal:
-    return _Refusal(refusal.event, refusal.reason, Principal(caller=refusal.who.caller, identity=_SEVERAL))
+def _merged(decision: _Decision) -> _Decision:
+    several = Principal(caller=decision.who.caller, identity=_SEVERAL)
+    return _Decision(decision.event, decision.outcome, decision.reason, several)
 
 
 def _bounded(params: dict[str, Any]) -> dict[str, Any]:

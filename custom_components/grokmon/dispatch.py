@@ -14,6 +14,7 @@ from homeassistant.util.ulid import ulid_now
 
 from .alarms import Alarms
 from .audit_log import AuditLog
+from .books import Books
 from .clock import RoomClock
 from .command_log import CommandLog
 from .gateway import commands
@@ -27,12 +28,10 @@ from .gateway.pipeline import Gateway
 from .gateway.principals import Caller, Principal, system
 from .gateway.zones import Zone
 from .load_queue import LoadQueue
-from .store import ControlStore
 
 _LOGGER = logging.getLogger(__name__)
 
 _TICK: Final = timedelta(seconds=1)
-_SAVE_EVERY: Final = 60.0
 # What a caller is told for each fate that is not the one wanted.
 _ERRORS: Final = {
     Fate.REJECTED: Code.COMMAND_REJECTED,
@@ -69,8 +68,6 @@ class Dispatcher:
         self._alarms = alarms
         self._publish = publish
         self._changed = changed
-        self._store = ControlStore(hass)
-        self._saved_at = float("-inf")
         self._waiting: dict[str, asyncio.Future[Settled]] = {}
         self._queue = LoadQueue(hass)
         self._cancel: CALLBACK_TYPE | None = None
@@ -79,20 +76,14 @@ class Dispatcher:
         self.clock = RoomClock()
         gateway.told = self.clock.told
         self.controller = Controller()
+        self._books = Books(hass, self.controller, self.clock)
 
     async def async_start(self, zones: Iterable[Zone]) -> None:
         """Take up what an earlier run left: budgets, latches, and what was to be on."""
-        saved = await self._store.async_load()
-        if saved is not None:
-            self.clock.resume(saved)
+        await self._books.async_load()
         # By the time that goes on, or every sensor would seem to have been silent for all of it.
         self.async_configure(zones)
-        if saved is not None:
-            now = self.clock.now()
-            lamps = [each.actuator for each in self.controller.outputs.values() if each.actuator.kind is Kind.LIGHT]
-            longest = max((lamp.lease_s for lamp in lamps), default=0)
-            # A lamp that was on when the last run ended without a word may have burned until its last lease was over.
-            self.controller.restore(saved["control"], min(now.steady, saved["steady"] + _SAVE_EVERY + longest), now)
+        self._books.async_restore()
         self._alarms.async_restore(self.controller)
         for device_id in {key.device_id for key in self.controller.outputs}:
             self._changed(device_id)
@@ -100,6 +91,8 @@ class Dispatcher:
 
     async def async_stop(self) -> None:
         """Command nothing more, and save. What is on goes on until its lease ends, or the next run takes it up."""
+        for order in self.controller.unpublished():
+            self._take_back(order, Code.COMMAND_NOT_SENT)
         self._stopped = True
         if self._cancel is not None:
             self._cancel()
@@ -108,10 +101,7 @@ class Dispatcher:
             if not future.done():
                 future.set_exception(_stopping())
         self.log.summarise(self.clock.now(), closing=True)
-        try:
-            await self._async_save()
-        except HomeAssistantError, OSError:
-            _LOGGER.exception("The state of the outputs could not be saved")
+        await self._books.async_save_quietly()
 
     async def async_send(self, command: Command, who: Principal) -> None:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.
@@ -191,12 +181,12 @@ class Dispatcher:
 
     async def async_changed_by_hand(self) -> None:
         """Save at once what an administrator changed: latches, faults, overrides, the AI."""
-        await self._async_save()
+        await self._books.async_save()
 
     async def _async_turn(self, command: Command, who: Principal) -> None:
         """Wait for the turn of a load. Raises PolicyError when it was turned off meanwhile."""
-        delay = self.controller.policy.start_delay(self.controller.output(command.key), self.clock.now().steady)
         try:
+            delay = self.controller.policy.start_delay(self.controller.output(command.key), self.clock.now().steady)
             await self._queue.async_wait(command.key, delay)
         except PolicyError as error:
             self.log.refused(command, who, error, self.clock.now())
@@ -210,13 +200,15 @@ class Dispatcher:
             self._queue.async_turned_off(command.key)
         try:
             self._present(command)
+            # Whoever switches off what is off is heard, and is on record once a minute.
+            repeated = not command.energises and not self.controller.output(command.key).is_on
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
         except PolicyError as error:
             self.log.refused(command, who, error, self.clock.now())
             raise
         if replaced is not None:
             self._settle(Settled(Fate.SUPERSEDED, replaced))
-        self.log.accepted(order, self.clock.now())
+        self.log.accepted(order, self.clock.now(), repeated=repeated)
         return order
 
     def _refuse_when_stopped(self) -> None:
@@ -236,7 +228,7 @@ class Dispatcher:
         """Return when disk and audit trail have the order; take it back when they cannot."""
         try:
             if self._counts(order):
-                await asyncio.gather(self._audit.async_flush(mark=False), self._async_save())
+                await asyncio.gather(self._audit.async_flush(mark=False), self._books.async_save())
             else:
                 await self._audit.async_flush(mark=False)
         except (HomeAssistantError, OSError) as error:
@@ -270,34 +262,31 @@ class Dispatcher:
             raise
         future: asyncio.Future[Settled] = self._hass.loop.create_future()
         self._waiting[order.cid] = future
-        self.controller.published(order)
+        self.controller.published(order, self.clock.now())
         try:
             self._spawn(self._async_publish(message, order))
             settled = await future
         finally:
             self._waiting.pop(order.cid, None)
-        if (code := _ERRORS.get(settled.fate)) is None:
-            return
-        if settled.fate is Fate.TIMEOUT and order.command.energises:
-            # It may be on, and whoever asked is told that it is not.
-            self._spawn(self._async_switch_off(Stop(order.key, Code.COMMAND_TIMEOUT.value)))
-        raise CommandError(code, f"{order.key}{f': {settled.reason}' if settled.reason else ''}")
+        if (code := _ERRORS.get(settled.fate)) is not None:
+            raise CommandError(code, f"{order.key}{f': {settled.reason}' if settled.reason else ''}")
 
     async def _async_publish(self, message: Outbound, order: Order) -> None:
         try:
             await self._publish(message)
         except (CommandError, HomeAssistantError) as error:
-            future = self._waiting.get(order.cid)
-            if future is None or future.done():
+            if not self.controller.is_current(order):
                 return
             if isinstance(error, CommandError):
                 self._take_back(order, error.code)
+            else:
+                # The client may have kept it, and send it once it is connected again.
+                self.controller.lose(order)
+                self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
+                error = CommandError(Code.COMMAND_NOT_SENT, str(error))
+            # Whoever asked may be gone.
+            if (future := self._waiting.get(order.cid)) is not None and not future.done():
                 future.set_exception(error)
-                return
-            # The client may have kept it, and send it once it is connected again.
-            self.controller.lose(order)
-            self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
-            future.set_exception(CommandError(Code.COMMAND_NOT_SENT, str(error)))
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:
@@ -311,6 +300,7 @@ class Dispatcher:
         if order is None:
             return
         self.log.settled(order, settled)
+        self._books.async_changed()
         future = self._waiting.get(order.cid)
         if future is not None and not future.done():
             future.set_result(settled)
@@ -326,11 +316,13 @@ class Dispatcher:
         now = self.clock.now()
         for settled in self.controller.expire(now):
             self._settle(settled)
+            if settled.order is not None and settled.order.command.energises:
+                # It may be on, and whoever asked is told that it is not, or has gone.
+                self._spawn(self._async_switch_off(Stop(settled.order.key, Code.COMMAND_TIMEOUT.value)))
         self._act(self.controller.tick(now))
         self.log.summarise(now, closing=False)
-        if now.steady - self._saved_at >= _SAVE_EVERY and any(each.wish for each in self.controller.outputs.values()):
-            self._saved_at = now.steady
-            self._spawn(self._async_save_quietly())
+        if self._books.is_due:
+            self._spawn(self._books.async_save_quietly())
 
     @callback
     def _act(self, actions: Iterable[Action]) -> None:
@@ -345,11 +337,11 @@ class Dispatcher:
                     self._spawn(self._async_quietly(command, principal))
                 case Tripped():
                     self._alarms.async_tripped(action, self.controller, self.clock.now())
-                    self._spawn(self._async_save_quietly())
+                    self._spawn(self._books.async_save_quietly())
                 case Faulted(key, fault):
                     self._alarms.async_faulted(key, fault)
                     self._changed(key.device_id)
-                    self._spawn(self._async_save_quietly())
+                    self._spawn(self._books.async_save_quietly())
                 case Ended(key, reason):  # pragma: no branch - there is nothing else
                     self._audit.record("output_ended", reason=reason, device=key.device_id, actuator=key.actuator)
                     self._changed(key.device_id)
@@ -374,23 +366,9 @@ class Dispatcher:
         except (GatewayError, HomeAssistantError) as error:
             # The device ends it when its lease is over.
             _LOGGER.debug("The lease of %s could not be renewed: %s", key, error)
+            self.controller.renewed(key, now, sent=False)
             return
-        if (output := self.controller.outputs.get(key)) is not None:
-            output.renewed(now.steady)
-
-    async def _async_save(self) -> None:
-        self._saved_at = self.clock.now().steady
-        await self._store.async_save(self._snapshot)
-
-    async def _async_save_quietly(self) -> None:
-        try:
-            await self._async_save()
-        except HomeAssistantError:
-            _LOGGER.exception("The state of the outputs could not be saved")
-
-    def _snapshot(self) -> dict[str, Any]:
-        now = self.clock.now()
-        return {"steady": now.steady, "wall": now.wall, "control": self.controller.snapshot()}
+        self.controller.renewed(key, now, sent=True)
 
     def _spawn(self, work: Any) -> None:
         self._entry.async_create_background_task(self._hass, work, "grokmon command")

@@ -120,7 +120,7 @@ class ControlRoom:
     def accept(self, key: Key, who: Principal = PERSON, **wanted: Any) -> Given:
         """Have a command accepted and published."""
         given = self.book(key, who, **wanted)
-        self.controller.published(given.order)
+        self.controller.published(given.order, self.moment)
         return given
 
     def refused(self, key: Key, who: Principal = PERSON, **wanted: Any) -> PolicyError:

@@ -230,8 +230,9 @@ def test_commands_are_sealed_under_the_session(gateway: Gateway, sid: str) -> No
 
 def test_nothing_is_sealed_for_who_may_not_be_spoken_to(gateway: Gateway, sid: str) -> None:
     """A device without a session, or that was disabled or revoked, gets no commands."""
-    with pytest.raises(PolicyError, match=r"^device_offline: tent-1 has not said hello since the start$"):
+    with pytest.raises(PolicyError, match=r"^device_offline: tent-1 has not said hello since the start$") as error:
         gateway.command("tent-1", {}, NOW)
+    assert error.value.placeholders["device"] == "tent-1"
     gateway.ingest(SENDER.state(sid, 1, OFF), NOW)
     for status, code in ((DeviceStatus.DISABLED, Code.DEVICE_DISABLED), (DeviceStatus.REVOKED, Code.DEVICE_REVOKED)):
         gateway.admit(gateway.registry.set_status("tent-1", status))

@@ -684,6 +684,84 @@ def test_order_that_never_went_out_started_nothing(room: ControlRoom) -> None:
     assert room.controller.outputs[OUTLET].started_at == room.now
 
 
+def test_stuck_relay_is_a_fault_and_no_flood(room: ControlRoom) -> None:
+    """A device that says *done* at once, and that it is still on, is told so twice and then not relied on."""
+    room.set(OUTLET, on=True)
+    order = room.accept(OUTLET, on=False).order
+    found: list[Any] = []
+    for _ in range(100):
+        room.now += 0.1
+        _, actions = room.answer(order, states={"outlet": ON})
+        while not (stops := only(actions, Stop)):
+            actions = [*room.report(outlet=ON), *room.pass_time(0.1)]
+        found += actions
+        if only(actions, Faulted):
+            break
+        order = room.accept(OUTLET, system(stops[0].code), on=False).order
+    assert [type(each) for each in found] == [Stop, Faulted, Stop]
+
+
+def test_slow_books_end_nothing(room: ControlRoom) -> None:
+    """An order is to be answered from when it went out; what stands goes on until then."""
+    before = room.set(LAMP, percent=50)
+    order = room.book(LAMP, percent=60).order
+    room.now += 2 * ACK_TIMEOUT_S
+    assert room.controller.expire(room.moment) == []
+    assert room.controller.unpublished() == [order]
+    wish = room.controller.outputs[LAMP].wish
+    assert wish is not None
+    assert wish.order is before
+    room.controller.published(order, room.moment)
+    assert room.controller.unpublished() == []
+    room.now += ACK_TIMEOUT_S - 0.1
+    assert room.controller.expire(room.moment) == []
+    room.now += 0.1
+    assert [settled.order for settled in room.controller.expire(room.moment)] == [order]
+
+
+def test_dose_that_never_went_out_is_free_again(room: ControlRoom) -> None:
+    """What is replaced before it was published costs nothing."""
+    room.book(PUMP, amount_ml=100)
+    room.set(PUMP, on=False)
+    assert room.controller.ledger.given(room.now, DAY_S, keys=[PUMP]) == 0
+
+
+def test_replaced_order_that_was_carried_out(room: ControlRoom) -> None:
+    """A lamp at what was asked for meanwhile is no fault when the latest order is taken back."""
+    room.set(LAMP, percent=50)
+    first = room.accept(LAMP, percent=80).order
+    second = room.book(LAMP, percent=60).order
+    shown = Observed(on=True, percent=80, cid=first.cid)
+    room.answer(first, states={"grow_light": shown})
+    room.controller.withdraw(second)
+    assert room.report(grow_light=shown) == [Stop(LAMP, "unasked")]
+    room.set(LAMP, on=False)
+    assert only([each for _ in range(9) for each in room.pass_time(1)], Faulted) == []
+
+
+def test_replaced_order_that_never_went_out_ends_nothing(room: ControlRoom) -> None:
+    """What stood before it stands until the next order is carried out."""
+    before = room.set(LAMP, percent=50)
+    room.book(LAMP, percent=80)
+    room.controller.withdraw(room.book(LAMP, percent=60).order)
+    wish = room.controller.outputs[LAMP].wish
+    assert wish is not None
+    assert wish.order is before
+
+
+def test_renewal_that_was_not_sent_is_tried_again_soon(room: ControlRoom) -> None:
+    """A device that comes back within its lease is not lost."""
+    room.set(EXHAUST, percent=50)
+    assert only(room.pass_time(100), Renew) == [Renew(EXHAUST)]
+    room.controller.renewing(EXHAUST, "R" * 26, room.moment)
+    room.controller.renewed(EXHAUST, room.moment, sent=False)
+    assert only(room.pass_time(4), Renew) == []
+    assert only(room.pass_time(1), Renew) == [Renew(EXHAUST)]
+    room.controller.renewed(EXHAUST, room.moment, sent=True)
+    assert only(room.pass_time(99), Renew) == []
+    room.controller.renewed(replace(EXHAUST, actuator="nothing"), room.moment, sent=True)
+
+
 def test_order_that_is_older_than_its_answer_time(room: ControlRoom) -> None:
     """An order that was replaced is not given up a second time."""
     room.accept(OUTLET, on=True)
@@ -754,6 +832,24 @@ def restarted(room: ControlRoom, after: float) -> None:
     room.controller = Controller()
     room.configure()
     room.controller.restore(snapshot, room.now, room.moment)
+
+
+@pytest.mark.parametrize("wanted", [{"on": False}, {"percent": 80}])
+def test_command_that_the_disk_does_not_know_of(room: ControlRoom, wanted: dict[str, Any]) -> None:
+    """After a crash, a device that did what it was told last has no fault."""
+    room.set(EXHAUST, percent=50)
+    snapshot = room.controller.snapshot()
+    order = room.set(EXHAUST, **wanted)
+    room.controller = Controller()
+    room.configure()
+    room.controller.restore(snapshot, room.now, room.moment)
+    on = order.command.energises
+    shown = Observed(on=on, percent=order.command.percent or 0.0, reason="command", cid=order.cid)
+    actions = room.report(exhaust=shown)
+    assert actions == ([Stop(EXHAUST, "unasked")] if on else [])
+    if on:
+        room.set(EXHAUST, system("unasked"), on=False)
+    assert only([each for _ in range(9) for each in room.pass_time(1)], Faulted) == []
 
 
 def test_what_is_on_by_a_standing_wish_stays_on(room: ControlRoom) -> None:

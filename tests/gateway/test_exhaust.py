@@ -7,7 +7,7 @@ from custom_components.grokmon.gateway.actuators import Actuator, Command, Obser
 from custom_components.grokmon.gateway.errors import Code
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.outputs import Output
-from custom_components.grokmon.gateway.principals import system
+from custom_components.grokmon.gateway.principals import Principal, system
 
 from .control_room import AI, EXHAUST, GUEST, LAMP, PERSON, ControlRoom, node_of, only
 
@@ -129,7 +129,7 @@ def test_drive_that_did_not_come_about_is_tried_again(room: ControlRoom) -> None
     assert only(room.measure(temp_c=22.0), Drive)[0].command.percent == 30
 
 
-@pytest.mark.parametrize("failure", ["withdrawn", "rejected", "failed"])
+@pytest.mark.parametrize("failure", ["withdrawn", "rejected", "failed", "lost"])
 def test_fan_that_could_not_be_given_back_is_so_again(room: ControlRoom, failure: str) -> None:
     """A fan at full speed that nobody wants there is given back until it is, not only once."""
     room.set(EXHAUST, percent=30)
@@ -139,6 +139,9 @@ def test_fan_that_could_not_be_given_back_is_so_again(room: ControlRoom, failure
     order = room.accept(EXHAUST, back.principal, percent=30).order
     if failure == "withdrawn":
         room.controller.withdraw(order)
+    elif failure == "lost":
+        room.controller.lose(order)
+        room.set(EXHAUST, system("command_timeout"), on=False)
     else:
         room.answer(order, Result(failure))
     assert only(room.pass_time(9), Drive) == []
@@ -197,3 +200,94 @@ def test_abandoned_fan_is_not_driven_for_ever(room: ControlRoom) -> None:
     assert [room.pass_time(10) for _ in range(6)] == [[]] * 6
     room.report(exhaust=Observed(on=False, reason="lease"))
     assert only(room.pass_time(1), Drive) == [drive]
+
+
+@pytest.mark.parametrize("failure", [None, Result.REJECTED, Result.FAILED])
+def test_fan_that_runs_is_driven_until_it_is_at_full_speed(room: ControlRoom, failure: Result | None) -> None:
+    """What somebody asked for before does not stand for what an interlock asks for."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    order = room.accept(EXHAUST, drive.principal, percent=100).order
+    if failure is None:
+        room.controller.withdraw(order)
+    else:
+        room.answer(order, failure)
+    assert only(room.pass_time(9), Drive) == []
+    assert only(room.pass_time(1), Drive) == [drive]
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.pass_time(60), Drive) == []
+    assert [each.command.percent for each in only(room.measure(temp_c=22.0), Drive)] == [30]
+
+
+def test_fan_that_cannot_be_given_back(room: ControlRoom) -> None:
+    """What stood before may not be possible any more: it goes to its rest, and if that does not help, off."""
+    fan = Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=20)
+    room = ControlRoom(node=node_of(fan))
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    actions = room.measure(temp_c=22.0)
+    tried: list[float | str | None] = []
+    for _ in range(7):
+        for stop in only(actions, Stop):
+            tried.append(stop.code)
+            room.set(EXHAUST, system(stop.code), on=False)
+        for drive in only(actions, Drive):
+            tried.append(drive.command.percent)
+            room.controller.withdraw(room.accept(EXHAUST, drive.principal, percent=20).order)
+        actions = room.pass_time(10)
+    assert tried == [30, 30, 30, 20, 20, 20, "interlock_ended"]
+    assert [each for _ in range(9) for each in room.pass_time(10)] == []
+
+
+def test_fan_that_is_needed_again_is_given_back_anew(room: ControlRoom) -> None:
+    """The tries of the time before do not count."""
+    room.set(EXHAUST, percent=30)
+    for _ in range(2):
+        (drive,) = only(room.measure(temp_c=36.0), Drive)
+        room.set(EXHAUST, drive.principal, percent=100)
+        (back,) = only(room.measure(temp_c=22.0), Drive)
+        for _ in range(2):
+            room.controller.withdraw(room.accept(EXHAUST, back.principal, percent=30).order)
+            assert only(room.pass_time(10), Drive) == [back]
+    room.set(EXHAUST, back.principal, percent=30)
+    assert only(room.pass_time(10), Drive) == []
+
+
+def test_fan_whose_device_starts_anew_while_it_is_driven(room: ControlRoom) -> None:
+    """It is driven again, and what stood before comes back."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.pass_time(20)
+    room.report(exhaust=Observed(on=False, reason="boot"))
+    assert only(room.pass_time(1), Drive) == [drive]
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert [each.command.percent for each in only(room.measure(temp_c=22.0), Drive)] == [30]
+
+
+@pytest.mark.parametrize("who", [AI, PERSON])
+def test_blocked_ai_loses_what_was_given_back_to_it(room: ControlRoom, who: Principal) -> None:
+    """A fan that an interlock gave back is wanted by who had wanted it before."""
+    room.set(EXHAUST, who, percent=60)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.controller.policy.ai_allowed = False
+    assert only(room.pass_time(1), Stop) == []
+    room.controller.policy.ai_allowed = True
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.set(EXHAUST, back.principal, percent=60)
+    assert only(room.pass_time(1), Stop) == []
+    room.controller.policy.ai_allowed = False
+    assert [stop.code for stop in only(room.pass_time(1), Stop)] == (["ai_blocked"] if who is AI else [])
+
+
+def test_fan_whose_interlock_ended_before_it_was_driven(room: ControlRoom) -> None:
+    """Whoever sets it then is told that a command is on its way, not that an interlock drives it."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    order = room.accept(EXHAUST, drive.principal, percent=100).order
+    room.measure(temp_c=22.0)
+    assert room.refused(EXHAUST, percent=20).code is Code.HELD
+    room.answer(order, Result.REJECTED)
+    room.set(EXHAUST, percent=20)
+    assert only(room.pass_time(20), Drive) == []

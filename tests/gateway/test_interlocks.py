@@ -310,3 +310,12 @@ def test_removed_zone_is_forgotten() -> None:
     assert interlocks.latched("z") == frozenset()
     assert interlocks.zone_ids == frozenset()
     interlocks.remove_zone("z")
+
+
+@pytest.mark.parametrize("metric", ["smoke", "leak", "tamper", "float_switch"])
+def test_what_nobody_waits_for_hides_nothing(metric: str) -> None:
+    """A device that measures more than it is registered with is judged by what it is registered with."""
+    interlocks = guarded(ALL, metric)
+    everything: dict[str, Value] = dict.fromkeys(("smoke", "leak", "tamper", "float_switch"), True)
+    assert interlocks.observe("sensors", "z", everything, (), 1)
+    assert len(interlocks.judge(1)) == 1

@@ -69,9 +69,16 @@ def test_last_renewal_is_for_what_is_left(output: Output) -> None:
 @pytest.mark.parametrize("cid", [None, "1"])
 def test_end_without_a_command(output: Output, reason: str, cid: str | None) -> None:
     """Believe a device that tells why it ended what stands."""
-    output.forced, output.mismatch_since = True, 19
+    output.forced, output.returns, output.mismatch_since = True, 1, 19
     assert output.report(Observed(on=False, reason=reason, cid=cid), 20) is Step.ENDED
     assert (output.wish, output.in_step, output.forced) == (None, True, False)
+
+
+def test_end_of_what_an_interlock_drives(output: Output) -> None:
+    """It is still needed."""
+    output.forced = True
+    output.report(Observed(on=False, reason="boot"), 20)
+    assert (output.wish, output.forced) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +138,82 @@ def test_device_is_near_enough(output: Output, speeds: int | None, most: float) 
 
 
 def test_unwanted_is_a_fault_after_its_time() -> None:
-    """Give a device the same time to stop what nobody wants."""
+    """Give a device the same time to stop what nobody wants, and tell it so once."""
     output = Output(EXHAUST, FAN)
     steps = [output.report(Observed(on=True, percent=50), now) for now in (1, 5.9, 6)]
-    assert steps == [Step.UNWANTED, Step.UNWANTED, Step.FAULT]
+    assert steps == [Step.UNWANTED, Step.SAME, Step.FAULT]
+    output.fault = "mismatch"
+    steps = [output.report(Observed(on=True, percent=50), now) for now in (7, 10.9, 11, 20.9, 21)]
+    assert steps == [Step.SAME, Step.SAME, Step.UNWANTED, Step.SAME, Step.UNWANTED]
+    output.fault = None
+    assert output.report(Observed(on=False), 22) is Step.SAME
+    steps = [output.report(Observed(on=True, percent=50), now) for now in (23, 27.9, 28)]
+    assert steps == [Step.UNWANTED, Step.SAME, Step.FAULT]
+
+
+def test_device_that_says_done_and_stays_on() -> None:
+    """No answer gives it more time; only that it was asked for, off, or let go of, does."""
+    output, order = Output(EXHAUST, FAN), replace(ORDER, command=Command(key=EXHAUST, on=False))
+    on = Observed(on=True, percent=50)
+    assert output.report(on, 1) is Step.UNWANTED
+    for now in (2, 4):
+        output.send(order)
+        output.pending = None
+        output.confirm(order, now)
+        assert output.report(on, now) is Step.SAME
+    assert output.report(on, 6) is Step.FAULT
+    output.drop()
+    assert output.report(on, 7) is Step.SAME
+    output.confirm(ORDER, 8)
+    output.report(on, 9)
+    output.drop()
+    assert output.report(on, 20) is Step.UNWANTED
+    assert output.report(on, 24.9) is Step.SAME
+
+
+@pytest.mark.parametrize(
+    ("observed", "stands"),
+    [
+        (Observed(on=True, percent=50, reason="command", cid="2"), True),
+        (Observed(on=True, percent=80, reason="command", cid="1"), True),
+        (Observed(on=True, percent=80, reason="fault"), True),
+        (Observed(on=True, percent=80, reason="command"), False),
+        (Observed(on=True, percent=80, reason="command", cid="2"), False),
+        (Observed(on=False, reason="command", cid="2"), False),
+        (Observed(on=False, reason="command"), False),
+        (Observed(on=False, reason="command", cid="1"), True),
+    ],
+)
+def test_wish_of_an_earlier_run(output: Output, observed: Observed, stands: bool) -> None:
+    """A device knows better than the disk what it was told last, but only the first time that it speaks."""
+    again = Output(EXHAUST, FAN)
+    again.take_up(output.as_dict(), 12)
+    again.report(observed, 13)
+    assert (again.wish is not None) is stands
+    spoken = Output(EXHAUST, FAN)
+    spoken.take_up(output.as_dict(), 12)
+    spoken.report(Observed(on=True, percent=50, cid="1"), 13)
+    spoken.report(observed, 14)
+    assert spoken.wish is not None
+
+
+def test_wish_of_an_earlier_run_that_is_replaced(output: Output) -> None:
+    """What was carried out since is of this run."""
+    again = Output(EXHAUST, FAN)
+    again.take_up(output.as_dict(), 12)
+    again.confirm(replace(ORDER, cid="2"), 13)
+    again.report(Observed(on=False, reason="command"), 14)
+    assert again.wish is not None
+
+
+def test_renewal_that_was_not_sent(output: Output) -> None:
+    """It is due again in five seconds, whatever the lease."""
+    output.not_renewed(200)
+    assert output.wish is not None
+    assert (output.wish.renewed_at, output.wish.lease_until) == (105, 310)
+    output.wish = None
+    output.not_renewed(200)
+    assert output.wish is None
 
 
 def test_times_of_the_last_start_and_stop() -> None:
@@ -160,7 +239,10 @@ def test_what_is_dropped_leaves_nothing(output: Output) -> None:
     [
         {},
         {"fault": "mismatch", "started_at": 1.0, "stopped_at": 2.0},
-        {"wish": Wish(replace(ORDER, run_s=20.0), 30.0, renewed_at=10, lease_until=310, confirmed_at=12)},
+        {
+            "wish": Wish(replace(ORDER, run_s=20.0), 30.0, renewed_at=10, lease_until=310, confirmed_at=12),
+            "taken_up": True,
+        },
         {"forced": True},
         {"forced": True, "resume": ORDER},
         {"let_be": True, "held_by": Caller.PERSON, "commanded_at": 11.0},

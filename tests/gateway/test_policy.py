@@ -682,6 +682,46 @@ def test_sentence_of_the_dark(stage: Stage, sentence: str, placeholders: dict[st
     assert error.placeholders == {"detail": error.detail} | placeholders
 
 
+def says(error: PolicyError, sentence: str, **placeholders: str) -> bool:
+    """Tell whether a refusal is said to a person by a sentence, with what stands in it beside the detail."""
+    return (error.sentence, error.placeholders) == (sentence, {"detail": error.detail} | placeholders)
+
+
+def test_sentences_of_interlocks_sensors_and_faults(room: ControlRoom) -> None:
+    """Say what keeps it off, what drives it, what nobody measures, and what is wrong with it."""
+    strict = ControlRoom(zone=zone_of(interlocks=InterlockSettings()))
+    assert says(strict.refused(LAMP, percent=50), "sensor_stale", metric="smoke")
+    for _ in range(2):
+        room.report(outlet=Observed(on=True))
+        room.now += 5
+    assert says(room.refused(OUTLET, on=True), "output_fault", fault="mismatch")
+    room.measure(temp_c=36.0)
+    assert says(room.refused(EXHAUST, percent=50), "interlocked_driven")
+    room.measure(smoke=True)
+    assert says(room.refused(EXHAUST, percent=50), "interlocked_smoke")
+
+
+def test_sentences_of_classes(room: ControlRoom) -> None:
+    """Say within which bounds a class is, who was there before, and what the AI may not."""
+    figures = {"low": "50", "high": "500", "unit": "ml", "limit": "500"}
+    assert says(room.refused(PUMP, AI, amount_ml=501), "ai_limit", **figures)
+    policy = room.controller.policy
+    with pytest.raises(PolicyError) as error:
+        policy.judge_stage(zone_of(stage=Stage.FLOWERING), Stage.VEGETATIVE, AI)
+    assert says(error.value, "ai_limit_stage", zone="Tent")
+    room.accept(EXHAUST, PERSON, percent=50)
+    assert says(room.refused(EXHAUST, AI, percent=60), "held_pending")
+    policy.with_limits(limits_from({"ai": {"day_ml": 100}}))
+    spent = room.refused(PUMP, AI, amount_ml=150)
+    assert says(spent, "budget_exceeded_class", limit="100", left="100")
+
+
+def test_sentence_of_a_lamp() -> None:
+    """Say that it is light that is used up."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT, hours_day=0)
+    assert ControlRoom(node=node_of(lamp)).refused(LAMP, percent=50).sentence == "budget_exceeded_light"
+
+
 def test_sentence_of_a_budget() -> None:
     """Say when something frees up, or that it is too much in any case."""
     room = ControlRoom(zone=zone_of(water_ml_day=200))

@@ -115,5 +115,13 @@ def test_nothing_is_expected_of_a_dose_that_was_stopped() -> None:
     """A pump that was switched off gives no water."""
     watch = begun()
     watch.observe("soil", "z", {"water_flow_l_min": 0.0}, 110)
-    watch.stopped(PUMP)
+    watch.stopped(PUMP, 111)
     assert watch.judge(131) == []
+
+
+def test_dose_that_is_over_is_not_forgotten() -> None:
+    """Whoever switches a pump off that has run makes no water of what did not arrive."""
+    watch = begun()
+    watch.observe("soil", "z", {"water_flow_l_min": 0.0}, 110)
+    watch.stopped(PUMP, 131)
+    assert watch.judge(131) == [(PUMP, "no_flow")]

@@ -105,6 +105,9 @@ class Controller:
             self.ledger.enter(Dose(cid, order.key, who.caller, amount, now.steady))
         if output.pending is not None:
             self._retire(output.pending)
+            if output.published_at is not None:
+                # It may have been carried out: what stood before it does not any more.
+                output.wish = None
         replaced = output.send(order)
         self._orders[cid] = order
         output.note_caller(order)
@@ -123,9 +126,13 @@ class Controller:
         output = self.outputs.get(order.key)
         return output is not None and output.pending is order
 
-    def published(self, order: Order) -> None:
-        """Note that an order goes out: from here on it may have been carried out."""
-        self.outputs[order.key].published = True
+    def published(self, order: Order, now: Moment) -> None:
+        """Note that an order goes out: from here on it may have been carried out, and is to be answered."""
+        self.outputs[order.key].published_at = now.steady
+
+    def unpublished(self) -> list[Order]:
+        """Return the orders that were accepted and did not go out yet."""
+        return [order for order in self._orders.values() if self._sent_at(order) is None]
 
     def acknowledge(self, ack: Ack, now: Moment) -> tuple[Settled, list[Action]]:
         """Take over a device's answer. Raises CommandError (`ack_unexpected`) for one that nobody waits for."""
@@ -134,7 +141,8 @@ class Controller:
 
     def expire(self, now: Moment) -> list[Settled]:
         """Give up the orders that were not answered in time. Their doses stay in the books: they may have come."""
-        overdue = [order for order in self._orders.values() if now.steady - order.at >= ACK_TIMEOUT_S]
+        sent = [(order, self._sent_at(order)) for order in self._orders.values()]
+        overdue = [order for order, at in sent if at is not None and now.steady - at >= ACK_TIMEOUT_S]
         for order in overdue:
             self.lose(order)
         return [Settled(Fate.TIMEOUT, order) for order in overdue]
@@ -180,6 +188,11 @@ class Controller:
         output.wish.renewed_at = now.steady
         return output.wish.order, lease_s
 
+    def renewed(self, key: Key, now: Moment, *, sent: bool) -> None:
+        """Note whether a device could be told to go on."""
+        if (output := self.outputs.get(key)) is not None:
+            (output.renewed if sent else output.not_renewed)(now.steady)
+
     # What devices say, and what time brings
 
     def report(self, device_id: str, states: Mapping[str, Observed], now: Moment) -> list[Action]:
@@ -191,7 +204,7 @@ class Controller:
             match output.report(observed, now.steady):
                 case Step.ENDED:
                     if observed.reason != "done":
-                        self._watering.stopped(output.key)
+                        self._watering.stopped(output.key, now.steady)
                     actions.append(Ended(output.key, observed.reason))
                 case Step.UNWANTED:
                     actions.append(Stop(output.key, "unasked"))
@@ -297,7 +310,7 @@ class Controller:
             return
         output.confirm(order, now.steady)
         if not order.command.energises:
-            self._watering.stopped(order.key)
+            self._watering.stopped(order.key, now.steady)
         elif order.command.amount_ml is not None and output.zone_id is not None:
             run_s = order.command.amount_ml / output.actuator.ml_per_s
             self._watering.begin(order.key, output.zone_id, order.command.amount_ml, run_s, now.steady)
@@ -363,12 +376,19 @@ class Controller:
             self._retire(output.pending)
         return output.drop()
 
+    def _sent_at(self, order: Order) -> float | None:
+        """Return when an order went out, None before that."""
+        output = self.outputs.get(order.key)
+        return output.published_at if output is not None and output.pending is order else order.at
+
     def _retire(self, order: Order) -> None:
         """Wait for an answer no longer, but know it when it comes. What went out may have been carried out."""
-        output = self.outputs.get(order.key)
-        if output is not None and (output.published or output.pending is not order):
-            output.turned(order.at, on=order.command.energises)
         self._orders.pop(order.cid, None)
+        if (sent_at := self._sent_at(order)) is None:
+            self.ledger.release(order.cid)
+            return
+        if (output := self.outputs.get(order.key)) is not None:
+            output.turned(sent_at, on=order.command.energises)
         self._remember(self._late, order.cid, order)
 
     @staticmethod

@@ -4,11 +4,12 @@ from typing import Final
 
 from .actions import Action, Drive, Stop
 from .actuators import Command, Role
-from .outputs import Output
+from .outputs import GIVEN_BACK, Output
 from .principals import Caller, system
 from .zones import Interlock
 
-_GIVEN_BACK: Final = "interlock_ended"
+# So often it is tried to bring a fan back to where it was, then to where it rests, before it is switched off.
+_TRIES: Final = 3
 
 
 def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed: bool) -> list[Action]:
@@ -20,37 +21,33 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
         return []
     if interlock is None:
         return _let_go(output, now, ai_allowed=ai_allowed)
-    if output.let_be or (output.forced and (output.wish is not None or not output.may_be_driven(now))):
+    goes_on = output.is_driven or not output.may_be_driven(now)
+    if output.let_be or (output.forced and not output.returns and goes_on):
         return []
-    if not output.forced and not _is_driven(output):
+    if not output.forced:
         output.resume = output.wish.order if output.wish is not None else None
         output.was_off = output.is_kept_off
-    output.forced, output.driven_at = True, now
+    output.forced, output.returns, output.driven_at = True, 0, now
     return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
 
 
 def _let_go(output: Output, now: float, *, ai_allowed: bool) -> list[Action]:
     output.let_be = False
-    if not output.forced and not (_is_driven(output) and output.may_be_driven(now)):
+    if not output.forced or (output.returns and not output.may_be_driven(now)):
         return []
-    output.forced, output.driven_at = False, now
-    return [_give_back(output, ai_allowed=ai_allowed)]
-
-
-def _is_driven(output: Output) -> bool:
-    """Tell whether what an interlock asked for stands."""
-    if output.wish is None:
-        return False
-    principal = output.wish.order.principal
-    return principal.caller is Caller.SYSTEM and principal.identity != _GIVEN_BACK
+    back = _give_back(output, ai_allowed=ai_allowed)
+    output.returns, output.driven_at = output.returns + 1, now
+    # Its lease ends what could not be switched off.
+    output.forced = isinstance(back, Drive)
+    return [back]
 
 
 def _give_back(output: Output, *, ai_allowed: bool) -> Action:
     """Return what a fan does that is not driven any more: as before, or as it does when nobody asks."""
     resume = output.resume
-    if resume is not None and resume.principal.caller is Caller.AI and not ai_allowed:
-        resume = None
+    if resume is not None and ((resume.principal.caller is Caller.AI and not ai_allowed) or output.returns >= _TRIES):
+        resume = output.resume = None
     command = output.rest if resume is None else resume.command
-    if output.was_off or not command.energises:
-        return Stop(output.key, _GIVEN_BACK)
-    return Drive(command, system(_GIVEN_BACK))
+    if output.was_off or not command.energises or output.returns >= 2 * _TRIES:
+        return Stop(output.key, GIVEN_BACK)
+    return Drive(command, system(GIVEN_BACK))

@@ -20,6 +20,10 @@ _PERCENT_TOLERANCE: Final = 1.0
 _PUMP_MARGIN_S: Final = 2.0
 # How often an output is told again that did not do what the hub itself wants of it.
 _AGAIN_S: Final = 10.0
+# How soon a renewal is tried again that could not be sent.
+_RENEW_AGAIN_S: Final = 5.0
+# Who gives a fan back that an interlock drove.
+GIVEN_BACK: Final = "interlock_ended"
 # How an output may come to be off without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
@@ -106,10 +110,15 @@ class Output:
 
     `observed` is what its device last said, None before the first time. `fault` latches until an administrator resets
     it. `started_at` and `stopped_at` are when it last did, as far as anybody knows. `held_by` is the class of who last
-    commanded it, at `commanded_at`. `published` says that what is pending went out. `told_at` is when it was last told
-    to stop because it may not go on. `forced` says that an interlock drives it, `driven_at` when it was last driven or
-    given back, `resume` what stood before that, `was_off` that somebody kept it off then, `let_be` that an
-    administrator switched it off all the same.
+    commanded it, at `commanded_at`.
+
+    `published_at` is when what is pending went out. `taken_up` says that the wish is of an earlier run, and that the
+    device has not spoken since. `told_at` is when it was last told to stop because it may not go on. `unasked_since` is
+    since when it has been on unasked, `unasked_told_at` when it was last told to stop because of that.
+
+    `forced` says that an interlock drives it, or has yet to give it back, which was tried `returns` times; `driven_at`
+    is when it was last driven or given back, `resume` what stood before that. `was_off` says that somebody kept it off
+    then, `let_be` that an administrator switched it off all the same.
     """
 
     key: Key
@@ -117,8 +126,9 @@ class Output:
     zone_id: str | None = None
     observed: Observed | None = None
     pending: Order | None = None
-    published: bool = False
+    published_at: float | None = None
     wish: Wish | None = None
+    taken_up: bool = False
     fault: str | None = None
     mismatch_since: float | None = None
     started_at: float | None = None
@@ -126,7 +136,10 @@ class Output:
     held_by: Caller | None = None
     commanded_at: float = 0.0
     told_at: float | None = None
+    unasked_since: float | None = None
+    unasked_told_at: float | None = None
     forced: bool = False
+    returns: int = 0
     driven_at: float = 0.0
     resume: Order | None = None
     was_off: bool = False
@@ -152,6 +165,24 @@ class Output:
     def runs(self) -> bool:
         """Tell whether its last start came after its last stop, also while its device is not heard."""
         return self.started_at is not None and (self.stopped_at is None or self.stopped_at < self.started_at)
+
+    @property
+    def wished_by(self) -> Caller | None:
+        """Return the class of who wants it on: what was given back is wanted by who had wanted it before."""
+        if self.wish is None:
+            return None
+        principal = self.wish.order.principal
+        if principal.identity == GIVEN_BACK and self.resume is not None:
+            principal = self.resume.principal
+        return principal.caller
+
+    @property
+    def is_driven(self) -> bool:
+        """Tell whether what an interlock asked for stands."""
+        if self.wish is None:
+            return False
+        principal = self.wish.order.principal
+        return principal.caller is Caller.SYSTEM and principal.identity != GIVEN_BACK
 
     @property
     def rest(self) -> Command:
@@ -193,7 +224,7 @@ class Output:
         self.commanded_at = data.get("commanded_at", 0.0)
         wish = data["wish"]
         if wish is not None and now < wish["lease_until"]:
-            self.wish = Wish.from_dict(wish, now)
+            self.wish, self.taken_up = Wish.from_dict(wish, now), True
 
     def run_s(self, wanted: Command) -> float | None:
         """Return for how long a command may keep it on, None for as long as nobody says otherwise."""
@@ -203,7 +234,7 @@ class Output:
 
     def send(self, order: Order) -> Order | None:
         """Note an order that is on its way; return the one that it takes the place of."""
-        replaced, self.pending, self.published = self.pending, order, False
+        replaced, self.pending, self.published_at = self.pending, order, None
         if not order.command.energises:
             # From here on nothing is renewed, whatever becomes of the order: the lease ends it at the latest.
             self.wish = None
@@ -217,10 +248,11 @@ class Output:
         if order.command.energises or self.held_by is None or caller.rank <= self.held_by.rank:
             # Off is for everybody. Who comes later does not get what is held by having switched it off first.
             self.held_by, self.commanded_at = caller, order.at
-        if self.forced and not order.command.energises:
+        if self.forced:
             self.forced, self.resume = False, None
-            # An administrator may have a reason that no sensor knows of.
-            self.let_be = order.principal.administrator
+            if not order.command.energises:
+                # An administrator may have a reason that no sensor knows of.
+                self.let_be = order.principal.administrator
 
     def turned(self, now: float, *, on: bool) -> None:
         """Note when it starts and stops; nothing changes when it had already."""
@@ -252,14 +284,21 @@ class Output:
         if not order.command.energises:
             self.wish = None
             return
+        if order.principal.identity == GIVEN_BACK:
+            self.forced = False
         until = None if order.run_s is None else now + order.run_s
-        self.wish = Wish(order, until, now, now + order.lease_s, now)
+        self.wish, self.taken_up = Wish(order, until, now, now + order.lease_s, now), False
 
     def renewed(self, now: float) -> None:
         """Note that the device was told to go on."""
         if self.wish is not None:
             self.wish.renewed_at = now
             self.wish.lease_until = now + self.lease_of(now)
+
+    def not_renewed(self, now: float) -> None:
+        """Note that the device could not be told to go on: it is tried again soon."""
+        if self.wish is not None:
+            self.wish.renewed_at = now - self.wish.order.lease_s / 3 + _RENEW_AGAIN_S
 
     def lease_of(self, now: float) -> int:
         """Return the lease that a renewal gives: no longer than what is still to run."""
@@ -272,7 +311,7 @@ class Output:
     def drop(self) -> Order | None:
         """Give up the order that is on its way and the wish that stands; return the order."""
         pending, self.pending, self.wish = self.pending, None, None
-        self.forced, self.resume, self.mismatch_since = False, None, None
+        self.forced, self.resume, self.mismatch_since, self.unasked_since = False, None, None, None
         return pending
 
     def report(self, observed: Observed, now: float) -> Step:
@@ -281,14 +320,19 @@ class Output:
         self.turned(now, on=observed.on)
         if self.pending is not None:
             return Step.SAME
+        if self.taken_up:
+            self._trust(observed)
         if self.wish is None:
             return self._judge_idle(observed, now)
+        self.unasked_since = None
         if observed.on and self._matches(observed):
             self.mismatch_since = None
             self.wish.confirmed_at = now
             return Step.SAME
         if not observed.on and observed.reason in _ENDED and observed.cid in {None, self.wish.order.cid}:
-            self.wish, self.mismatch_since, self.forced = None, None, False
+            self.wish, self.mismatch_since = None, None
+            # What is still needed is driven again; what ended while it was given back is left as it is.
+            self.forced = self.forced and not self.returns
             return Step.ENDED
         return self._differs(now)
 
@@ -306,9 +350,27 @@ class Output:
         safe = self.actuator.safe_percent
         at_rest = not observed.on or (safe > 0 and self._is_near(observed, safe))
         if at_rest:
-            self.mismatch_since = None
+            self.mismatch_since = self.unasked_since = self.unasked_told_at = None
             return Step.SAME
-        return Step.FAULT if self._differs(now) is Step.FAULT else Step.UNWANTED
+        if self.unasked_since is None:
+            self.unasked_since = now
+        # That it is off, a device may say and not do: no answer makes this time begin anew.
+        lasts = self.fault is None and now - self.unasked_since >= MISMATCH_S
+        if self._differs(now) is Step.FAULT or lasts:
+            return Step.FAULT
+        if self.unasked_told_at is not None and now - self.unasked_told_at < _AGAIN_S:
+            return Step.SAME
+        self.unasked_told_at = now
+        return Step.UNWANTED
+
+    def _trust(self, observed: Observed) -> None:
+        """Drop a wish of an earlier run where the device says that it was given another command since."""
+        self.taken_up = False
+        wish = self.wish
+        if wish is None or (observed.on and self._matches(observed)):
+            return
+        if observed.reason == "command" and observed.cid != wish.order.cid:
+            self.wish = None
 
     def _differs(self, now: float) -> Step:
         if self.mismatch_since is None:

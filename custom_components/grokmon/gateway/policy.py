@@ -125,8 +125,7 @@ class Policy:
         self._sensors(site, now, running=True)
         self._photoperiod(site, now)
         self._lamp(site, now)
-        wish = site.output.wish
-        if wish is not None and wish.order.principal.caller is Caller.AI and not self.ai_allowed:
+        if site.output.wished_by is Caller.AI and not self.ai_allowed:
             raise PolicyError(Code.AI_BLOCKED, "the AI is switched off")
 
     def judge_stage(self, zone: Zone, stage: Stage, who: Principal) -> None:
@@ -189,8 +188,8 @@ class Policy:
             )
 
     def _driven(self, site: Site) -> None:
-        if site.output.forced:
-            driving = self.interlocks.exhausting(site.zone_id)
+        driving = self.interlocks.exhausting(site.zone_id)
+        if site.output.forced and driving is not None:
             raise PolicyError(Code.INTERLOCKED, f"the interlock {driving} drives {site.output.key}", variant="driven")
 
     def _photoperiod(self, site: Site, now: Moment) -> None:

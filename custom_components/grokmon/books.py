@@ -1,0 +1,76 @@
+"""The books of the way out: budgets, latches and what is to be on, as the disk has them for the next run."""
+
+import logging
+from typing import Any, Final
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+
+from .clock import RoomClock
+from .gateway.actuators import Kind
+from .gateway.control import Controller
+from .store import ControlStore
+
+_LOGGER = logging.getLogger(__name__)
+
+# How long before the end of a lease the disk says that it was renewed.
+_SAVE_EVERY: Final = 60.0
+
+
+class Books:
+    """Keep on the disk what the controller has to remember."""
+
+    def __init__(self, hass: HomeAssistant, controller: Controller, clock: RoomClock) -> None:
+        self._controller = controller
+        self._clock = clock
+        self._store = ControlStore(hass)
+        self._saved_at = float("-inf")
+        self._changed = False
+        self._earlier: dict[str, Any] | None = None
+
+    async def async_load(self) -> None:
+        """Read what an earlier run left, and let its time go on."""
+        self._earlier = await self._store.async_load()
+        if self._earlier is not None:
+            self._clock.resume(self._earlier)
+
+    @callback
+    def async_restore(self) -> None:
+        """Let the controller, which knows its outputs by now, take up what an earlier run left."""
+        if (earlier := self._earlier) is None:
+            return
+        now = self._clock.now()
+        lamps = [each.actuator for each in self._controller.outputs.values() if each.actuator.kind is Kind.LIGHT]
+        longest = max((lamp.lease_s for lamp in lamps), default=0)
+        # A lamp that was on when the last run ended without a word may have burned until its last lease was over.
+        self._controller.restore(earlier["control"], min(now.steady, earlier["steady"] + _SAVE_EVERY + longest), now)
+        self._earlier = None
+
+    @callback
+    def async_changed(self) -> None:
+        """Note that something is to be saved soon."""
+        self._changed = True
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether something changed since they were saved last, or leases were renewed for a while."""
+        if self._changed:
+            return True
+        goes_on = any(output.wish for output in self._controller.outputs.values())
+        return goes_on and self._clock.now().steady - self._saved_at >= _SAVE_EVERY
+
+    async def async_save(self) -> None:
+        """Save. Raises HomeAssistantError or OSError when the disk cannot."""
+        self._saved_at, self._changed = self._clock.now().steady, False
+        await self._store.async_save(self._snapshot)
+
+    async def async_save_quietly(self) -> None:
+        """Save where nobody waits for it."""
+        try:
+            await self.async_save()
+        except HomeAssistantError, OSError:
+            _LOGGER.exception("The state of the outputs could not be saved")
+
+    def _snapshot(self) -> dict[str, Any]:
+        now = self._clock.now()
+        return {"steady": now.steady, "wall": now.wall, "control": self._controller.snapshot()}

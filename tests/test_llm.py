@@ -167,6 +167,21 @@ async def test_sets_the_stage_and_writes_things_down(node: RoomDevice) -> None:
     ]
 
 
+@pytest.mark.parametrize("tool", ["log_observation", "ask_human"])
+async def test_model_that_repeats_itself_fills_nothing(node: RoomDevice, tool: str) -> None:
+    """It has as many notes a minute as commands; the rest is counted, and the model is told."""
+    room = node.room
+    for number in range(20):
+        data = await call(room, tool, zone="Tent", reason=f"this is observation {number}")
+        assert data.get("refused") == (None if number < 5 else "control_rate")
+    assert data["explanation"] == "at most 5 notes a minute from the class ai; frees up in 12 s"
+    assert len(await room.audit("observation", "human_asked")) == 5
+    assert len(await room.audit("note_refused")) == 1
+    await room.let_pass(61)
+    assert [entry["count"] for entry in await room.audit("note_refused_again")] == [14]
+    assert (await call(room, tool, zone="Tent", reason="a new one"))["done"] is True
+
+
 async def test_water_waits_for_approval(node: RoomDevice) -> None:
     """What needs approval is asked for, in the repairs, and not done before."""
     data = await call(node.room, "irrigate", output="node/irrigation", amount_ml=200, reason="dry soil")

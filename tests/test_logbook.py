@@ -43,6 +43,7 @@ TOLD = {
     "entity_refused",
     "service_refused",
     "stage_refused",
+    "note_refused",
     "command_failed",
     "command_rejected",
     "command_timeout",

@@ -28,6 +28,7 @@ WORDS: Final = {
     "entity_refused": "was not allowed to control this: {why}",
     "service_refused": "was not allowed to call this: {why}",
     "stage_refused": "was not allowed to change the growth stage of {name}: {why}",
+    "note_refused": "was not allowed to write more about {name}: {why}",
     "command_failed": "{what} could not do it: {why}",
     "command_rejected": "{what} refused: {why}",
     "command_timeout": "{what} did not answer",

@@ -290,13 +290,11 @@ class SetStage(_Tool):
         return {"done": True, "stage": data["stage"]}
 
 
-class LogObservation(_Tool):
-    """Write down what was noticed."""
+class _Note(_Tool):
+    """A tool that writes down what a model says, and moves nothing."""
 
-    name = "grokmon__log_observation"
-    title = "Log an observation"
-    description = "Write an observation about a zone into the audit trail. It moves nothing."
     annotations = _WRITES
+    event = ""
 
     @override
     def _fields(self, hub: GrokmonHub) -> dict[Any, Any]:
@@ -304,33 +302,43 @@ class LogObservation(_Tool):
 
     @override
     async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        hub.audit.record("observation", who=who, zone=zone_named(hub, data["zone"]))
+        dispatcher, zone_id = hub.dispatcher, zone_named(hub, data["zone"])
+        now = dispatcher.clock.now()
+        try:
+            dispatcher.controller.policy.judge_note(who, now)
+        except PolicyError as error:
+            dispatcher.log.denied("note_refused", who, error.code.value, now, {"zone": zone_id}, detail=error.detail)
+            raise
+        hub.audit.record(self.event, who=who, zone=zone_id)
+        self._show(hub, data["zone"], zone_id, who.reason)
         return {"done": True}
 
+    def _show(self, hub: GrokmonHub, zone: str, zone_id: str, words: str) -> None:
+        """Show it to people, too, where the tool is for that."""
 
-class AskHuman(_Tool):
+
+class LogObservation(_Note):
+    """Write something into the audit trail."""
+
+    name = "grokmon__log_observation"
+    title = "Log an observation"
+    description = "Write an observation about a zone into the audit trail. It moves nothing."
+    event = "observation"
+
+
+class AskHuman(_Note):
     """Ask a person."""
 
     name = "grokmon__ask_human"
     title = "Ask a person"
     description = "Show a question or a concern about a zone to the people who run the room."
-    annotations = _WRITES
+    event = "human_asked"
 
     @override
-    def _fields(self, hub: GrokmonHub) -> dict[Any, Any]:
-        return {**super()._fields(hub), **_REASON}
-
-    @override
-    async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
-        zone_id = zone_named(hub, data["zone"])
-        hub.audit.record("human_asked", who=who, zone=zone_id)
+    def _show(self, hub: GrokmonHub, zone: str, zone_id: str, words: str) -> None:
         persistent_notification.async_create(
-            hub.hass,
-            who.reason,
-            title=f"Grok & Mon: {data['zone']}",
-            notification_id=f"{DOMAIN}_question_{zone_id}",
+            hub.hass, words, title=f"Grok & Mon: {zone}", notification_id=f"{DOMAIN}_question_{zone_id}"
         )
-        return {"done": True}
 
 
 _TOOLS: Final[tuple[Callable[[GrokmonHub], _Tool], ...]] = (

@@ -682,6 +682,19 @@ def test_sentence_of_the_dark(stage: Stage, sentence: str, placeholders: dict[st
     assert error.placeholders == {"detail": error.detail} | placeholders
 
 
+def test_notes_have_a_rate_of_their_own(room: ControlRoom) -> None:
+    """Who writes much may still command, and the other way round."""
+    policy = room.controller.policy
+    for _ in range(5):
+        policy.judge_note(AI, room.moment)
+    with pytest.raises(
+        PolicyError, match=r"^control_rate: at most 5 notes a minute from the class ai; .* 12 s$"
+    ):
+        policy.judge_note(AI, room.moment)
+    room.set(EXHAUST, AI, percent=50)
+    policy.judge_note(PERSON, room.moment)
+
+
 def says(error: PolicyError, sentence: str, **placeholders: str) -> bool:
     """Tell whether a refusal is said to a person by a sentence, with what stands in it beside the detail."""
     return (error.sentence, error.placeholders) == (sentence, {"detail": error.detail} | placeholders)

@@ -96,7 +96,7 @@ class Policy:
     limits: Mapping[Caller, ClassLimits] = field(default_factory=lambda: LIMITS)
     ai_allowed: bool = True
     overrides: dict[str, float] = field(default_factory=dict)
-    _buckets: dict[tuple[Key, Caller], TokenBucket] = field(default_factory=dict)
+    _buckets: dict[tuple[Key | None, Caller], TokenBucket] = field(default_factory=dict)
     _starts: dict[Key, float] = field(default_factory=dict)
 
     def judge(self, command: Command, site: Site, who: Principal, now: Moment) -> Command:
@@ -145,6 +145,10 @@ class Policy:
                 variant="stage",
                 values={"zone": zone.name},
             )
+
+    def judge_note(self, who: Principal, now: Moment) -> None:
+        """Raise PolicyError when a caller writes more notes into the audit trail than the class has commands."""
+        self._rate(None, who, now)
 
     def start_delay(self, output: Output, now: float) -> float:
         """Return the seconds to wait before an output is switched on, and keep the place in the queue of loads."""
@@ -339,14 +343,15 @@ class Policy:
                 Code.MINIMUM_OFF_TIME, f"{output.key} has to stay off for a while{_when(left)}", frees_in_s=left
             )
 
-    def _rate(self, key: Key, who: Principal, now: Moment) -> None:
+    def _rate(self, key: Key | None, who: Principal, now: Moment) -> None:
         rate = self.limits[who.caller].rate
         bucket = self._buckets.setdefault((key, who.caller), TokenBucket(rate, _MINUTE_S))
         if not bucket.take(now.steady):
             left = _MINUTE_S / rate
+            what = "notes a minute" if key is None else f"commands a minute for {key}"
             raise PolicyError(
                 Code.CONTROL_RATE,
-                f"at most {rate} commands a minute for {key} from the class {who.caller}{_when(left)}",
+                f"at most {rate} {what} from the class {who.caller}{_when(left)}",
                 limit=rate,
                 left=0.0,
                 frees_in_s=left,

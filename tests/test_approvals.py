@@ -1,5 +1,6 @@
 """Tests of approvals and of the repairs that an administrator confirms."""
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 from unittest.mock import patch
@@ -238,6 +239,21 @@ async def test_phone_that_is_away_and_an_approval_that_comes_to_nothing(
     node.room.hass.bus.async_fire("mobile_app_notification_action", event, context=node.room.admin)
     await node.room.settle()
     assert "could not be carried out" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"notify": "phone"}])
+async def test_phone_that_does_not_answer_keeps_nobody_waiting(node: RoomDevice, options: dict[str, Any]) -> None:
+    """Whoever asked is told at once that an administrator is needed."""
+    called, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(_call: ServiceCall) -> None:
+        called.set()
+        await release.wait()
+
+    node.room.hass.services.async_register("notify", options["notify"], slow)
+    assert await asked(node) in node.room.hub.approvals.open
+    await called.wait()
+    release.set()
 
 
 async def test_smoke_is_latched_until_an_administrator_resets_it(node: RoomDevice) -> None:

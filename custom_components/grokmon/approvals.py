@@ -66,7 +66,8 @@ class Approvals:
         """Listen to answers from the mobile app; return how to stop that, and how to close what is open."""
         return [self._hass.bus.async_listen(EVENT_NOTIFICATION_ACTION, self._async_answered), self._close_all]
 
-    async def async_request(self, command: Command, who: Principal) -> None:
+    @callback
+    def async_request(self, command: Command, who: Principal) -> None:
         """Ask for approval of a command; the same question is asked once. Raises PolicyError for too many of them."""
         if any(known.command == command for known in self.open.values()):
             return
@@ -93,7 +94,8 @@ class Approvals:
             translation_key=ISSUE_APPROVAL,
             translation_placeholders=self._words(approval),
         )
-        await self._async_notify(approval)
+        # Whoever asked is told at once that an administrator is needed, however long a phone takes.
+        self._entry.async_create_background_task(self._hass, self._async_notify(approval), "grokmon notification")
 
     async def async_decide(self, approval_id: str, *, approved: bool, administrator: str) -> None:
         """Carry out what was approved, or let go of it. Raises the errors of the command, which is judged anew.

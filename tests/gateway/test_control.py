@@ -933,6 +933,14 @@ def test_fan_that_is_let_be_is_so_after_a_restart(room: ControlRoom) -> None:
     assert len(only(room.measure(temp_c=36.0), Drive)) == 1
 
 
+def test_who_switches_off_what_is_their_own_holds_it(room: ControlRoom) -> None:
+    """The time begins anew: whoever had it on does not want it on."""
+    room.set(EXHAUST, PERSON, percent=30)
+    room.now += 100
+    room.set(EXHAUST, PERSON, on=False)
+    assert room.refused(EXHAUST, AUTOMATION, percent=50).frees_in_s == 300
+
+
 def test_output_is_held_over_a_restart(room: ControlRoom) -> None:
     """Who comes first does so after a restart, for as long as before."""
     room.set(EXHAUST, PERSON, percent=30)

@@ -142,6 +142,7 @@ def test_unwanted_is_a_fault_after_its_time() -> None:
     output = Output(EXHAUST, FAN)
     steps = [output.report(Observed(on=True, percent=50), now) for now in (1, 5.9, 6)]
     assert steps == [Step.UNWANTED, Step.SAME, Step.FAULT]
+    assert not output.in_step
     output.fault = "mismatch"
     steps = [output.report(Observed(on=True, percent=50), now) for now in (7, 10.9, 11, 20.9, 21)]
     assert steps == [Step.SAME, Step.SAME, Step.UNWANTED, Step.SAME, Step.UNWANTED]
@@ -258,7 +259,7 @@ def test_output_over_a_restart(changes: dict[str, Any]) -> None:
 def test_output_of_an_earlier_release() -> None:
     """Take up what does not say who holds it, nor that it is to be let be."""
     data = Output(EXHAUST, FAN, let_be=True, held_by=Caller.PERSON, commanded_at=11.0, stopped_at=2.0).as_dict()
-    for name in ("let_be", "held_by", "commanded_at"):
+    for name in ("forced", "resume", "was_off", "let_be", "held_by", "commanded_at"):
         del data[name]
     after = Output(EXHAUST, FAN)
     after.take_up(data, 12)

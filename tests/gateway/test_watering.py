@@ -125,3 +125,7 @@ def test_dose_that_is_over_is_not_forgotten() -> None:
     watch.observe("soil", "z", {"water_flow_l_min": 0.0}, 110)
     watch.stopped(PUMP, 131)
     assert watch.judge(131) == [(PUMP, "no_flow")]
+    watch = begun()
+    watch.observe("soil", "z", {"water_flow_l_min": 0.0}, 110)
+    watch.stopped(PUMP, watch._doses[0].flow_ends)
+    assert watch.judge(131) == []

@@ -7,12 +7,13 @@ from datetime import datetime
 import json
 import logging
 from pathlib import Path
+import threading
 from typing import Any
 from unittest.mock import patch
 
 from homeassistant.auth.models import User
 from homeassistant.components.repairs import DOMAIN as REPAIRS, repairs_flow_manager
-from homeassistant.core import Context, callback
+from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.json import ExtendedJSONEncoder
@@ -23,6 +24,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_mqtt_message,
 )
 
+from custom_components.grokmon import turns
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.diagnostics import async_get_config_entry_diagnostics
 from custom_components.grokmon.gateway import credentials
@@ -179,6 +181,15 @@ def _slow_disk(*, fails: bool = False) -> Iterator[tuple[asyncio.Event, asyncio.
             yield waits, go_on
         finally:
             go_on.set()
+
+
+async def _begin_unload(room: Room) -> asyncio.Task[bool]:
+    """Unload as far as it goes while a change is under way."""
+    hub = room.hub
+    unloading = room.hass.async_create_task(room.hass.config_entries.async_unload(room.entry.entry_id))
+    await room.until(lambda: hub.stopped)
+    await room.hass.async_add_executor_job(threading.Event().wait, 0.1)
+    return unloading
 
 
 # Rotation in a running room
@@ -431,16 +442,13 @@ async def test_restart_right_after_the_first_use(tent: RoomDevice) -> None:
     renewed = _renewed(room, await _rotate(room))
     await _hello(renewed)
     with _slow_disk() as (waits, go_on):
-
-        @callback
-        def last_moment() -> None:
-            # After this, what runs in the background is cut off.
-            room.hass.loop.call_soon(go_on.set)
-
-        room.entry.async_on_unload(last_moment)
         async_fire_mqtt_message(room.hass, renewed.identity.up("telemetry"), renewed.sign_reading({"temp_c": 21.0}), 1)
         await waits.wait()
-        await room.reload()
+        unloading = await _begin_unload(room)
+        assert not unloading.done()
+        go_on.set()
+        assert await unloading
+    assert await room.set_up()
     assert _life(room) == ["retiring", "active"]
     await _hello(tent)
     assert _refused(room) == {"credential_expired": 1}
@@ -481,7 +489,7 @@ async def test_disk_fails_at_the_first_use(tent: RoomDevice, caplog: pytest.LogC
     room.break_store()
     await _report(renewed, 21.0)
     assert _shows(room, 21.0)
-    assert "The first use of new credentials of Tent 1 was not kept" in caplog.text
+    assert "The first use of new credentials of tent-1 was not kept" in caplog.text
     await _report(tent, 22.0)
     assert _refused(room) == {"credential_expired": 1}
     room.repair_store()
@@ -733,6 +741,65 @@ async def test_hub_stops_while_the_look_waits(room: Room, caplog: pytest.LogCapt
     await room.settle()
     assert _stored_life(room, device_id="a") == ["revoked", "active"]
     assert len(await room.audit("settled")) == 1
+
+
+async def test_unload_waits_for_changes_that_are_under_way(tent: RoomDevice) -> None:
+    """What is answered to be done is so after a reload, and on record: also what still waited for its turn."""
+    room = tent.room
+    with _slow_disk() as (waits, go_on):
+        rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
+        await waits.wait()
+        revoking = asyncio.ensure_future(
+            room.hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "somebody")
+        )
+        unloading = await _begin_unload(room)
+        assert not unloading.done()
+        go_on.set()
+        await asyncio.gather(rotating, revoking)
+        assert await unloading
+    assert await room.set_up()
+    assert [entry["event"] for entry in await room.audit("rotated", "revoked", "stopped")] == [
+        "rotated",
+        "revoked",
+        "stopped",
+    ]
+    assert room.hub.gateway.registry["tent-1"].status is DeviceStatus.REVOKED
+    assert _stored_life(room) == ["revoked", "revoked"]
+
+
+async def test_nothing_is_changed_after_an_unload(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
+    """Who comes too late is told so: there is no trail any more, and another run may have the store."""
+    room = tent.room
+    hub, before = room.hub, room.hub.gateway.registry["tent-1"]
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    stored = room.stored()
+    for late in (
+        hub.trust.credentials.async_rotate("tent-1", "somebody"),
+        hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "somebody"),
+        hub.enrolment.async_admit({"tent-2": hub.store.state.devices["tent-1"]}, "somebody"),
+    ):
+        with pytest.raises(HomeAssistantError) as refused:
+            await late
+        assert refused.value.translation_key == "not_loaded"
+    assert hub.gateway.registry["tent-1"] == before
+    assert (list(hub.store.state.devices), room.stored()) == (["tent-1"], stored)
+    assert "too late" not in caplog.text
+
+
+async def test_unload_waits_some_seconds_for_a_disk_that_hangs(
+    tent: RoomDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose change was not waited for is not told that it is done."""
+    room = tent.room
+    monkeypatch.setattr(turns, "_LAST_SECONDS", 0.0)
+    with _slow_disk() as (waits, go_on):
+        rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
+        await waits.wait()
+        assert await (await _begin_unload(room))
+        go_on.set()
+        with pytest.raises(HomeAssistantError) as refused:
+            await rotating
+    assert refused.value.translation_key == "not_loaded"
 
 
 async def test_change_that_changes_nothing(tent: RoomDevice) -> None:

@@ -264,6 +264,19 @@ async def test_signed_needs_a_token(room: Room, client: Client, tent: RoomDevice
     assert await refusal(answer) == (401, "token_invalid")
 
 
+async def test_nothing_is_taken_after_a_stop(room: Room, client: Client) -> None:
+    """What comes once the sessions are put away is not taken: the next start would take it a second time."""
+    device = await room.enrol("tent-1", "temp_c")
+    token = (await room.call("issue_access_token", {"device_id": "tent-1"}))["token"]
+    await device.report({"temp_c": 20.0})
+    await room.hub.async_stop()
+    signed, jwt = device.sign_reading({"temp_c": 21.5}), {"Content-Type": "application/jwt"}
+    assert (await send(client, token, signed, jwt)).status == HTTPStatus.NOT_FOUND
+    await room.reload()
+    assert (await send(client, token, signed, jwt)).status == HTTPStatus.ACCEPTED
+    assert await refusal(await send(client, token, signed, jwt)) == (400, "duplicate")
+
+
 # --- Refused: how it is asked
 
 

@@ -81,9 +81,10 @@ def hub_of(hass: HomeAssistant) -> GrokmonHub:
 
 
 def running_hub(hass: HomeAssistant) -> GrokmonHub | None:
-    """Return the hub, or None when it is not set up."""
+    """Return the hub, or None when it is not set up, or has stopped with Home Assistant."""
     entries: list[GrokmonConfigEntry] = hass.config_entries.async_entries(DOMAIN)
-    return next((entry.runtime_data for entry in entries if entry.state is ConfigEntryState.LOADED), None)
+    hubs = (entry.runtime_data for entry in entries if entry.state is ConfigEntryState.LOADED)
+    return next((hub for hub in hubs if not hub.stopped), None)
 
 
 def zone_named(hub: GrokmonHub, name: str) -> str:

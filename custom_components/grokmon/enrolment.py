@@ -33,6 +33,7 @@ from .gateway.pipeline import Gateway
 from .gateway.registry import check
 from .gateway.topics import RESERVED_IDS
 from .store import SecurityRecord, SecurityStore
+from .turns import Changes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Enrolment:
         self._adders: list[AddEntities] = []
         self._without_credential: set[str] = set()
         # Credential and status of a device are in one record: whoever changes one must not undo the other.
-        self._changing = asyncio.Lock()
+        self._changing = Changes()
         self.coordinators: dict[str, DeviceCoordinator] = {}
 
     @callback
@@ -125,14 +126,15 @@ class Enrolment:
 
         Raises RegistryError when somebody was faster.
         """
-        for device_id in fresh:
-            self._refuse_known(device_id)
-        await self._async_keep(fresh)
-        for device_id, record in fresh.items():
-            key_ids = [each.key_id for each in record.credentials]
-            self._audit.record("enrolled", device=device_id, auth=record.auth.value, key_ids=key_ids, actor=actor)
-        # A credential is on record before it opens anything.
-        await self._audit.async_flush(mark=False)
+        async with self._changing:
+            for device_id in fresh:
+                self._refuse_known(device_id)
+            await self._async_keep(fresh)
+            for device_id, record in fresh.items():
+                key_ids = [each.key_id for each in record.credentials]
+                self._audit.record("enrolled", device=device_id, auth=record.auth.value, key_ids=key_ids, actor=actor)
+            # A credential is on record before it opens anything.
+            await self._audit.async_flush(mark=False)
 
     async def async_enrol(self, choices: Choices, method: Method, public_key: str, actor: str) -> Device:
         """Enrol a device, with its subentry."""
@@ -163,12 +165,7 @@ class Enrolment:
             await asyncio.sleep(0)
 
     async def async_change_credentials(
-        self,
-        device_id: str,
-        change: Callable[[Device], tuple[Credential, ...]],
-        action: str,
-        actor: str,
-        **details: Any,
+        self, device_id: str, change: Callable[[Device], lifecycle.Credentials], action: str, actor: str, **details: Any
     ) -> Device:
         """Keep what a change makes of a device's credentials, and go by it. Raises RegistryError for a revoked one."""
         async with self._changing:
@@ -234,8 +231,17 @@ class Enrolment:
     async def async_start(self) -> None:
         """Take up every enrolled device, and forget the credentials of those that are no more."""
         self.async_sync()
-        if orphans := self._store.state.devices.keys() - self._subentries().keys():
+        records = self._store.state.devices
+        if orphans := records.keys() - self._subentries().keys():
+            # They were removed while nobody was there to follow.
+            for each in orphans:
+                chosen = Choices(device_id=each, name=each, zone=None, metrics=frozenset(), ranges={})
+                self._changed(chosen.device(records[each]), None)
             await self.async_forget(orphans, "system")
+
+    async def async_stop(self) -> None:
+        """Change nothing more, and wait for what is under way: the trail is about to be closed."""
+        await self._changing.async_end()
 
     @callback
     def async_sync(self) -> frozenset[str]:
@@ -373,15 +379,15 @@ class Enrolment:
         return after
 
     async def _async_keep_changed(self, device_id: str) -> None:
-        async with self._changing:
-            if (device := self._gateway.registry.get(device_id)) is None:
-                return
-            # Not taken back when the disk fails: it is so all the same, and a later write keeps it.
-            self._store.state.devices[device_id] = _record_of(device)
-            try:
+        try:
+            async with self._changing:
+                if (device := self._gateway.registry.get(device_id)) is None:
+                    return
+                # Not taken back when the disk fails: it is so all the same, and a later write keeps it.
+                self._store.state.devices[device_id] = _record_of(device)
                 await self._store.async_save()
-            except HomeAssistantError:
-                _LOGGER.exception("The first use of new credentials of %s was not kept", device.name)
+        except HomeAssistantError:
+            _LOGGER.exception("The first use of new credentials of %s was not kept", device_id)
 
 
 def _record_of(device: Device) -> SecurityRecord:

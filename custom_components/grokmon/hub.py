@@ -108,6 +108,7 @@ class GrokmonHub:
         self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
         self.doses: dict[Key, float] = {}
         self._asked = False
+        self.stopped = False
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self, opening: Opening) -> None:
@@ -117,7 +118,7 @@ class GrokmonHub:
         devices = list(self.gateway.registry)
         self.gateway.sessions.restore(await self._sessions.async_take(time()), [each.device_id for each in devices])
         # From here on there is something to end, whatever else goes wrong.
-        self._cleanups.append(self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._async_home_assistant_stops))
+        self._cleanups.append(self.hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self.async_stop))
         await self.dispatcher.async_start(zones_of(self._entry))
         self.zones.async_sync()
         self.coordinator.values[AI_CONTROL] = self.dispatcher.controller.policy.ai_allowed
@@ -135,7 +136,7 @@ class GrokmonHub:
         self._cleanups.append(mqtt.async_on_subscribe_done(self.hass, subscription, QOS, self._ask_for_hellos))
         self._tick(dt_util.utcnow())
 
-    async def async_stop(self) -> None:
+    async def async_stop(self, _event: Event | None = None) -> None:
         """Take no more messages, keep the sessions for the next start, and close the audit trail."""
         try:
             if self._cleanups:
@@ -148,12 +149,14 @@ class GrokmonHub:
 
     async def _async_put_away(self) -> None:
         # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
+        self.stopped = True
         while self._cleanups:
             self._cleanups.pop(0)()
         now = time()
         try:
             await self.dispatcher.async_stop()
             await self.trust.async_stop()
+            await self.enrolment.async_stop()
             await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
             await self.staging.async_flush()
         finally:
@@ -178,15 +181,9 @@ class GrokmonHub:
         self.dispatcher.async_configure(zones_of(self._entry))
         self.zones.async_sync()
         self.zones.async_record_changes(before)
-        for device_id in gone:
-            self.monitor.async_forget(device_id)
-            self.trust.credentials.async_forget(device_id)
         # Last: nothing above is to wait for the disk, or to be left out when it fails.
         if gone:
             await self.enrolment.async_forget(gone, "user")
-
-    async def _async_home_assistant_stops(self, _event: Event) -> None:
-        await self.async_stop()
 
     async def async_command(self, command: Command, who: Principal) -> None:
         """Carry out a command for somebody; what needs approval is put to the administrators, and still refused now.
@@ -197,7 +194,7 @@ class GrokmonHub:
             await self.dispatcher.async_send(command, who)
         except PolicyError as error:
             if error.code is Code.APPROVAL_REQUIRED:
-                await self.approvals.async_request(command, who)
+                self.approvals.async_request(command, who)
             raise
 
     async def async_reset_interlocks(
@@ -386,6 +383,9 @@ class GrokmonHub:
     @callback
     def _async_device_changed(self, before: Device | None, after: Device | None) -> None:
         self.trust.async_device_changed(before, after)
+        if before is not None and after is None:
+            self.monitor.async_forget(before.device_id)
+            self.staging.async_capture(before.device_id, 0.0, time())
 
     @callback
     def _async_outputs_changed(self, device_id: str) -> None:

@@ -2,9 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+
+from .const import DOMAIN
+
+# A disk that hangs must not keep everything else from being put away.
+_LAST_SECONDS: Final = 10.0
 
 
 class Queue:
@@ -53,3 +59,39 @@ class Turns:
         self._ended = True
         async with self._lock:
             pass
+
+
+class Changes:
+    """Let one at a time change something, in the order in which they come, until the end.
+
+    Raises HomeAssistantError for who comes later, and for who had not finished when the end could wait no longer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._ended = False
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn."""
+        await self._lock.acquire()
+        if self._ended:
+            self._lock.release()
+            raise _not_loaded()
+
+    async def __aexit__(self, error: type[BaseException] | None, *_rest: object) -> None:
+        """Give the turn to the next."""
+        self._lock.release()
+        if self._ended and error is None:
+            raise _not_loaded()
+
+    async def async_end(self) -> None:
+        """Let nobody begin any more, once those who came before are done, or after some seconds."""
+        try:
+            async with asyncio.timeout(_LAST_SECONDS), self._lock:
+                self._ended = True
+        except TimeoutError:
+            self._ended = True
+
+
+def _not_loaded() -> HomeAssistantError:
+    return HomeAssistantError(translation_domain=DOMAIN, translation_key="not_loaded")

@@ -258,6 +258,24 @@ async def test_removed_device(tent: RoomDevice, broker: FakeBroker) -> None:
 
 
 @dynamic
+async def test_device_removed_while_the_hub_does_not_run(tent: RoomDevice, broker: FakeBroker) -> None:
+    """The next start takes the account away, and sees that it is gone."""
+    room = tent.room
+    (account,) = broker.of("tent-1")
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    await room.remove()
+    broker.away = AWAY
+    assert await room.set_up()
+    assert room.stored()["broker"]["revoking"] == {"tent-1": [account.username]}
+    assert room.stored()["devices"] == {}
+    broker.away = None
+    await room.let_pass(RETRY)
+    assert broker.of("tent-1") == []
+    assert broker.confirmed == [("tent-1", (Login(account.username, account.password),))]
+    assert room.hub.trust.accounts.revoking == []
+
+
+@dynamic
 async def test_change_that_is_none_of_the_brokers(tent: RoomDevice, broker: FakeBroker) -> None:
     """What changes neither accounts nor topics is not worth a look."""
     looks = broker.looks

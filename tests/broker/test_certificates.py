@@ -302,6 +302,33 @@ async def test_list_that_could_not_be_kept(tent: RoomDevice, broken: str) -> Non
     assert revoked(room) == {serial(signed)}
 
 
+async def test_device_removed_while_the_hub_does_not_run(tent: RoomDevice) -> None:
+    """The next start lists the certificates of a device whose record it forgets."""
+    room = tent.room
+    signed = await sign(room)
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    await room.remove()
+    assert await room.set_up()
+    assert revoked(room) == {serial(signed)}
+    assert list(room.stored()["authority"]["revoked"]) == [f"{serial(signed):x}"]
+
+
+async def test_crash_before_a_certificate_was_listed(tent: RoomDevice) -> None:
+    """A start lists what is revoked by its record, and lists it once."""
+    room = tent.room
+    await sign(room)
+    second = await sign(room)
+    with patch.object(certificates.Certificates, "async_device_changed"):
+        await room.call("restore_credentials", {"device_id": "tent-1"})
+    assert revoked(room) == set()
+    await room.reload()
+    assert revoked(room) == {serial(second)}
+    listed = dict(room.hub.store.state.authority.revoked)
+    await room.let_pass(HOUR)
+    await room.reload()
+    assert room.hub.store.state.authority.revoked == listed
+
+
 async def test_restart_before_the_list_was_written(tent: RoomDevice) -> None:
     """A start finishes what a crash between the store and the file has left."""
     room = tent.room
@@ -377,6 +404,8 @@ async def test_long_certificate_stays_on_the_list(tent: RoomDevice) -> None:
     assert revoked(room) == {serial(signed)}
     await room.let_pass(10 * DAY)
     assert revoked(room) == set()
+    await room.reload()
+    assert room.hub.store.state.authority.revoked == {}
 
 
 async def test_nothing_is_signed_after_an_unload(tent: RoomDevice) -> None:

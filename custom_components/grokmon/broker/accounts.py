@@ -144,14 +144,14 @@ class BrokerAccounts:
     def async_device_changed(self, before: Device | None, after: Device | None) -> None:
         """Follow a change of a device. What it may no longer use is noted before anything waits."""
         device = after or before
-        if self.mode is AccountMode.NONE or not self._started or device is None:
+        if self.mode is AccountMode.NONE or device is None:
             return
         was, now = ([*_accounts(each)] if each is not None else [] for each in (before, after))
         gone = after is None or after.status is DeviceStatus.REVOKED
         if gone and before is not None and was:
             self._store.state.broker.revoking[before.device_id] = [account.username for account in was]
             self._old_logins[before.device_id] = tuple(Login(each.username, each.password) for each in was)
-        if (
+        if not self._started or (
             was == now
             and before is not None
             and after is not None

@@ -109,13 +109,13 @@ class Certificates:
 
     @callback
     def async_device_changed(self, before: Device | None, after: Device | None) -> None:
-        """Put certificates on the list that a change has ended."""
-        held = _serials(after)
-        ended = _serials(before) - held
+        """Put certificates on the list that a change has ended, or one before a crash."""
+        revoked = self._store.state.authority.revoked
+        ended = ((_serials(before) - _serials(after)) | _revoked(after)) - revoked.keys()
         if not ended:
             return
         self._behind = True
-        self._store.state.authority.revoked |= dict.fromkeys(ended, time())
+        revoked |= dict.fromkeys(ended, time())
         self._run(self._async_reissue(), "grokmon revocation list")
 
     def bundle(self) -> str:
@@ -195,6 +195,15 @@ def _serials(device: Device | None) -> set[str]:
         return set()
     return {
         each.key_id for each in device.of_kind(CredentialKind.CERTIFICATE) if each.state is not CredentialState.REVOKED
+    }
+
+
+def _revoked(device: Device | None) -> set[str]:
+    """Return the certificates that are revoked, and would be good otherwise."""
+    return {
+        each.key_id
+        for each in (device.credentials if device is not None else ())
+        if each.kind is CredentialKind.CERTIFICATE and each.state is CredentialState.REVOKED and time() < each.not_after
     }
 
 

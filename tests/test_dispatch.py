@@ -535,8 +535,9 @@ async def test_command_to_an_output_that_is_no_more_is_on_record(node: RoomDevic
     assert [line["params"] for line in lines] == [{"on": True}, {"on": False}]
 
 
+@pytest.mark.parametrize("fails", [False, True])
 async def test_order_that_waits_for_the_disk_when_the_hub_stops(
-    node: RoomDevice, monkeypatch: pytest.MonkeyPatch
+    node: RoomDevice, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """A dose that was never sent is free for the next run, and the trail says what became of it."""
     room, pump = node.room, Key("node", "irrigation")
@@ -545,6 +546,8 @@ async def test_order_that_waits_for_the_disk_when_the_hub_stops(
     async def slow(**options: Any) -> None:
         if options.get("mark") is False:
             await written.wait()
+            if fails:
+                raise OSError
         await flush(**options)
 
     monkeypatch.setattr(old.audit, "async_flush", slow)
@@ -554,7 +557,7 @@ async def test_order_that_waits_for_the_disk_when_the_hub_stops(
     await room.until(lambda: old.dispatcher._stopped)
     written.set()
     assert await reload
-    assert await call == "command_not_sent_stopping"
+    assert await call == ("audit_unavailable" if fails else "command_not_sent_stopping")
     await room.settle()
     assert [entry["event"] for entry in await room.audit() if entry.get("cid")] == ["command", "command_withdrawn"]
     assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[pump]) == 0
@@ -574,6 +577,36 @@ async def test_switching_off_what_is_off_fills_nothing(node: RoomDevice, hass_re
     await turn_on(room, "node_output_outlet")
     await room.call("stop", {}, context=context)
     assert len(await room.audit("command")) == count + 2
+
+
+async def test_switching_off_in_vain_fills_nothing(node: RoomDevice) -> None:
+    """What cannot be told to a device is on record once a minute, too."""
+    room = node.room
+    who = await room.hub.callers.async_identify(room.admin)
+    before = len(await room.audit())
+    with patch.object(room.hub.dispatcher, "_publish", side_effect=CommandError(Code.COMMAND_NOT_SENT, "away")):
+        for _ in range(20):
+            with pytest.raises(CommandError):
+                await room.hub.dispatcher.async_send(Command(key=Key("node", "outlet"), on=False), who)
+    lines = [entry["event"] for entry in (await room.audit())[before:]]
+    assert lines == ["command", "command_withdrawn", "command_withdrawn"]
+    await room.let_pass(61)
+    assert [entry["count"] for entry in await room.audit("command_withdrawn_again")] == [18]
+
+
+async def test_what_ended_an_unanswered_command_is_on_record(node: RoomDevice) -> None:
+    """A stop of what may be on is no repetition, however often."""
+    room = node.room
+    node.protocol.lose_acks = True
+    for _ in range(2):
+        call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+        await room.until(lambda: outputs(node)["outlet"])
+        room.tick(6)
+        await room.until(lambda: not outputs(node)["outlet"])
+        room.tick(6)
+        assert await refused(call) == "command_timeout"
+    offs = [entry for entry in await room.audit("command") if entry["params"] == {"on": False}]
+    assert len(offs) == 2
 
 
 async def test_output_that_is_removed_while_its_renewal_goes_out(node: RoomDevice) -> None:

@@ -15,6 +15,8 @@ _LOGGER = logging.getLogger(__name__)
 
 # How long before the end of a lease the disk says that it was renewed.
 _SAVE_EVERY: Final = 60.0
+# How long after a failure it is tried again where nobody waits for it.
+_AGAIN_S: Final = 60.0
 
 
 class Books:
@@ -26,6 +28,8 @@ class Books:
         self._store = ControlStore(hass)
         self._saved_at = float("-inf")
         self._changed = False
+        self._saving = 0
+        self._not_before = float("-inf")
         self._earlier: dict[str, Any] | None = None
 
     async def async_load(self) -> None:
@@ -54,15 +58,23 @@ class Books:
     @property
     def is_due(self) -> bool:
         """Tell whether something changed since they were saved last, or leases were renewed for a while."""
-        if self._changed:
-            return True
+        now = self._clock.now().steady
+        if self._saving or now < self._not_before:
+            return False
         goes_on = any(output.wish for output in self._controller.outputs.values())
-        return goes_on and self._clock.now().steady - self._saved_at >= _SAVE_EVERY
+        return self._changed or (goes_on and now - self._saved_at >= _SAVE_EVERY)
 
     async def async_save(self) -> None:
         """Save. Raises HomeAssistantError or OSError when the disk cannot."""
         self._saved_at, self._changed = self._clock.now().steady, False
-        await self._store.async_save(self._snapshot)
+        self._saving += 1
+        try:
+            await self._store.async_save(self._snapshot)
+        except HomeAssistantError, OSError:
+            self._changed, self._not_before = True, self._clock.now().steady + _AGAIN_S
+            raise
+        finally:
+            self._saving -= 1
 
     async def async_save_quietly(self) -> None:
         """Save where nobody waits for it."""

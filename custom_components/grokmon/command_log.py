@@ -11,7 +11,7 @@ from .gateway.actions import Fate, Settled
 from .gateway.actuators import Command, Moment
 from .gateway.aggregation import Aggregator
 from .gateway.errors import PolicyError
-from .gateway.outputs import Order
+from .gateway.orders import Order
 from .gateway.principals import Principal
 
 _DECISIONS: Final = 10
@@ -89,19 +89,22 @@ class CommandLog:
             self._audit.record(event, outcome="refused", reason=reason, who=who, **target, **facts)
 
     @callback
-    def settled(self, order: Order, settled: Settled) -> None:
+    def settled(self, order: Order, settled: Settled, now: Moment) -> None:
         """Record what became of an order."""
-        if order.cid in self._unrecorded:
-            return
         event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"
-        self._audit.record(
-            event,
-            outcome=_OUTCOMES.get(settled.fate, "failed"),
-            reason=settled.reason,
-            cid=order.cid,
-            device=order.key.device_id,
-            actuator=order.key.actuator,
-        )
+        outcome = _OUTCOMES.get(settled.fate, "failed")
+        if outcome == "failed" or not self.is_unrecorded(order):
+            self._became(event, outcome, settled.reason, order, now)
+
+    @callback
+    def withdrawn(self, order: Order, reason: str, now: Moment) -> None:
+        """Record that an order did not go out."""
+        self._became("command_withdrawn", "failed", reason, order, now)
+
+    @callback
+    def lost(self, order: Order, reason: str, now: Moment) -> None:
+        """Record that nobody knows whether an order went out."""
+        self._became("command_lost", "failed", reason, order, now)
 
     @callback
     def summarise(self, now: Moment, *, closing: bool) -> None:
@@ -112,6 +115,18 @@ class CommandLog:
             if summary.merged:
                 facts["merged"] = summary.merged
             self._audit.record(f"{event}_again", outcome=outcome, reason=reason, who=who, **facts)
+
+    def is_unrecorded(self, order: Order) -> bool:
+        """Tell whether an order changes nothing and is not on record."""
+        return order.cid in self._unrecorded
+
+    def _became(self, event: str, outcome: str, reason: str, order: Order, now: Moment) -> None:
+        device, actuator = order.key.device_id, order.key.actuator
+        target = (("device", device), ("actuator", actuator))
+        decision = _Decision(event, outcome, reason, order.principal, target)
+        if self.is_unrecorded(order) and not self._is_first(decision, now):
+            return
+        self._audit.record(event, outcome=outcome, reason=reason, cid=order.cid, device=device, actuator=actuator)
 
     def _is_first(self, decision: _Decision, now: Moment) -> bool:
         # Neither what a model gives as its reason nor who approved makes it another decision.

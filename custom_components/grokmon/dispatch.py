@@ -23,7 +23,7 @@ from .gateway.actuators import Command, Key, Kind
 from .gateway.control import Controller
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.models import Ack, Outbound, Reading, Report
-from .gateway.outputs import Order
+from .gateway.orders import Order
 from .gateway.pipeline import Gateway
 from .gateway.principals import Caller, Principal, system
 from .gateway.zones import Zone
@@ -201,7 +201,8 @@ class Dispatcher:
         try:
             self._present(command)
             # Whoever switches off what is off is heard, and is on record once a minute.
-            repeated = not command.energises and not self.controller.output(command.key).is_on
+            output = self.controller.output(command.key)
+            repeated = not (command.energises or output.is_on or output.runs)
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
         except PolicyError as error:
             self.log.refused(command, who, error, self.clock.now())
@@ -282,7 +283,7 @@ class Dispatcher:
             else:
                 # The client may have kept it, and send it once it is connected again.
                 self.controller.lose(order)
-                self._audit.record("command_lost", outcome="failed", reason=Code.COMMAND_NOT_SENT.value, cid=order.cid)
+                self.log.lost(order, Code.COMMAND_NOT_SENT.value, self.clock.now())
                 error = CommandError(Code.COMMAND_NOT_SENT, str(error))
             # Whoever asked may be gone.
             if (future := self._waiting.get(order.cid)) is not None and not future.done():
@@ -290,8 +291,11 @@ class Dispatcher:
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:
+        if self._stopped:
+            # What had not gone out was taken back then.
+            return
         self.controller.withdraw(order)
-        self._audit.record("command_withdrawn", outcome="failed", reason=code.value, cid=order.cid)
+        self.log.withdrawn(order, code.value, self.clock.now())
 
     @callback
     def _settle(self, settled: Settled) -> None:
@@ -299,8 +303,9 @@ class Dispatcher:
         order = settled.order
         if order is None:
             return
-        self.log.settled(order, settled)
-        self._books.async_changed()
+        self.log.settled(order, settled, self.clock.now())
+        if not self.log.is_unrecorded(order):
+            self._books.async_changed()
         future = self._waiting.get(order.cid)
         if future is not None and not future.done():
             future.set_result(settled)

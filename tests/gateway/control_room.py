@@ -9,7 +9,7 @@ from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, 
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.gateway.models import Ack, Device, Reading, Result, Value
-from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.orders import Order
 from custom_components.grokmon.gateway.pipeline import LATE_AFTER
 from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage, Zone

@@ -9,7 +9,7 @@ from custom_components.grokmon.gateway import commands
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Observed, Role
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError, RateError, RegistryError
 from custom_components.grokmon.gateway.models import Ack, Device, DeviceStatus, Report, Result
-from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.orders import Order
 from custom_components.grokmon.gateway.pipeline import Gateway
 from custom_components.grokmon.gateway.registry import check
 from custom_components.grokmon.gateway.sessions import Sessions

@@ -41,7 +41,7 @@ DATA_MODULES = {"errors", "actuators", "models", "catalog", "principals", "topic
 # What else a module may know: the books know the outputs, and the policy knows the books that it judges by.
 ALSO_KNOWS: dict[str, set[str]] = {
     "access_tokens": {"envelope"},
-    "actions": {"outputs"},
+    "actions": {"orders"},
     "admission": {"climate", "credentials", "envelope", "ranges", "ratelimit"},
     "audit_export": {"audit_record"},
     "authority": {"credentials", "public_keys"},
@@ -50,11 +50,13 @@ ALSO_KNOWS: dict[str, set[str]] = {
     "checkpoints": {"audit"},
     "checklist": {"posture"},
     "claim_codes": {"credentials", "envelope"},
-    "commands": {"outputs"},
+    "commands": {"orders"},
     "exhaust": {"actions", "outputs"},
     "interlocks": {"climate"},
+    "outputs": {"orders"},
     "credentials": {"public_keys"},
     "policy": {"interlocks", "ledger", "outputs", "ratelimit"},
+    "redaction": {"envelope"},
     "rehearsal": {"actions", "control"},
 }
 # The way in and the way out: the only ones that know the order of the steps.

@@ -6,7 +6,7 @@ import pytest
 
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Role
 from custom_components.grokmon.gateway.commands import command, identify, renewal
-from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.orders import Order
 
 from .control_room import PERSON
 

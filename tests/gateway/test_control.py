@@ -11,7 +11,7 @@ from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Ack, Result
-from custom_components.grokmon.gateway.outputs import Order
+from custom_components.grokmon.gateway.orders import Order
 from custom_components.grokmon.gateway.principals import system
 from custom_components.grokmon.gateway.zones import Interlock, InterlockSettings, Stage
 
@@ -760,6 +760,28 @@ def test_renewal_that_was_not_sent_is_tried_again_soon(room: ControlRoom) -> Non
     room.controller.renewed(EXHAUST, room.moment, sent=True)
     assert only(room.pass_time(99), Renew) == []
     room.controller.renewed(replace(EXHAUST, actuator="nothing"), room.moment, sent=True)
+
+
+def test_short_dose_whose_end_is_told_late() -> None:
+    """Water that cannot have come, since the pump was stopped or lost its power, is missed by nobody."""
+    room = ControlRoom(
+        node=node_of(Actuator(name="irrigation", role=Role.IRRIGATION, interval_s=0)),
+        sensors=sensors_of("soil_moisture_percent"),
+    )
+    room.measure(soil_moisture_percent=30.0)
+    room.set(PUMP, amount_ml=200)
+    room.now += 9
+    assert only(room.report(irrigation=Observed(on=False, reason="boot")), Ended)
+    room.set(PUMP, amount_ml=100)
+    room.now += 0.5
+    order = room.accept(PUMP, on=False).order
+    room.now += 4
+    room.answer(order, states={"irrigation": Observed(on=False, reason="stopped")})
+    found = []
+    for _ in range(100):
+        room.measure(soil_moisture_percent=30.0)
+        found += only(room.pass_time(10), Faulted)
+    assert found == []
 
 
 def test_order_that_is_older_than_its_answer_time(room: ControlRoom) -> None:

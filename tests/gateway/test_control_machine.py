@@ -91,6 +91,7 @@ class WayOut(RuleBasedStateMachine):
         order, _ = self.room.controller.accept(command, who, f"{self.room.count:026d}", self.room.moment)
         if order.command.energises:
             self.save()
+        self.room.controller.published(order, self.room.moment)
         actuator = self.room.controller.outputs[command.key].actuator
         self.down.append(commands.command(order, actuator, self.room.moment.wall))
 

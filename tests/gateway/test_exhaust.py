@@ -2,14 +2,14 @@
 
 import pytest
 
-from custom_components.grokmon.gateway.actions import Drive, Stop
+from custom_components.grokmon.gateway.actions import Drive, Ended, Stop
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.errors import Code
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.outputs import Output
 from custom_components.grokmon.gateway.principals import Principal, system
 
-from .control_room import AI, EXHAUST, GUEST, LAMP, PERSON, ControlRoom, node_of, only
+from .control_room import AI, AUTOMATION, EXHAUST, GUEST, LAMP, PERSON, ControlRoom, node_of, only
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_fan_that_cannot_be_given_back(room: ControlRoom) -> None:
             room.set(EXHAUST, system(stop.code), on=False)
         for drive in only(actions, Drive):
             tried.append(drive.command.percent)
-            room.controller.withdraw(room.accept(EXHAUST, drive.principal, percent=20).order)
+            room.answer(room.accept(EXHAUST, drive.principal, percent=20).order, Result.REJECTED)
         actions = room.pass_time(10)
     assert tried == [30, 30, 30, 20, 20, 20, "interlock_ended"]
     assert [each for _ in range(9) for each in room.pass_time(10)] == []
@@ -291,3 +291,72 @@ def test_fan_whose_interlock_ended_before_it_was_driven(room: ControlRoom) -> No
     room.answer(order, Result.REJECTED)
     room.set(EXHAUST, percent=20)
     assert only(room.pass_time(20), Drive) == []
+
+
+def test_broker_that_is_away_uses_up_no_try(room: ControlRoom) -> None:
+    """What nobody could be told says nothing about the fan: it is given back once somebody can."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    for _ in range(10):
+        room.controller.withdraw(room.book(EXHAUST, back.principal, percent=30).order)
+        assert only(room.pass_time(9), Drive) == []
+        assert only(room.pass_time(1), Drive) == [back]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_command_that_fails_while_a_fan_is_given_back(room: ControlRoom, again: bool) -> None:
+    """It takes nothing from anybody: the fan is still given back, also when it is needed once more before."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    room.controller.withdraw(room.book(EXHAUST, back.principal, percent=30).order)
+    room.controller.withdraw(room.book(EXHAUST, PERSON, percent=40).order)
+    if again:
+        (drive,) = only(room.measure(temp_c=36.0), Drive)
+        room.set(EXHAUST, drive.principal, percent=100)
+        assert only(room.measure(temp_c=22.0), Drive) == [back]
+    else:
+        assert only(room.pass_time(10), Drive) == [back]
+
+
+def test_wish_that_is_lost_as_an_interlock_trips(room: ControlRoom) -> None:
+    """What the interlock asked for in the same moment is given back all the same."""
+    room.set(EXHAUST, percent=30)
+    room.now += 300
+    actions = room.measure(temp_c=36.0)
+    (drive,) = only(actions, Drive)
+    assert only(actions, Ended)
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+
+
+@pytest.mark.parametrize("driven", [True, False])
+def test_blocked_ai_is_not_forgotten_at_the_second_time(room: ControlRoom, driven: bool) -> None:
+    """What was given back is still whose it was, however often an interlock trips."""
+    room.set(EXHAUST, AI, percent=60)
+    for _ in range(2):
+        (drive,) = only(room.measure(temp_c=36.0), Drive)
+        room.set(EXHAUST, drive.principal, percent=100)
+        (back,) = only(room.measure(temp_c=22.0), Drive)
+        room.set(EXHAUST, back.principal, percent=60)
+    if driven:
+        (drive,) = only(room.measure(temp_c=36.0), Drive)
+        room.set(EXHAUST, drive.principal, percent=100)
+        room.controller.policy.ai_allowed = False
+        assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+    else:
+        room.controller.policy.ai_allowed = False
+        assert [stop.code for stop in only(room.pass_time(1), Stop)] == ["ai_blocked"]
+
+
+def test_fan_that_is_let_be_and_set_again_is_driven(room: ControlRoom) -> None:
+    """An administrator's off is respected for as long as it lasts."""
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.set(EXHAUST, PERSON, on=False)
+    room.now += 301
+    room.set(EXHAUST, AUTOMATION, percent=20)
+    assert only(room.pass_time(1), Drive) == [drive]

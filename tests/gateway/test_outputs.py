@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
-from custom_components.grokmon.gateway.outputs import Order, Output, Step, Wish
+from custom_components.grokmon.gateway.orders import Order, Wish
+from custom_components.grokmon.gateway.outputs import Output, Step
 from custom_components.grokmon.gateway.principals import Caller
 
 from .control_room import AUTOMATION, EXHAUST
@@ -157,25 +158,42 @@ def test_device_that_says_done_and_stays_on() -> None:
     output, order = Output(EXHAUST, FAN), replace(ORDER, command=Command(key=EXHAUST, on=False))
     on = Observed(on=True, percent=50)
     assert output.report(on, 1) is Step.UNWANTED
-    for now in (2, 4):
+    for now in (4, 7, 10):
         output.send(order)
         output.pending = None
         output.confirm(order, now)
         assert output.report(on, now) is Step.SAME
-    assert output.report(on, 6) is Step.FAULT
+    assert output.report(on, 11) is Step.FAULT
     output.drop()
-    assert output.report(on, 7) is Step.SAME
-    output.confirm(ORDER, 8)
-    output.report(on, 9)
+    assert output.report(on, 12) is Step.UNWANTED
+    output.confirm(ORDER, 13)
+    output.report(on, 14)
     output.drop()
-    assert output.report(on, 20) is Step.UNWANTED
-    assert output.report(on, 24.9) is Step.SAME
+    assert output.report(on, 25) is Step.UNWANTED
+    assert output.report(on, 29.9) is Step.SAME
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_was_unasked_is_over(on: bool) -> None:
+    """What is at rest, or was asked for, begins anew, also where that was said while a command was on its way."""
+    output = Output(EXHAUST, FAN)
+    assert output.report(Observed(on=True, percent=50), 1) is Step.UNWANTED
+    order = ORDER if on else replace(ORDER, command=Command(key=EXHAUST, on=False))
+    output.send(order)
+    output.report(Observed(on=on, percent=50), 2)
+    output.pending = None
+    output.confirm(order, 2)
+    if on:
+        assert output.report(Observed(on=False, reason="local"), 3) is Step.ENDED
+    assert output.report(Observed(on=True, percent=50), 12) is Step.UNWANTED
+    assert output.report(Observed(on=True, percent=50), 16.9) is Step.SAME
 
 
 @pytest.mark.parametrize(
     ("observed", "stands"),
     [
         (Observed(on=True, percent=50, reason="command", cid="2"), True),
+        (Observed(on=True, percent=50, reason="command"), True),
         (Observed(on=True, percent=80, reason="command", cid="1"), True),
         (Observed(on=True, percent=80, reason="fault"), True),
         (Observed(on=True, percent=80, reason="command"), False),
@@ -205,6 +223,25 @@ def test_wish_of_an_earlier_run_that_is_replaced(output: Output) -> None:
     again.confirm(replace(ORDER, cid="2"), 13)
     again.report(Observed(on=False, reason="command"), 14)
     assert again.wish is not None
+
+
+def test_wish_of_an_earlier_run_takes_the_name_of_what_goes_on(output: Output) -> None:
+    """A device renews only the command that it goes by."""
+    again = Output(EXHAUST, FAN)
+    again.take_up(output.as_dict(), 12)
+    for cid, known in ((None, "1"), ("2", "2"), ("3", "2")):
+        again.report(Observed(on=True, percent=50, reason="command", cid=cid), 13)
+        assert again.wish is not None
+        again.taken_up = again.wish.order.cid == "1"
+        assert again.wish.order.cid == known
+
+
+def test_short_lease_is_renewed_again_before_it_ends(output: Output) -> None:
+    """It is tried as often as it would have been."""
+    assert output.wish is not None
+    output.wish.order = replace(output.wish.order, lease_s=6)
+    output.not_renewed(200)
+    assert output.wish.renewed_at == 200
 
 
 def test_renewal_that_was_not_sent(output: Output) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .actuators import Command, Key
-from .outputs import Order
+from .orders import Order
 from .principals import Principal
 from .zones import Interlock
 

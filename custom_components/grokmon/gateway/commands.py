@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from .actuators import Actuator, Kind
 from .models import Claims
-from .outputs import Order
+from .orders import Order
 
 # How long a command may be on its way. A device refuses it afterwards, and so does a broker that speaks MQTT 5.
 TTL_S: Final = 10

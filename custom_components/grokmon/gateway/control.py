@@ -17,7 +17,8 @@ from .errors import Code, CommandError, GatewayError, PolicyError
 from .interlocks import Interlocks
 from .ledger import Dose, Ledger
 from .models import Ack, Device, Reading, Result
-from .outputs import Order, Output, Step, Wish
+from .orders import Order, Wish
+from .outputs import Output, Step
 from .policy import Policy, Site
 from .principals import Principal
 from .watering import WateringWatch
@@ -119,7 +120,7 @@ class Controller:
         self.ledger.release(order.cid)
         output = self.outputs.get(order.key)
         if output is not None and output.pending is order:
-            output.pending = None
+            output.take_back()
 
     def is_current(self, order: Order) -> bool:
         """Tell whether an order is still the latest word about its output."""
@@ -201,10 +202,11 @@ class Controller:
         for name, observed in states.items():
             if (output := self.outputs.get(Key(device_id, name))) is None:
                 continue
+            started = output.started_at
             match output.report(observed, now.steady):
                 case Step.ENDED:
                     if observed.reason != "done":
-                        self._watering.stopped(output.key, now.steady)
+                        self._watering.stopped(output.key, now.steady if started is None else started)
                     actions.append(Ended(output.key, observed.reason))
                 case Step.UNWANTED:
                     actions.append(Stop(output.key, "unasked"))
@@ -305,12 +307,13 @@ class Controller:
         if output is None or output.pending is not order:
             # A fault came in between: what was ordered is not wanted any more.
             return
+        sent_at = output.published_at or now.steady
         output.pending = None
         if result is not Result.DONE:
             return
         output.confirm(order, now.steady)
         if not order.command.energises:
-            self._watering.stopped(order.key, now.steady)
+            self._watering.stopped(order.key, sent_at)
         elif order.command.amount_ml is not None and output.zone_id is not None:
             run_s = order.command.amount_ml / output.actuator.ml_per_s
             self._watering.begin(order.key, output.zone_id, order.command.amount_ml, run_s, now.steady)

@@ -19,13 +19,18 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
     """
     if output.actuator.role is not Role.EXHAUST or output.pending is not None or output.fault is not None:
         return []
+    # Whatever became of the books, what an interlock asked for is given back.
+    output.forced |= output.is_driven
     if interlock is None:
         return _let_go(output, now, ai_allowed=ai_allowed)
     goes_on = output.is_driven or not output.may_be_driven(now)
     if output.let_be or (output.forced and not output.returns and goes_on):
         return []
     if not output.forced:
-        output.resume = output.wish.order if output.wish is not None else None
+        if output.wish is None:
+            output.resume = None
+        elif output.wish.order.principal.identity != GIVEN_BACK:
+            output.resume = output.wish.order
         output.was_off = output.is_kept_off
     output.forced, output.returns, output.driven_at = True, 0, now
     return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]

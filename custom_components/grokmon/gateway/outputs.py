@@ -5,13 +5,14 @@ for; without one, an output is to be off, or where its safe state is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from .actuators import Actuator, Command, Key, Observed
-from .principals import Caller, Principal
+from .orders import Order, Wish
+from .principals import Caller
 
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
 MISMATCH_S: Final = 5.0
@@ -26,73 +27,6 @@ _RENEW_AGAIN_S: Final = 5.0
 GIVEN_BACK: Final = "interlock_ended"
 # How an output may come to be off without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A command on its way, or one that was carried out.
-
-    `run_s` is how long it is to stay on, None for as long as nobody says otherwise.
-    """
-
-    cid: str
-    command: Command
-    principal: Principal
-    at: float
-    lease_s: int = 0
-    run_s: float | None = None
-
-    @property
-    def key(self) -> Key:
-        """Return the output that it is about."""
-        return self.command.key
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the order as plain data."""
-        return {
-            "cid": self.cid,
-            "device_id": self.key.device_id,
-            "actuator": self.key.actuator,
-            "params": self.command.params(),
-            "caller": self.principal.caller.value,
-            "identity": self.principal.identity,
-            "at": self.at,
-            "lease_s": self.lease_s,
-            "run_s": self.run_s,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the order that `as_dict` wrote."""
-        return cls(
-            cid=data["cid"],
-            command=Command(key=Key(data["device_id"], data["actuator"]), **data["params"]),
-            principal=Principal(caller=Caller(data["caller"]), identity=data["identity"]),
-            at=data["at"],
-            lease_s=data["lease_s"],
-            run_s=data["run_s"],
-        )
-
-
-@dataclass(slots=True)
-class Wish:
-    """What is to be on. `lease_until` is when the device ends it unless it is renewed."""
-
-    order: Order
-    until: float | None
-    renewed_at: float
-    lease_until: float
-    confirmed_at: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the wish as plain data."""
-        return {**self.order.as_dict(), "until": self.until, "lease_until": self.lease_until}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], now: float) -> Self:
-        """Return the wish that `as_dict` wrote."""
-        lease_until = data["lease_until"]
-        return cls(Order.from_dict(data), data["until"], lease_until - data["lease_s"], lease_until, now)
 
 
 class Step(StrEnum):
@@ -240,6 +174,13 @@ class Output:
             self.wish = None
         return replaced
 
+    def take_back(self) -> None:
+        """Give up what is pending and never went out."""
+        if self.pending is not None and self.pending.principal.identity == GIVEN_BACK:
+            # That nobody could be told says nothing about the fan.
+            self.returns = max(1, self.returns - 1)
+        self.pending = None
+
     def note_caller(self, order: Order) -> None:
         """Note who commands it now: the hub itself takes nothing from anybody."""
         caller = order.principal.caller
@@ -248,11 +189,12 @@ class Output:
         if order.command.energises or self.held_by is None or caller.rank <= self.held_by.rank:
             # Off is for everybody. Who comes later does not get what is held by having switched it off first.
             self.held_by, self.commanded_at = caller, order.at
-        if self.forced:
+        if order.command.energises:
+            self.let_be = False
+        elif self.forced:
             self.forced, self.resume = False, None
-            if not order.command.energises:
-                # An administrator may have a reason that no sensor knows of.
-                self.let_be = order.principal.administrator
+            # An administrator may have a reason that no sensor knows of.
+            self.let_be = order.principal.administrator
 
     def turned(self, now: float, *, on: bool) -> None:
         """Note when it starts and stops; nothing changes when it had already."""
@@ -284,7 +226,10 @@ class Output:
         if not order.command.energises:
             self.wish = None
             return
-        if order.principal.identity == GIVEN_BACK:
+        self.unasked_since = self.unasked_told_at = None
+        if order.principal.caller is not Caller.SYSTEM:
+            self.forced, self.resume = False, None
+        elif order.principal.identity == GIVEN_BACK:
             self.forced = False
         until = None if order.run_s is None else now + order.run_s
         self.wish, self.taken_up = Wish(order, until, now, now + order.lease_s, now), False
@@ -298,7 +243,8 @@ class Output:
     def not_renewed(self, now: float) -> None:
         """Note that the device could not be told to go on: it is tried again soon."""
         if self.wish is not None:
-            self.wish.renewed_at = now - self.wish.order.lease_s / 3 + _RENEW_AGAIN_S
+            third = self.wish.order.lease_s / 3
+            self.wish.renewed_at = now - third + min(third, _RENEW_AGAIN_S)
 
     def lease_of(self, now: float) -> int:
         """Return the lease that a renewal gives: no longer than what is still to run."""
@@ -318,13 +264,15 @@ class Output:
         """Take over what the device says; tell what it means."""
         self.observed = observed
         self.turned(now, on=observed.on)
+        if self._is_at_rest(observed):
+            self.unasked_since = self.unasked_told_at = None
         if self.pending is not None:
             return Step.SAME
         if self.taken_up:
             self._trust(observed)
         if self.wish is None:
             return self._judge_idle(observed, now)
-        self.unasked_since = None
+        self.unasked_since = self.unasked_told_at = None
         if observed.on and self._matches(observed):
             self.mismatch_since = None
             self.wish.confirmed_at = now
@@ -347,15 +295,13 @@ class Output:
         return self.observed is not None and now - self.driven_at >= _AGAIN_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
-        safe = self.actuator.safe_percent
-        at_rest = not observed.on or (safe > 0 and self._is_near(observed, safe))
-        if at_rest:
-            self.mismatch_since = self.unasked_since = self.unasked_told_at = None
+        if self._is_at_rest(observed):
+            self.mismatch_since = None
             return Step.SAME
         if self.unasked_since is None:
             self.unasked_since = now
         # That it is off, a device may say and not do: no answer makes this time begin anew.
-        lasts = self.fault is None and now - self.unasked_since >= MISMATCH_S
+        lasts = self.fault is None and now - self.unasked_since >= _AGAIN_S
         if self._differs(now) is Step.FAULT or lasts:
             return Step.FAULT
         if self.unasked_told_at is not None and now - self.unasked_told_at < _AGAIN_S:
@@ -363,14 +309,21 @@ class Output:
         self.unasked_told_at = now
         return Step.UNWANTED
 
+    def _is_at_rest(self, observed: Observed) -> bool:
+        safe = self.actuator.safe_percent
+        return not observed.on or (safe > 0 and self._is_near(observed, safe))
+
     def _trust(self, observed: Observed) -> None:
         """Drop a wish of an earlier run where the device says that it was given another command since."""
         self.taken_up = False
         wish = self.wish
-        if wish is None or (observed.on and self._matches(observed)):
+        if wish is None or observed.reason != "command" or observed.cid == wish.order.cid:
             return
-        if observed.reason == "command" and observed.cid != wish.order.cid:
+        if not observed.on or not self._matches(observed):
             self.wish = None
+        elif observed.cid is not None:
+            # The same again: a renewal has to name the command that the device goes by.
+            wish.order = replace(wish.order, cid=observed.cid)
 
     def _differs(self, now: float) -> Step:
         if self.mismatch_since is None:

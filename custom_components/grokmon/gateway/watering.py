@@ -49,9 +49,9 @@ class WateringWatch:
         before = {device_id: value for device_id, value in measured.items() if value < _SATURATED}
         self._doses.append(_Dose(key, zone_id, now, now + max(run_s, _SETTLING_S), amount_ml, before))
 
-    def stopped(self, key: Key, now: float) -> None:
+    def stopped(self, key: Key, since: float) -> None:
         """Expect nothing of a dose that was ended early."""
-        self._doses = [dose for dose in self._doses if dose.key != key or now > dose.flow_ends]
+        self._doses = [dose for dose in self._doses if dose.key != key or since > dose.flow_ends]
 
     def observe(self, device_id: str, zone_id: str, values: Mapping[str, Value], now: float) -> None:
         """Take over what a device measured in a zone."""

@@ -1,0 +1,113 @@
+"""Tests of when the books are written."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from custom_components.grokmon.gateway.actuators import Command, Key
+
+from .common import Room, RoomDevice
+
+FAN = Key("node", "exhaust")
+
+
+@pytest.fixture
+async def node(room: Room) -> RoomDevice:
+    """Return a device with a fan, and let everything about it be saved."""
+    device = await room.enrol("node", actuators=[{"role": "exhaust"}])
+    await device.act()
+    await room.let_pass(1)
+    return device
+
+
+def saved_wish(room: Room) -> dict[str, Any] | None:
+    """Return what the disk has of what is to be on."""
+    (output,) = room.stored("control")["control"]["outputs"]
+    wish: dict[str, Any] | None = output["wish"]
+    return wish
+
+
+def saves(room: Room, save: Callable[[Callable[[], Any]], Awaitable[None]]) -> Any:
+    """Let the books be saved otherwise."""
+    return patch.object(room.hub.dispatcher._books._store, "async_save", save)
+
+
+async def test_what_was_switched_is_on_the_disk_a_second_later(node: RoomDevice) -> None:
+    """After a crash, nobody wonders about what had been ended."""
+    room = node.room
+    await room.act("fan", "turn_on", "node_output_exhaust")
+    await room.let_pass(1)
+    assert saved_wish(room) is not None
+    await room.act("fan", "turn_off", "node_output_exhaust")
+    await room.let_pass(1)
+    assert saved_wish(room) is None
+
+
+async def test_what_changes_nothing_is_not_saved(node: RoomDevice) -> None:
+    """Switching off what is off writes nothing, however often."""
+    room, count = node.room, 0
+    real = room.hub.dispatcher._books._store.async_save
+
+    async def counted(make: Callable[[], Any]) -> None:
+        nonlocal count
+        count += 1
+        await real(make)
+
+    who = await room.hub.callers.async_identify(room.admin)
+    with saves(room, counted):
+        for _ in range(20):
+            await room.hub.dispatcher.async_send(Command(key=FAN, on=False), who)
+            await room.let_pass(1)
+    assert count <= 1
+
+
+async def test_slow_disk_is_not_asked_again_meanwhile(node: RoomDevice) -> None:
+    """Nobody who needs the books waits behind saves that nobody waits for."""
+    room, gate, under_way, most = node.room, asyncio.Event(), 0, 0
+    real = room.hub.dispatcher._books._store.async_save
+    who = await room.hub.callers.async_identify(room.admin)
+
+    async def slow(make: Callable[[], Any]) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await gate.wait()
+        under_way -= 1
+        await real(make)
+
+    with saves(room, slow):
+        for on in (True, False) * 3:
+            await room.hub.dispatcher.async_send(Command(key=FAN, percent=50.0 if on else 0.0), who)
+            room.tick(15)
+            await asyncio.sleep(0)
+        gate.set()
+        await room.settle()
+    assert most == 1
+    await room.let_pass(1)
+    assert saved_wish(room) is None
+
+
+async def test_save_that_failed_is_made_up_for(node: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
+    """A minute later it is tried again, and not each second."""
+    room, count = node.room, 0
+    await room.act("fan", "turn_on", "node_output_exhaust")
+    await room.let_pass(1)
+
+    async def fail(_make: Callable[[], Any]) -> None:
+        nonlocal count
+        count += 1
+        raise OSError(28, "No space left on device")
+
+    with saves(room, fail):
+        await room.act("fan", "turn_off", "node_output_exhaust")
+        for _ in range(30):
+            await room.let_pass(1)
+    assert count == 1
+    assert "could not be saved" in caplog.text
+    assert saved_wish(room) is not None
+    for _ in range(31):
+        await room.let_pass(1)
+    assert saved_wish(room) is None

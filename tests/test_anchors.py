@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Queue
 import re
 import ssl
-from threading import Event
+from threading import Event, get_ident
 from typing import Any
 from unittest.mock import AsyncMock, Mock, call
 
@@ -380,6 +380,23 @@ async def test_file_with_something_else(hass: HomeAssistant, tmp_path: Path) -> 
     (tmp_path / "checkpoints").write_text(f"{NOTE}\nsomething else\n")
     with pytest.raises(ValueError, match="not a checkpoint"):
         await FileAnchor(hass, str(tmp_path / "checkpoints")).async_kept()
+
+
+async def test_file_is_not_parsed_in_the_event_loop(
+    hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep nobody waiting while many checkpoints are read."""
+    threads = []
+
+    def parse(_text: str) -> list[Any]:
+        threads.append(get_ident())
+        return []
+
+    monkeypatch.setattr(anchors, "checkpoints", parse)
+    (tmp_path / "checkpoints").write_text(NOTE)
+    assert await FileAnchor(hass, str(tmp_path / "checkpoints")).async_kept() == []
+    assert threads != [get_ident()]
+    assert len(threads) == 1
 
 
 # A mount that hangs

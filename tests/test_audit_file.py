@@ -310,6 +310,58 @@ def test_expired(file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.
     assert (file.expired(NOW + 1e9) or expired).first == 3
 
 
+def test_deleted_segment_takes_its_checkpoints_along(
+    file: AuditFile, folder: Path, first: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No checkpoint of a line stays that is gone, but of the last one; those that stay are whole, and private."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    notes = []
+    for number in range(1, 5):
+        write(file, f"{number}")
+        notes.append(file.write_checkpoint(NOW, at_once=True))
+    for _ in range(2):
+        expired = file.expired(NOW + 1e9)
+        assert expired is not None
+        details = {"through": expired.last.count, "head": expired.last.head}
+        file.append([{**records(audit.SEGMENT_DELETED)[0], "details": details}], NOW)
+        file.delete(expired)
+    path = folder / audit.CHECKPOINTS
+    assert path.read_text(encoding="utf-8") == "".join(map(str, notes[1:]))
+    assert mode(path) == 0o600
+    assert names(folder)[:2] == [audit.segment_name(3), audit.segment_name(4)]
+    assert good(folder, first, 4)
+    assert file.verify().anchored == 6
+
+
+def test_segment_is_deleted_before_there_is_a_checkpoint(
+    file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trail without checkpoints loses its oldest segment, and gets none by that."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "1")
+    write(file, "2")
+    expired = file.expired(NOW + 1e9)
+    assert expired is not None
+    file.delete(expired)
+    assert names(folder) == [audit.segment_name(2), KEY_FILE]
+
+
+def test_extent_is_not_what_checkpoints_say(file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is parsed while writers wait; a trail that goes on meanwhile is judged by what there was."""
+    write(file, "1")
+    file.write_checkpoint(NOW, at_once=True)
+    with monkeypatch.context() as patch:
+        patch.delattr(audit, "checkpoints")
+        extent = file.extent()
+    write(file, "2")
+    file.write_checkpoint(NOW, at_once=True)
+    report = file.verify(extent=extent)
+    assert (report.result, report.lines, report.anchored) == (Verdict.GOOD, 1, 1)
+    (folder / audit.CHECKPOINTS).write_text("something else")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        file.verify()
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("content", [b"", b"text\n", b"{}\n"])
 def test_segment_that_is_none_does_not_expire(

@@ -752,7 +752,7 @@ async def test_search(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
         trail.log.record("even" if number % 2 == 0 else "odd", number=number)
         await trail.log.async_flush()
     trail.log.record("even", number=10)
-    found = await trail.log.async_search(Search(action="even"), 3)
+    found = await trail.log.async_search(Search(actions=frozenset({"even"})), 3)
     assert [record["details"]["number"] for record in found] == [6, 8, 10]
     assert [record["n"] for record in await trail.log.async_search(Search(), 100)] == list(range(1, 11))
     assert await trail.log.async_search(Search(device="none"), 3) == []
@@ -776,6 +776,22 @@ async def test_purge(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(each["first"], each["through"]) for each in details] == [(1, 1), (2, 2)]
     report = audit.verify(trail.folder, [first])
     assert (report.findings, report.lines, report.keyed) == ((), 5, 5)
+
+
+async def test_purge_takes_checkpoints_along(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What vouches for lines that are gone does not pile up beside the trail."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    for number in range(5):
+        trail.log.record("tick", number=number)
+        await trail.log.async_flush(checkpoint=True)
+    later = trail.clock().timestamp() + 1
+    await trail.let_pass(60)
+    await trail.log.async_purge(later)
+    start = audit.start_of(audit.segments(trail.folder)[0].read_bytes())
+    assert start is not None
+    kept = [each.position.count for each in checkpoints((trail.folder / "checkpoints").read_text())]
+    assert (start.count, kept) == (4, [4, 5])
+    assert (await trail.log.async_verify()).result is Verdict.GOOD
 
 
 async def test_trail_is_bounded(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -831,6 +847,42 @@ async def test_purge_of_a_full_log(trail: Trail, monkeypatch: pytest.MonkeyPatch
         trail.log.record("tick")
     await trail.log.async_purge(later)
     assert (await trail.log.async_verify()).result is Verdict.GOOD
+
+
+async def _old_segments(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], float]:
+    """Let the trail be of several segments; return them, and a time from which they are old."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    for action in ("one", "two", "three"):
+        trail.log.record(action)
+        await trail.log.async_flush()
+    return audit.segments(trail.folder), trail.clock().timestamp() + 1
+
+
+async def test_purge_after_the_end(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete nothing without a line that says so: the daily check may go on while the integration is reloaded."""
+    segments, later = await _old_segments(trail, monkeypatch)
+    await trail.let_pass(60)
+    await trail.log.async_close()
+    await trail.log.async_purge(later)
+    assert audit.segments(trail.folder) == segments
+    assert audit.verify(trail.folder).result is Verdict.GOOD
+
+
+async def test_end_in_the_middle_of_a_purge(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete nothing once another run has the trail, though the line is written: that run finds it old as well."""
+    segments, later = await _old_segments(trail, monkeypatch)
+    await trail.let_pass(60)
+    flush = trail.log.async_flush
+
+    async def flush_and_close() -> None:
+        await flush()
+        await trail.log.async_close()
+
+    monkeypatch.setattr(trail.log, "async_flush", flush_and_close)
+    await trail.log.async_purge(later)
+    assert audit.segments(trail.folder)[: len(segments)] == segments
+    assert trail.actions()[-1] == "audit_segment_deleted"
+    assert audit.verify(trail.folder).result is Verdict.GOOD
 
 
 async def test_checkpoints_are_told(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from threading import get_ident
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
@@ -13,6 +14,7 @@ import probatio
 import pytest
 
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.gateway.audit_export import FORMATS
 
 from .common import Room, RoomDevice
 
@@ -63,6 +65,20 @@ async def test_needs_a_running_hub(room: Room, service: str) -> None:
     with pytest.raises(ServiceValidationError) as refused:
         await room.call(service)
     assert refused.value.translation_key == "not_loaded"
+
+
+async def test_export_is_written_in_a_thread(room: Room) -> None:
+    """Keep nobody waiting while ten thousand records are put into a form."""
+    threads: list[int] = []
+
+    def form(_records: Any) -> str:
+        threads.append(get_ident())
+        return "text"
+
+    with patch.dict(FORMATS, {"csv": form}):
+        assert (await room.call("export_audit_log", {"format": "csv"}))["content"] == "text"
+    assert len(threads) == 1
+    assert threads != [get_ident()]
 
 
 # Reading

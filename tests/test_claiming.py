@@ -536,6 +536,18 @@ async def test_nobody_wants_to_see_what_is_over(room: Room, key: PrivateKey) -> 
     assert left["context"]["title_placeholders"] == {"name": "tent-2"}
 
 
+async def test_request_whose_name_was_taken_is_hidden_too(room: Room, key: PrivateKey) -> None:
+    """A discovered device goes away some minutes after its request is over, though another key has its name by then."""
+    _ask(room, key)
+    await room.let_pass(VALID_S)
+    other = generate_key_pair("eddsa")
+    _ask(room, other)
+    assert len(await _discovered(room)) == 2
+    await room.let_pass(300)
+    (left,) = await _discovered(room)
+    assert left["context"]["unique_id"] == request_id("tent-1", _fingerprint(other))
+
+
 # What an approved device may fetch
 
 

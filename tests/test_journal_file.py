@@ -322,6 +322,25 @@ def test_large_file_is_taken_up(folder: Path) -> None:
     assert _read(again) == ([0, 1, 2, 3], 0)
 
 
+def test_large_file_is_not_read_to_take_it_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the lengths of the frames alone, however long these are."""
+    for number in range(FRAMES):
+        _journal(folder).append([{**_row(number), "text": os.urandom(50_000).hex()}], NOON)
+    real, read = os.pread, []
+
+    def pread(descriptor: int, length: int, at: int) -> bytes:
+        read.append(length)
+        return real(descriptor, length, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        patch.delattr(os, "read")
+        again = _journal(folder)
+        again.append([_row(FRAMES)], NOON)
+    assert read == [4] * FRAMES
+    assert _read(again) == (list(range(FRAMES + 1)), 0)
+
+
 # A disk that fails
 
 

@@ -1,6 +1,7 @@
 """Tests of the material of a rehearsal: what the audit trail tells of commands, and the recorder of readings."""
 
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.components.recorder.core import Recorder
 from homeassistant.core import HomeAssistant, State
@@ -79,6 +80,13 @@ def test_value(metric: str, state: str, unit: str | None, value: float | bool | 
     assert _value(State("sensor.of_a_device", state, attributes), metric) == (
         pytest.approx(value) if isinstance(value, float) else value
     )
+
+
+async def test_only_commands_are_loaded(room: Room) -> None:
+    """Of a trail that may have a million lines, those that tell of commands are taken, and no others."""
+    with patch.object(type(room.hub.audit), "async_search", autospec=True, return_value=[]) as search:
+        await room.call("rehearse", {"days": 1})
+    assert search.call_args.args[1].actions == {"command", "command_refused"}
 
 
 async def test_readings_of_a_house_in_fahrenheit(recorder_mock: Recorder, room: Room) -> None:

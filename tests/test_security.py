@@ -123,6 +123,38 @@ async def test_many_devices_at_once_are_summed_up_by_reason(room: Room) -> None:
     ]
 
 
+async def test_implausible_values_of_many_devices_are_summed_up_by_metric(room: Room) -> None:
+    """A hundred devices with strange values fill no disk: beyond sixty lines, metrics and numbers remain."""
+    events = _events(room)
+    for number in range(100):
+        for _ in range(2):
+            room.hub.monitor.async_implausible(f"tent-{number}", ("temp_c", "ph"), room.now)
+    told = await room.audit("implausible")
+    assert [(entry.get("device"), entry["metric"]) for entry in told] == [
+        *((f"tent-{number // 2}", ("temp_c", "ph")[number % 2]) for number in range(MAX_WINDOWS)),
+        (None, "temp_c"),
+        (None, "ph"),
+    ]
+    assert [entry.get("devices") for entry in told[MAX_WINDOWS - 1 :]] == [None, 1, 1]
+    assert [event.data.get("device_id") for event in events[MAX_WINDOWS:]] == [None, None]
+    await room.let_pass(600)
+    again = await room.audit("implausible_again")
+    assert again[MAX_WINDOWS:] == [
+        {"event": "implausible_again", "metric": metric, "count": 139, "devices": 70} for metric in ("temp_c", "ph")
+    ]
+
+
+async def test_implausible_value_that_lasts_is_told_once_an_hour(tent: RoomDevice) -> None:
+    """A broken sensor writes one line at once, one after ten minutes, and then one an hour."""
+    room = tent.room
+    for _ in range(1 + 10 + 3 * 60):
+        await tent.report({"temp_c": 50.0})
+        await room.let_pass(60)
+    assert [entry.get("count") for entry in await room.audit("implausible", "implausible_again")] == [
+        *(None, 9, 60, 60, 60)
+    ]
+
+
 async def test_starts_are_summed_up(tent: RoomDevice) -> None:
     """A device that starts again and again has one line, then a number once a minute; what is the same is not saved."""
     await tent.report({"temp_c": 21.5})
@@ -159,13 +191,15 @@ async def test_ordinary_refusals_are_recorded_but_not_told(tent: RoomDevice) -> 
 
 
 async def test_implausible_values(tent: RoomDevice) -> None:
-    """A value outside its plausible range is told like a refusal: at once, and then once a minute."""
+    """A value outside its plausible range is told like a refusal: at once, and then as a number."""
     events = _events(tent.room)
     for _ in range(4):
         await tent.report({"temp_c": 50.0, "humidity_percent": 95.0})
     assert [event.data["detail"] for event in events] == ["temp_c", "humidity_percent"]
     assert {event.data["code"] for event in events} == {"metric_implausible"}
-    await tent.room.let_pass(60)
+    await tent.room.let_pass(590)
+    assert await tent.room.audit("implausible_again") == []
+    await tent.room.let_pass(10)
     assert await tent.room.audit("implausible", "implausible_again") == [
         {"event": "implausible", "device": "tent-1", "metric": "temp_c"},
         {"event": "implausible", "device": "tent-1", "metric": "humidity_percent"},
@@ -272,6 +306,17 @@ async def test_alert_goes_with_the_device(tent: RoomDevice) -> None:
     await _refuse(tent, 20)
     await tent.room.remove()
     assert _issue(tent.room) is None
+
+
+async def test_alert_goes_with_a_device_that_is_removed_meanwhile(tent: RoomDevice) -> None:
+    """The next start clears the alert of a device that was removed while the hub did not run."""
+    room = tent.room
+    await _refuse(tent, 20)
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    await room.remove()
+    assert _issue(room) is not None
+    assert await room.set_up()
+    assert _issue(room) is None
 
 
 async def test_alert_outlives_a_start(tent: RoomDevice) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from custom_components.grokmon import staging
 from custom_components.grokmon.const import DOMAIN
+from custom_components.grokmon.gateway.envelope import MAX_MESSAGE_BYTES
 from custom_components.grokmon.gateway.models import Reading
 from custom_components.grokmon.journal_file import JournalFile
 from custom_components.grokmon.staging import Staging
@@ -376,6 +377,16 @@ async def test_capture_ends_by_hand_and_with_the_hub(tent: RoomDevice) -> None:
     assert ["content" in row for row in await _quarantine(room)] == [True, False, True, False]
 
 
+async def test_capture_ends_with_the_device(tent: RoomDevice) -> None:
+    """What is enrolled later under the same identifier is another device."""
+    room = tent.room
+    await _capture(room, 60)
+    await room.remove()
+    again = await room.enrol()
+    await again.send(b'{"a": 1}')
+    assert ["content" in row for row in await _quarantine(room)] == [False]
+
+
 async def test_capture_for_an_unknown_device(tent: RoomDevice) -> None:
     """A device must be enrolled, and the refusal says which one is not."""
     room = tent.room
@@ -413,6 +424,20 @@ async def test_captured_content_does_not_stop_the_journal(tent: RoomDevice, payl
     assert room.audit_on_disk()[-1]["event"] == "stopped"
 
 
+@pytest.mark.parametrize(("spaces", "kept"), [(0, True), (1, False)])
+async def test_content_that_is_too_long_is_not_captured(
+    tent: RoomDevice, monkeypatch: pytest.MonkeyPatch, spaces: int, *, kept: bool
+) -> None:
+    """What anybody can send without a key, of any length, is not even looked through."""
+    seen: list[int] = []
+    monkeypatch.setattr(staging, "redacted", lambda payload: seen.append(len(payload)))
+    await _capture(tent.room, 10)
+    payload = b'{"a": 1}'.ljust(MAX_MESSAGE_BYTES + spaces)
+    await tent.send(payload)
+    (row,) = await _quarantine(tent.room)
+    assert (row["bytes"], "content" in row, seen) == (len(payload), kept, [len(payload)] * kept)
+
+
 # Bounds
 
 
@@ -430,6 +455,35 @@ async def test_flood_is_bounded_in_memory(tent: RoomDevice) -> None:
     journal.async_accepted(_reading(0, room))
     assert await _counts(journal) == (20_001, 1_001)
     assert journal.left_out == 500
+
+
+async def test_flood_is_bounded_while_the_disk_fails_slowly(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while a write fails counts with what could not be written: the oldest stay, the rest is counted."""
+    monkeypatch.setattr(staging, "_MAX_READINGS", 100)
+    monkeypatch.setattr(staging, "_MAX_REJECTED", 10)
+    journal = room.hub.staging
+
+    def come(number: int) -> None:
+        for _ in range(80):
+            journal.async_accepted(_reading(number, room))
+        for _ in range(8):
+            journal.async_rejected(None, f"{number}", b"", room.now)
+
+    def fail(_journal: JournalFile, _rows: Any, _now: float) -> None:
+        room.hass.loop.call_soon_threadsafe(come, 1)
+        raise OSError
+
+    come(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFile, "append", fail)
+        for _ in range(3):
+            await journal.async_flush()
+            await room.settle()
+    telemetry, quarantine = await journal.async_telemetry(0.0, inf, 1000, None), await _quarantine(room)
+    values = [row["values"]["temp_c"] for row in telemetry[0]]
+    assert values == [0] * 80 + [1] * 20
+    assert [row["reason"] for row in quarantine] == ["0"] * 8 + ["1"] * 2
+    assert journal.left_out == 7 * 80 + 7 * 8 - len(values) - len(quarantine)
 
 
 async def test_flood_is_bounded_on_the_disk(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,8 +137,9 @@ class FileAnchor:
 
     async def async_kept(self) -> list[Position]:
         """Return the checkpoints that are in the file. Raises OSError or ValueError when they cannot be read."""
-        text = await self._async_work(lambda: self._path.read_text(encoding="utf-8"))
-        return [checkpoint.position for checkpoint in checkpoints(text)]
+        return await self._async_work(
+            lambda: [each.position for each in checkpoints(self._path.read_text(encoding="utf-8"))]
+        )
 
     async def _async_work[T](self, work: Callable[[], T]) -> T:
         """Work with the file in a thread. Raises TimeoutError when that, or the one before, hangs on the mount."""

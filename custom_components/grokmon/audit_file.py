@@ -1,6 +1,6 @@
 """The audit file: segments of lines, their key and their checkpoints on a disk. Blocking: not for the event loop."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 import hashlib
@@ -55,10 +55,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far a trail goes: the size of each segment, and the places that checkpoints and this process know."""
+    """How far a trail goes: the size of each segment, the checkpoints beside it, and the end that is known here."""
 
     sizes: Mapping[Path, int]
-    known: Sequence[Position]
+    notes: bytes
+    end: Position
 
 
 class AuditFile:
@@ -161,15 +162,16 @@ class AuditFile:
 
     def extent(self) -> Extent:
         """Return how far the trail goes now, by all that is known here: it can be verified while it goes on."""
-        kept = self.folder / audit.CHECKPOINTS
-        beside = audit.checkpoints(kept.read_text(encoding="utf-8")) if kept.exists() else ()
-        known = [*(each.position for each in beside), *([self.end] if self.end.count else ())]
-        return Extent({path: path.stat().st_size for path in audit.segments(self.folder)}, known)
+        # Not what they say: nothing is written meanwhile, and to find that out takes much longer than to read them.
+        notes = kept.read_bytes() if (kept := self.folder / audit.CHECKPOINTS).exists() else b""
+        return Extent({path: path.stat().st_size for path in audit.segments(self.folder)}, notes, self.end)
 
     def verify(self, anchors: Iterable[Position] = (), extent: Extent | None = None) -> Verification:
         """Check every line against the checkpoints beside the trail, and the end that this process knows."""
         whole = extent or self.extent()
-        verifier = Verifier((), [*whole.known, *anchors])
+        beside = [each.position for each in audit.checkpoints(whole.notes.decode())]
+        known = [whole.end] if whole.end.count else []
+        verifier = Verifier((), [*beside, *known, *anchors])
         for number, (path, size) in enumerate(whole.sizes.items(), 1):
             with path.open("rb") as file:
                 verifier.feed(io.BytesIO(file.read(size)), last=number == len(whole.sizes))
@@ -193,6 +195,20 @@ class AuditFile:
         if _time_of(paths[1]) >= before and sum(path.stat().st_size for path in paths) <= TRAIL_BYTES:
             return None
         return Segment(paths[0], first.count + 1, last)
+
+    def delete(self, segment: Segment) -> None:
+        """Delete the oldest segment, and the checkpoints of lines that are gone. Raises OSError or ValueError."""
+        segment.path.unlink()
+        path = self.folder / audit.CHECKPOINTS
+        if not path.exists():
+            return
+        # The one of the last line that is gone stays: the first line that is left names it.
+        kept = (
+            note
+            for note in audit.checkpoints(path.read_text(encoding="utf-8"))
+            if note.position.count >= segment.last.count
+        )
+        disk.replace_file(path, "".join(note.whole for note in kept).encode())
 
     def _find_end(self) -> int:
         """Take up the last line; set aside what a power cut left of one, and return how many bytes that was."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
-from .audit_file import AuditFile, Extent, Opening
+from .audit_file import AuditFile, Extent, Opening, Segment
 from .const import DOMAIN
 from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Verification
 from .gateway.audit_record import Record, Search, make, search
@@ -157,20 +157,29 @@ class AuditLog:
         return await self._hass.async_add_executor_job(find)
 
     async def async_purge(self, before: float) -> None:
-        """Delete the segments whose lines are all older; that it was done is recorded first. Raises OSError."""
+        """Delete the segments whose lines are all older; that it was done is recorded first.
+
+        Raises OSError, or ValueError where checkpoints cannot be read.
+        """
         while (segment := await self._hass.async_add_executor_job(self._file.expired, before)) is not None:
-            if len(self._waiting) >= _MAX_WAITING:
+            if self._closed or len(self._waiting) >= _MAX_WAITING:
                 return
             last: Position = segment.last
             self.record(SEGMENT_DELETED, first=segment.first, through=last.count, head=last.head)
             await self.async_flush()
             if not self.healthy:
                 return
-            await self._hass.async_add_executor_job(segment.path.unlink)
+            await self._queue.async_do(self._async_delete(segment))
 
     async def async_close(self) -> None:
         """Write what waits and stop; when this returns, nobody writes any more."""
         await self._queue.async_do(self._async_close())
+
+    async def _async_delete(self, segment: Segment) -> None:
+        if self._closed:
+            # Another run has the trail now, and writes to the checkpoints beside it.
+            return
+        await self._hass.async_add_executor_job(self._file.delete, segment)
 
     async def _async_extent(self) -> Extent:
         await self._async_write(mark=True)

@@ -69,7 +69,8 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
     records = await _async_found(call)
     form = call.data[_FORMAT]
     hub_of(call.hass).audit.record("audit_exported", actor=actor, format=form, records=len(records))
-    return {"format": form, "records": len(records), "content": FORMATS[form](records)}
+    content = await call.hass.async_add_executor_job(FORMATS[form], records)
+    return {"format": form, "records": len(records), "content": content}
 
 
 async def _async_found(call: ServiceCall) -> list[Any]:
@@ -89,7 +90,7 @@ def _search(hub: GrokmonHub, data: dict[str, Any]) -> Search:
         zone=None if zone is None else zone_named(hub, zone),
         identity=data.get(_IDENTITY),
         caller=data.get(_CALLER),
-        action=data.get(_ACTION),
+        actions=frozenset({data[_ACTION]} if _ACTION in data else ()),
         outcome=data.get(_OUTCOME),
     )
 

@@ -104,7 +104,7 @@ class Claiming:
         method = METHODS[request.algorithm.name.lower()]
         device = await self._enrolment.async_enrol(choices, method, request.public_key, actor)
         # Not before: where the disk fails, the administrator tries again.
-        self._requests.withdraw(choices.device_id)
+        self._requests.withdraw(choices.device_id, fingerprint)
         self._approved[choices.device_id] = request
         return device
 

@@ -134,12 +134,16 @@ def _frames(data: bytes) -> Iterator[bytes]:
 
 def _drop_torn(descriptor: int) -> int:
     """Cut off what a power cut left of a frame; return how many frames are complete."""
-    data = b""
-    while block := os.read(descriptor, 1 << 20):
-        data += block
-    complete = list(_frames(data))
-    os.ftruncate(descriptor, _length(complete))
-    return len(complete)
+    size = os.fstat(descriptor).st_size
+    end = count = 0
+    while (begin := end + _LENGTH_BYTES) <= size:
+        after = begin + int.from_bytes(os.pread(descriptor, _LENGTH_BYTES, end))
+        if after > size:
+            break
+        end = after
+        count += 1
+    os.ftruncate(descriptor, end)
+    return count
 
 
 def _length(frames: Sequence[bytes]) -> int:

@@ -54,7 +54,7 @@ async def async_rehearse(
         "limits": limits_from(changes.get("limits", {}), controller.policy.limits),
         "ai_allowed": changes.get("ai_allowed", controller.policy.ai_allowed),
     }
-    records = await hub.audit.async_search(Search(start=since.timestamp()), _MOST)
+    records = await hub.audit.async_search(Search(start=since.timestamp(), actions=_ACTIONS), _MOST)
     sources = _sources(hass, hub)
     states = await _async_states(hass, since, list(sources))
     devices = list(hub.gateway.registry)

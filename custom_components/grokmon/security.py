@@ -2,7 +2,6 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any, Final
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
@@ -12,6 +11,7 @@ from .audit_log import AuditLog
 from .const import DOCUMENTATION, DOMAIN, EVENT_SECURITY
 from .gateway.aggregation import Aggregator
 from .gateway.errors import Code, GatewayError
+from .gateway.redaction import digest
 from .gateway.security_events import Category, Severity, category_of
 
 type SecurityListener = Callable[[Category, dict[str, str]], None]
@@ -24,17 +24,19 @@ _WITHIN: Final = 60.0
 # What an administrator decided is no reason for an alert.
 _WANTED: Final = frozenset({Code.DEVICE_DISABLED, Code.DEVICE_REVOKED})
 _SUMMARY_SECONDS: Final = 3600.0
+# A sensor that is broken stays so: it is told of after ten minutes, and then once an hour.
+_LASTING: Final = (600.0, 3600.0)
 
 
 class SecurityMonitor:
-    """Tell about refusals and implausible values: the first at once, the rest once a minute."""
+    """Tell about refusals and implausible values: the first at once, the rest in numbers now and then."""
 
     def __init__(self, hass: HomeAssistant, audit: AuditLog, name_of: Callable[[str], str]) -> None:
         self._hass = hass
         self._audit = audit
         self._name_of = name_of
         self._refusals = Aggregator[tuple[str | None, Code]](merge=lambda key: (None, key[1]))
-        self._implausible: Aggregator[tuple[str, str]] = Aggregator()
+        self._implausible = Aggregator[tuple[str | None, str]](merge=lambda key: (None, key[1]), windows=_LASTING)
         self._sessions: Aggregator[str] = Aggregator()
         self._failures: dict[str, deque[float]] = {}
         self._reported: Counter[str] = Counter()
@@ -65,7 +67,7 @@ class SecurityMonitor:
                 device=named,
                 detail=error.detail,
                 bytes=len(payload),
-                sha256=sha256(payload).hexdigest(),
+                sha256=digest(payload),
                 **_devices(int(merges and device_id is not None)),
             )
             if error.is_security_event:
@@ -75,11 +77,14 @@ class SecurityMonitor:
 
     @callback
     def async_implausible(self, device_id: str, metrics: tuple[str, ...], now: float) -> None:
-        """Take note of accepted values outside their plausible range."""
+        """Take note of accepted values outside their plausible range; of very many devices, as of refusals."""
         for metric in metrics:
-            if self._implausible.add((device_id, metric), now):
-                self._audit.record("implausible", outcome="found", device=device_id, metric=metric)
-                self.async_fire(Code.METRIC_IMPLAUSIBLE, device_id, metric)
+            key = (device_id, metric)
+            merges = self._implausible.merges(key)
+            named = None if merges else device_id
+            if self._implausible.add(key, now):
+                self._audit.record("implausible", outcome="found", device=named, metric=metric, **_devices(int(merges)))
+                self.async_fire(Code.METRIC_IMPLAUSIBLE, named, metric)
 
     @callback
     def async_session(self, device_id: str, firmware: str | None, now: float) -> None:
@@ -103,7 +108,12 @@ class SecurityMonitor:
         for repeat in self._implausible.close(now, everything=closing):
             device_id, metric = repeat.key
             self._audit.record(
-                "implausible_again", outcome="found", device=device_id, metric=metric, count=repeat.count
+                "implausible_again",
+                outcome="found",
+                device=device_id,
+                metric=metric,
+                count=repeat.count,
+                **_devices(repeat.merged),
             )
         for start in self._sessions.close(now, everything=closing):
             self._audit.record("session_again", device=start.key, count=start.count)

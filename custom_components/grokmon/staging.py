@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from hashlib import sha256
 import logging
 from time import time
 from typing import Any, Final
@@ -12,8 +11,9 @@ from homeassistant.helpers.event import async_track_time_interval
 
 from .at_rest import folder_of
 from .audit_log import AuditLog
+from .gateway.envelope import MAX_MESSAGE_BYTES
 from .gateway.models import Reading
-from .gateway.redaction import redacted
+from .gateway.redaction import digest, redacted
 from .gateway.vault import Vault
 from .journal_file import JournalFile, Row
 from .turns import Queue
@@ -70,9 +70,11 @@ class Staging:
             "device": device_id or _UNKNOWN,
             "reason": code,
             "bytes": len(payload),
-            "sha256": sha256(payload).hexdigest(),
+            "sha256": digest(payload),
         }
-        if device_id is not None and now < self._capturing.get(device_id, 0.0):
+        captured = device_id is not None and now < self._capturing.get(device_id, 0.0)
+        # What is longer needs no key to be sent, and would keep everybody waiting while it is looked through.
+        if captured and len(payload) <= MAX_MESSAGE_BYTES:
             row["content"] = redacted(payload)
         self._rejected.append(row)
 
@@ -118,9 +120,14 @@ class Staging:
         rejected, self._rejected = self._rejected, []
         now = time()
         if readings and not await self._async_append(self._telemetry, list(map(_row, readings)), now):
-            self._readings[:0] = readings
+            self._readings = self._bounded(readings + self._readings, _MAX_READINGS)
         if rejected and not await self._async_append(self._quarantine, rejected, now):
-            self._rejected[:0] = rejected
+            self._rejected = self._bounded(rejected + self._rejected, _MAX_REJECTED)
+
+    def _bounded[T](self, waiting: list[T], most: int) -> list[T]:
+        """Return what waits on: while it could not be written, more may have come than there is room for."""
+        self.left_out += max(0, len(waiting) - most)
+        return waiting[:most]
 
     async def _async_append(self, journal: JournalFile, rows: list[Row], now: float) -> bool:
         try:

@@ -34,6 +34,21 @@ def test_what_goes_on_is_summed_up_again() -> None:
     assert aggregator.add("a", 181.0) is True
 
 
+def test_what_lasts_is_summed_up_less_often() -> None:
+    """Take the lengths of the windows one after the other, the last one again and again, until nothing goes on."""
+    aggregator = Aggregator[str](windows=(60.0, 600.0))
+    told: list[tuple[str | int, int]] = []
+    for now in range(0, 2000, 10):
+        told += [("first", now)] if aggregator.add("a", now) else []
+        told += [(summary.count, now) for summary in aggregator.close(now)]
+    assert told == [("first", 0), (6, 60), (60, 660), (60, 1260), (60, 1860)]
+    assert [summary.count for summary in aggregator.close(2460)] == [13]
+    assert aggregator.close(3060) == []
+    assert aggregator.add("a", 3060) is True
+    assert aggregator.add("a", 3061) is False
+    assert aggregator.close(3120) == [Summary("a", 3060, 1)]
+
+
 def test_nothing_happened_again() -> None:
     """Leave no window behind for what happened once."""
     aggregator = Aggregator[str]()

@@ -378,6 +378,7 @@ def test_checkpoints_there_and_back(between: str) -> None:
     assert {each.origin for each in read} == {ORIGIN}
     assert all(each.signed_by(PUBLIC) is True for each in read)
     assert [each.text for each in read] == [checkpoint_text(ORIGIN, place, AT) for place in PLACES]
+    assert [each.whole for each in read] == [signed(place) for place in PLACES]
     assert list(checkpoints(between)) == []
 
 

@@ -286,25 +286,24 @@ def test_another_key_after_the_end_is_another_request(requests: EnrolmentRequest
 def test_eight_at_most(requests: EnrolmentRequests) -> None:
     """Whoever makes up devices fills no more than eight places; those who wait already may ask on."""
     for number in range(MAX_REQUESTS):
-        _ask(requests, f"tent-{number}")
+        first = _ask(requests, f"tent-{MAX_REQUESTS - 1 - number}")
     with pytest.raises(TransportError) as refused:
         _ask(requests, "one-more")
     assert str(refused.value).startswith("rate_limited: 8 requests")
     assert _ask(requests, "tent-7", now=JUST_BEFORE).device_id == "tent-7"
-    requests.withdraw("tent-0")
+    requests.withdraw("tent-0", first.fingerprint)
     _ask(requests, "one-more")
 
 
 def test_two_of_a_host_at_most(requests: EnrolmentRequests) -> None:
     """One host holds no more than two places, for no longer than they wait, and may ask on for these."""
-    for number in range(2):
-        _ask(requests, f"tent-{number}", host="a")
+    first, _ = (_ask(requests, f"tent-{number}", host="a") for number in range(2))
     with pytest.raises(TransportError) as refused:
         _ask(requests, "one-more", host="a")
     assert str(refused.value) == "rate_limited: 2 requests of this address wait for an administrator"
     assert _ask(requests, "tent-1", host="a").device_id == "tent-1"
     assert _ask(requests, "of-another", host="b").host == "b"
-    requests.withdraw("tent-0")
+    requests.withdraw("tent-0", first.fingerprint)
     _ask(requests, "one-more", host="a")
     assert _ask(requests, "later", host="a", now=NOW + VALID_S).device_id == "later"
 
@@ -334,8 +333,9 @@ def test_request_is_found_until_it_ends(requests: EnrolmentRequests) -> None:
 def test_withdrawn_request(requests: EnrolmentRequests) -> None:
     """What was withdrawn is not found; to withdraw it again is no error."""
     request = _ask(requests)
-    requests.withdraw("tent-1")
-    requests.withdraw("tent-1")
+    for _ in range(2):
+        requests.withdraw("tent-1", request.fingerprint)
+    assert not requests.waits("tent-1", NOW)
     with pytest.raises(TransportError):
         requests.find("tent-1", request.fingerprint, NOW)
 
@@ -344,7 +344,26 @@ def test_requests_are_forgotten(requests: EnrolmentRequests) -> None:
     """What was over some minutes ago is returned once, and no longer in the way of anybody meanwhile."""
     first = _ask(requests)
     assert requests.expire(NOW + VALID_S) == []
-    assert _ask(requests, public_key=OTHER_PEM, now=NOW + VALID_S) != first
     second = _ask(requests, "tent-2")
+    assert _ask(requests, now=NOW + VALID_S) != first
     assert requests.expire(NOW + VALID_S + 300) == [second]
     assert requests.expire(NOW + VALID_S + 300) == []
+
+
+def test_request_whose_name_was_taken_is_forgotten_too(requests: EnrolmentRequests) -> None:
+    """What is over is returned though another key asks under its name; one that was approved does not hide it."""
+    first = _ask(requests)
+    other = _ask(requests, public_key=OTHER_PEM, now=NOW + VALID_S)
+    assert requests.waits("tent-1", NOW + VALID_S)
+    requests.withdraw("tent-1", other.fingerprint)
+    assert requests.expire(NOW + VALID_S + 300) == [first]
+    assert requests.expire(NOW + 3 * VALID_S) == []
+
+
+def test_request_that_is_made_anew_is_not_forgotten(requests: EnrolmentRequests) -> None:
+    """A device that asks again while another's request is over under its name is shown on."""
+    _ask(requests)
+    other = _ask(requests, public_key=OTHER_PEM, now=NOW + VALID_S)
+    again = _ask(requests, now=NOW + 2 * VALID_S)
+    assert requests.expire(NOW + 2 * VALID_S + 300) == [other]
+    assert requests.find("tent-1", again.fingerprint, NOW + 2 * VALID_S + 300) is again

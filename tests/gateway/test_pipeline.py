@@ -496,8 +496,9 @@ def test_one_signature_has_one_text(algorithm: Algorithm, tail: bytes) -> None:
 # --- Sessions through the pipeline
 
 
-def test_unknown_session_is_answered(gateway: Gateway) -> None:
+def test_unknown_session_is_answered(gateway: Gateway, sid: str) -> None:
     """Name the unknown session in the request to say hello again, signed for the device."""
+    accepted(gateway, SENDER.telemetry(sid, 1))
     with pytest.raises(SessionUnknownError) as caught:
         gateway.ingest(SENDER.telemetry("s" * 16, 1), NOW)
     (request,) = gateway.hello_requests("tent-1", NOW, caught.value.sid)
@@ -515,6 +516,30 @@ def test_request_for_any_session(gateway: Gateway) -> None:
     """Leave the session out of the request where there is none."""
     (request,) = gateway.hello_requests("tent-1", NOW)
     assert verified(gateway, SENDER, request).keys() == {"iss", "aud", "hello", "time"}
+
+
+def test_device_without_a_session_is_asked_both_ways(gateway: Gateway, sid: str) -> None:
+    """Ask for any session, too, until the device has one here: a hello alone may be a recording."""
+    assert sid
+    with pytest.raises(SessionUnknownError):
+        gateway.ingest(SENDER.telemetry("s" * 16, 1), NOW)
+    requests = gateway.hello_requests("tent-1", NOW, "s" * 16)
+    assert [verified(gateway, SENDER, request).get("sid") for request in requests] == ["s" * 16, None]
+
+
+def test_recorded_readings_use_up_no_request(gateway: Gateway, sid: str) -> None:
+    """Serve a device after a crash by each request, whatever recorded message of an earlier run it answers."""
+    recorded = SENDER.telemetry(sid, 1)
+    accepted(gateway, recorded)
+    after = gateway_with(device_of(SENDER), started_at=NOW + 10)
+    asked = 0
+    for second in range(120):
+        with pytest.raises(SessionUnknownError) as caught:
+            after.ingest(recorded, NOW + 20 + second)
+        requests = after.hello_requests("tent-1", NOW + 20 + second, caught.value.sid)
+        asked += bool(requests)
+        assert [claims_in(request.payload).get("sid") for request in requests] in ([], [sid, None])
+    assert asked == 6 + 11
 
 
 def test_device_is_asked_six_times_a_minute(gateway: Gateway) -> None:

@@ -687,9 +687,7 @@ def test_notes_have_a_rate_of_their_own(room: ControlRoom) -> None:
     policy = room.controller.policy
     for _ in range(5):
         policy.judge_note(AI, room.moment)
-    with pytest.raises(
-        PolicyError, match=r"^control_rate: at most 5 notes a minute from the class ai; .* 12 s$"
-    ):
+    with pytest.raises(PolicyError, match=r"^control_rate: at most 5 notes a minute from the class ai; .* 12 s$"):
         policy.judge_note(AI, room.moment)
     room.set(EXHAUST, AI, percent=50)
     policy.judge_note(PERSON, room.moment)

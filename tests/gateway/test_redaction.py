@@ -1,6 +1,7 @@
 """What is kept of a rejected message: nothing that is secret, and nothing that can be sent again."""
 
 from base64 import urlsafe_b64encode
+from hashlib import sha256
 import json
 from time import process_time
 from typing import Any
@@ -9,7 +10,8 @@ from hypothesis import given, strategies as st
 import orjson
 import pytest
 
-from custom_components.grokmon.gateway.redaction import redacted
+from custom_components.grokmon.gateway.envelope import MAX_MESSAGE_BYTES
+from custom_components.grokmon.gateway.redaction import digest, redacted
 
 NAMES = [
     "secret",
@@ -190,3 +192,11 @@ def test_long_word_is_read_once(text: str) -> None:
     begun = process_time()
     assert redacted(json.dumps({"a": text}).encode()) == {"json": "removed"}
     assert process_time() - begun < 2
+
+
+def test_digest_is_of_no_more_than_a_message() -> None:
+    """Tell messages apart by their SHA-256, and look at no more of one than may be sent."""
+    whole = bytes(MAX_MESSAGE_BYTES - 1) + b"x"
+    assert digest(b"hello") == sha256(b"hello").hexdigest()
+    assert digest(whole) == sha256(whole).hexdigest() != digest(whole[:-1])
+    assert digest(whole + b"more") == digest(whole)

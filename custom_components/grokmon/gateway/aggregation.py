@@ -1,4 +1,4 @@
-"""Aggregation: the first of a kind is told at once, the rest once a minute, so that a flood cannot fill a disk."""
+"""Aggregation: the first of a kind is told at once, the rest now and then, so that a flood cannot fill a disk."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ MAX_WINDOWS: Final = 60
 @dataclass(slots=True)
 class _Open[K: Hashable]:
     since: float
+    turn: int = 0
     count: int = 0
     merged: set[K] = field(default_factory=set)
 
@@ -28,11 +29,13 @@ class Summary[K: Hashable]:
 class Aggregator[K: Hashable]:
     """Count what happens by key. The caller keeps the number of keys small, or says how to `merge` them.
 
-    With MAX_WINDOWS open, what has none is counted under the key that `merge` makes of its own.
+    With MAX_WINDOWS open, what has none is counted under the key that `merge` makes of its own. `windows` are the
+    lengths of one window after the other while something goes on; the last one repeats.
     """
 
-    def __init__(self, merge: Callable[[K], K] | None = None) -> None:
+    def __init__(self, merge: Callable[[K], K] | None = None, windows: tuple[float, ...] = (WINDOW,)) -> None:
         self._merge = merge
+        self._windows = windows
         self._open: dict[K, _Open[K]] = {}
 
     def merges(self, key: K) -> bool:
@@ -55,11 +58,11 @@ class Aggregator[K: Hashable]:
         summaries: list[Summary[K]] = []
         for key, window in list(self._open.items()):
             # A clock that jumped back must not keep a window open.
-            if not everything and 0.0 <= now - window.since < WINDOW:
+            if not everything and 0.0 <= now - window.since < self._windows[window.turn]:
                 continue
             if window.count:
                 summaries.append(Summary(key, window.since, window.count, len(window.merged)))
-                self._open[key] = _Open(now)
+                self._open[key] = _Open(now, min(window.turn + 1, len(self._windows) - 1))
             else:
                 del self._open[key]
         return summaries

@@ -94,6 +94,11 @@ class Checkpoint:
     text: str
     signature: bytes
 
+    @property
+    def whole(self) -> str:
+        """Return the note as it was written, with its signature."""
+        return _signed(self.origin, self.text, self.signature)
+
     def signed_by(self, public_key: bytes) -> bool | None:
         """Tell whether this Ed25519 key signed it; None where Python has no `cryptography` to find out."""
         try:
@@ -199,8 +204,11 @@ def checkpoint_text(origin: str, position: Position, at: str) -> str:
 
 def note(origin: str, text: str, public_key: bytes, signature: bytes) -> str:
     """Return a text and its Ed25519 signature as a signed note."""
-    signed = b64encode(key_hash(origin, public_key) + signature).decode()
-    return f"{text}\n\u2014 {origin} {signed}\n"
+    return _signed(origin, text, key_hash(origin, public_key) + signature)
+
+
+def _signed(origin: str, text: str, signature: bytes) -> str:
+    return f"{text}\n\u2014 {origin} {b64encode(signature).decode()}\n"
 
 
 def checkpoints(text: str) -> Iterator[Checkpoint]:

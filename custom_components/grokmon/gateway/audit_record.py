@@ -53,7 +53,7 @@ def _bounded(members: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for: times in seconds since 1970, and words that are equal. None and empty match everything."""
+    """What is looked for: times in seconds since 1970, words that are equal, one of some actions. None match all."""
 
     start: float | None = None
     end: float | None = None
@@ -61,7 +61,7 @@ class Search:
     zone: str | None = None
     identity: str | None = None
     caller: str | None = None
-    action: str | None = None
+    actions: frozenset[str] = frozenset()
     outcome: str | None = None
 
     def matches(self, record: Mapping[str, Any]) -> bool:
@@ -72,10 +72,11 @@ class Search:
             (self.zone, record["object"].get("zone")),
             (self.identity, principal.get("identity")),
             (self.caller, principal.get("caller")),
-            (self.action, record["action"]),
             (self.outcome, record["outcome"]),
         )
         if any(want is not None and want != has for want, has in wanted):
+            return False
+        if self.actions and record["action"] not in self.actions:
             return False
         if self.start is None and self.end is None:
             return True

@@ -93,7 +93,8 @@ class EnrolmentRequests:
     """The devices that wait for an administrator."""
 
     def __init__(self) -> None:
-        self._requests: dict[str, EnrolmentRequest] = {}
+        # By name and fingerprint: what is over is shown until it expires, even where another key has taken its name.
+        self._requests: dict[tuple[str, str], EnrolmentRequest] = {}
 
     def add(self, device_id: str, algorithm: Algorithm, public_key: str, host: str, now: float) -> EnrolmentRequest:
         """Return the request of a device, a new one or the one that it has made before. `host` is where it comes from.
@@ -104,7 +105,7 @@ class EnrolmentRequests:
         if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
             raise RegistryError(Code.DEVICE_ID_INVALID)
         fingerprint = credentials.fingerprint(algorithm, public_key)
-        known = self._requests.get(device_id) if self.waits(device_id, now) else None
+        known = self._waiting(device_id, now)
         if known is not None and known.fingerprint != fingerprint:
             raise RegistryError(Code.DEVICE_EXISTS)
         if known is None:
@@ -123,31 +124,33 @@ class EnrolmentRequests:
                 host=host,
                 ends=now + VALID_S,
             )
-            self._requests[device_id] = known
+            self._requests[device_id, fingerprint] = known
         return known
 
     def expire(self, now: float) -> list[EnrolmentRequest]:
         """Return the requests that were over some minutes ago, and forget them: nobody is looking at them any more."""
         over = [request for request in self._requests.values() if now >= request.ends + _LOOKED_AT_S]
         for request in over:
-            del self._requests[request.device_id]
+            del self._requests[request.device_id, request.fingerprint]
         return over
 
     def waits(self, device_id: str, now: float) -> bool:
         """Tell whether a device has asked already."""
-        request = self._requests.get(device_id)
-        return request is not None and now < request.ends
+        return self._waiting(device_id, now) is not None
 
     def find(self, device_id: str, fingerprint: str, now: float) -> EnrolmentRequest:
         """Return the request of a device with this key, which waits on. Raises TransportError when there is none."""
-        request = self._requests.get(device_id)
-        if request is None or request.fingerprint != fingerprint or now >= request.ends:
+        request = self._requests.get((device_id, fingerprint))
+        if request is None or now >= request.ends:
             raise TransportError(Code.CLAIM_INVALID)
         return request
 
-    def withdraw(self, device_id: str) -> None:
+    def withdraw(self, device_id: str, fingerprint: str) -> None:
         """Let a device wait no longer."""
-        self._requests.pop(device_id, None)
+        self._requests.pop((device_id, fingerprint), None)
+
+    def _waiting(self, device_id: str, now: float) -> EnrolmentRequest | None:
+        return next((each for each in self._requests.values() if each.device_id == device_id and now < each.ends), None)
 
 
 def _digest(code: str) -> bytes:

@@ -151,15 +151,21 @@ class Gateway:
         """Return the request to say hello again, under each key that the device may have.
 
         There is none when the device was asked often enough or may not speak. `sid` is the unknown session that the
-        device used; without it the request is for any session.
+        device used; without it the request is for any session. While the device has none here, it is asked both ways:
+        the unknown one may be of a recording, and what is for any session is not obeyed where a clock was set back.
         """
         admission = self._admissions[device_id]
         if not admission.is_active or not admission.budgets.requests.take(now):
             return ()
-        claims: Claims = {"hello": True, "time": int(self.told(now))}
-        if sid is not None:
-            claims["sid"] = sid
-        return tuple(admission.outbound(door, Downlink.SESSION, claims) for door in admission.standing(now))
+        any_session: Claims = {"hello": True, "time": int(self.told(now))}
+        requests = [] if sid is None else [any_session | {"sid": sid}]
+        if self.sessions.active_sid(device_id) is None or sid is None:
+            requests.append(any_session)
+        return tuple(
+            admission.outbound(door, Downlink.SESSION, claims)
+            for claims in requests
+            for door in admission.standing(now)
+        )
 
     def time_requests(self, reading: Reading) -> tuple[Outbound, ...]:
         """Return the request to say hello to a device whose reading is old: its clock may be slow, the answer sets it.

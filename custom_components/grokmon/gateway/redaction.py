@@ -1,11 +1,14 @@
 """What may be kept of a rejected message: enough to find a fault, and nothing that opens a door."""
 
 from base64 import urlsafe_b64decode
+from hashlib import sha256
 import json
 import re
 from typing import Any, Final
 
 import orjson
+
+from .envelope import MAX_MESSAGE_BYTES
 
 _MAX_TEXT: Final = 1024
 _MAX_DEPTH: Final = 8
@@ -15,6 +18,11 @@ _JWS: Final = re.compile(rb"[\w-]*\.[\w-]*\.[\w-]*")
 # A signed message inside of another one. It begins where a word does: to try at each letter of a long one would take
 # the square of its length.
 _INNER_JWS: Final = re.compile(r"(?<![\w-])[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}", re.ASCII)
+
+
+def digest(payload: bytes) -> str:
+    """Return the SHA-256 of a message; of one that is too long, which may be of any length, that of its beginning."""
+    return sha256(payload[:MAX_MESSAGE_BYTES]).hexdigest()
 
 
 def redacted(payload: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 import time
 
+from custom_components.grokmon.gateway.envelope import MAX_MESSAGE_BYTES
 from tests.demo.fleet import device_of
 from tests.demo.installation import Enrolled, Installation, Refusal
 from tests.demo.plan import Node
@@ -80,7 +81,7 @@ class Battle:
         known = {node.device_id for node in (*VICTIMS.values(), *INSIDERS.values())}
         refusal = (device_id if device_id in known else None, code)
         self.expected[refusal] += 1
-        self.first.setdefault(refusal, sha256(forgery.payload).hexdigest())
+        self.first.setdefault(refusal, sha256(forgery.payload[:MAX_MESSAGE_BYTES]).hexdigest())
         return refusal
 
 

@@ -12,6 +12,7 @@ import pytest
 from custom_components.grokmon.broker import accounts
 from custom_components.grokmon.broker.connection import UnreachableError
 from custom_components.grokmon.gateway.authority import new_authority
+from custom_components.grokmon.gateway.topics import PROBE_IDS
 
 from .common import Room
 
@@ -84,7 +85,7 @@ async def test_one_password_alone(room: Room) -> None:
     assert (state.admin_password, state.probe_password) == ("another", "the-probes-password")
     assert state.revoking == {}
     await _submit(room, await _begin(room, "broker"), {**DYNAMIC, "probe_password": "another"})
-    assert room.hub.store.state.broker.revoking.keys() == set(accounts.PROBE_IDS)
+    assert room.hub.store.state.broker.revoking.keys() == set(PROBE_IDS)
 
 
 @pytest.mark.parametrize(

@@ -931,6 +931,29 @@ async def test_silent_device_that_the_broker_vouches_for(
     assert await leaks(room, caplog, needles) == []
 
 
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS])
+@pytest.mark.parametrize("end", ["heard", "revoked", "too late"])
+async def test_offer_ends_where_there_is_nothing_to_offer(room: Room, findings: dict[Any, Any], end: str) -> None:
+    """A device that is heard with its new password is not to be cut off; nor is there an offer that cannot be taken."""
+    del findings
+    await _enrol_plain(room, "broker")
+    room.hub.gateway.broker_enforced = True
+    reading = json.dumps({"metrics": {"temp_c": 21.0}}).encode()
+    await room.receive("grokmon/v1/tent-1/up/telemetry", reading)
+    await _rotate(room, overlap_hours=0.5)
+    await room.let_pass(HOUR)
+    assert _issue(room, SILENT) is not None
+    if end == "heard":
+        room.hub.gateway.broker_enforced = True
+        await room.receive("grokmon/v1/tent-1/up/telemetry", reading)
+    elif end == "revoked":
+        await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "x")
+    else:
+        await room.let_pass(8 * 24 * HOUR)
+        await room.let_pass(HOUR)
+    assert _issue(room, SILENT) is None
+
+
 @pytest.mark.parametrize(
     ("obstacle", "reason"),
     [("removed", "unknown_device"), ("revoked", "device_revoked"), ("restored", "credential_unknown")],

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from homeassistant.config_entries import SubentryFlowResult
+from homeassistant.config_entries import ConfigEntryState, SubentryFlowResult
 from homeassistant.data_entry_flow import FlowResultType, InvalidData
 from homeassistant.helpers.selector import QrCodeSelector
 import pytest
@@ -111,12 +111,41 @@ async def test_handover_is_offered_with_http_enrolment_only(room: Room) -> None:
         await room.submit(form, {"auth": "hs256", "handover": "claim"})
 
 
-async def test_identifiers_of_the_probe(room: Room) -> None:
-    """The names under which the broker is probed are asked for again."""
+async def test_identifiers_of_the_gateway_itself(room: Room) -> None:
+    """The names under which the broker is probed, and those of the hub's own device, are asked for again."""
     form = await _walk(room, "identity")
     for device_id in RESERVED_IDS:
         form = await room.submit(form, {"device_id": device_id, "template": "climate"})
         assert form["errors"] == {"device_id": "device_id_invalid"}
+
+
+@pytest.mark.parametrize("method", ["hs256", "es256", "eddsa"])
+async def test_start_while_credentials_are_shown(room: Room, method: Auth) -> None:
+    """What was shown may not hold after a new start, so that the device gets others; and the next start works."""
+    answer = {"auth": method} | ({"public_key": public_pem(generate_key_pair(method))} if method != "hs256" else {})
+    page = await _walk(room, "credentials", auth=answer)
+    await room.reload()
+    form = await room.submit(page)
+    assert form["step_id"] == "auth"
+    assert "tent-1" not in room.hub.gateway.registry
+    page = await room.submit(form, answer)
+    await room.submit(page)
+    assert "tent-1" in room.hub.gateway.registry
+    await room.reload()
+    assert room.entry.state is ConfigEntryState.LOADED
+
+
+async def test_unload_in_the_middle_of_a_flow(room: Room) -> None:
+    """Without a hub there is nothing to go on with, which is said."""
+    pages = [await _walk(room, step) for step in ("identity", "auth", "credentials")]
+    await room.enrol("tent-2")
+    flow = await room.start_flow("device", room.subentry("tent-2").subentry_id)
+    menus = [await room.submit(flow, {"next_step_id": "revoke"})]
+    await room.hass.config_entries.async_unload(room.entry.entry_id)
+    for page, answer in zip([*pages, *menus], [ANSWERS["identity"], ANSWERS["auth"], None, {}], strict=True):
+        result = await room.submit(page, answer)
+        assert (result["type"], result["reason"]) == ("abort", "not_loaded")
+    await room.set_up()
 
 
 async def test_outputs_need_a_signature(room: Room) -> None:

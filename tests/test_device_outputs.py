@@ -502,13 +502,13 @@ def test_guard_goes_on_after_an_error(twins: Twins, bus: Bus, capsys: pytest.Cap
     assert not example.is_guarded()
     turns = iter([MemoryError("no room"), None])
 
-    def tick() -> None:
+    def tick(_now: int) -> None:
         turn = next(turns)
         if turn is not None:
             raise turn
 
     with (
-        patch.object(example, "tick", tick),
+        patch.object(example, "_tick", tick),
         pytest.raises(StopIteration),
         patch(f"{ExampleOutputs.__module__}.time.sleep", side_effect=[None, StopIteration]),
     ):
@@ -536,6 +536,53 @@ def test_largest_dose_is_within_its_time() -> None:
     claims = {"sid": "s" * 16, "seq": 1, "iat": 1, "ttl_s": 10, "cid": "c", "lease_s": 9, "actuator": "pump"}
     example.command({**claims, "action": "trigger_irrigation", "params": {"amount_ml": 201}})
     assert moves[-1] == ("pump", True, None)
+
+
+def test_largest_dose_is_within_its_time_by_half_as_many_bits() -> None:
+    """A board that reckons with 24 bits gives what the settings allow, and nothing beyond that it could tell."""
+    moves: list[tuple[str, bool, float | None]] = []
+    spec = {"kind": "pump", "ml_per_s": 0.7, "max_run_s": 1428.5706}
+    example = ExampleOutputs({"pump": spec}, lambda *move: moves.append(move), clock=lambda: 0)
+    example.session("s" * 16, 1)
+    claims = {"sid": "s" * 16, "iat": 1, "ttl_s": 10, "cid": "c", "lease_s": 9, "actuator": "pump"}
+    for seq, amount, given in ((1, 1000, True), (2, 1000.1, False)):
+        example.command({**claims, "seq": seq, "action": "trigger_irrigation", "params": {"amount_ml": amount}})
+        assert bool(moves[1:]) is given
+        moves = [("pump", False, None)]
+
+
+def test_clock_is_looked_at_by_one_at_a_time() -> None:
+    """It counts on from the last look: a second one in between would let it leap by twelve days."""
+    outputs: list[ExampleOutputs] = []
+    looks = 0
+
+    def clock() -> int:
+        nonlocal looks
+        looks += 1
+        # At the very beginning there is one thread only.
+        assert not outputs or outputs[0]._lock.locked()
+        return looks
+
+    outputs.append(ExampleOutputs(SETTINGS, lambda *_: None, clock=clock))
+    before = looks
+    outputs[0].tick()
+    outputs[0].session("s" * 16, 1)
+    assert outputs[0].is_guarded()
+    outputs[0].next_message()
+    outputs[0].by_hand("lamp", on=False)
+    assert looks > before + 3
+
+
+def test_no_session_is_forgotten() -> None:
+    """A device that is talked back into its first session obeys no command of it again."""
+    example = ExampleOutputs(SETTINGS, lambda *_: None, clock=lambda: 0)
+    sids = [f"{number:016d}" for number in range(12)]
+    claims = {"iat": 1, "ttl_s": 10, "cid": "c", "action": "stop", "params": {}, "seq": 1}
+    for sid in sids:
+        example.session(sid, 1)
+        example.command({**claims, "sid": sid})
+    example.session(sids[0], 1)
+    assert not example._is_next({**claims, "sid": sids[0]})
 
 
 def test_faults_of_the_simulated_device() -> None:

@@ -231,6 +231,40 @@ async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
     assert room.hub.dispatcher.controller.policy.limits["ai"].max_dose_ml == 300  # type: ignore[index] # by its name
 
 
+@pytest.mark.parametrize("what", ["dose_ml", "inject_s"])
+async def test_limits_upside_down(room: Room, what: str) -> None:
+    """A class that could ask for nothing at all is asked about again, with what was entered."""
+    flow = room.hass.config_entries.options
+    menu = await flow.async_init(room.entry.entry_id)
+    form = await flow.async_configure(menu["flow_id"], {"next_step_id": "limits"})
+    form = await flow.async_configure(form["flow_id"], {"caller": "ai"})
+    assert form["data_schema"] is not None
+    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    wrong = answers | {f"min_{what}": 101, f"max_{what}": 100}
+    form = await flow.async_configure(form["flow_id"], wrong)
+    assert form["errors"] == {f"min_{what}": "lowest_above_highest"}
+    assert form["data_schema"] is not None
+    assert {str(key): key.description["suggested_value"] for key in form["data_schema"].schema} == wrong
+    assert "limits" not in room.entry.options
+    await flow.async_configure(form["flow_id"], answers | {f"min_{what}": 100, f"max_{what}": 100})
+    assert room.entry.options["limits"]["ai"][f"max_{what}"] == 100
+
+
+async def test_user_of_an_ai_that_is_no_more(room: Room) -> None:
+    """A user that was deleted is not suggested, and keeps nobody from choosing others."""
+    gone = {**room.entry.options, "ai_users": ["deleted", room.admin.user_id]}
+    room.hass.config_entries.async_update_entry(room.entry, options=gone)
+    await room.settle()
+    flow = room.hass.config_entries.options
+    menu = await flow.async_init(room.entry.entry_id)
+    form = await flow.async_configure(menu["flow_id"], {"next_step_id": "ai_users"})
+    assert form["data_schema"] is not None
+    (key,) = form["data_schema"].schema
+    assert key.description == {"suggested_value": [room.admin.user_id]}
+    await flow.async_configure(form["flow_id"], {"ai_users": key.description["suggested_value"]})
+    assert room.entry.options["ai_users"] == [room.admin.user_id]
+
+
 async def test_rehearsal_under_the_limits_that_are_set(node: RoomDevice) -> None:
     """What is not changed in a rehearsal is as a person set it, and not as it came."""
     room = node.room

@@ -563,6 +563,9 @@ def test_service_offers_the_catalogue() -> None:
     assert fields["auth"]["selector"]["select"]["options"] == list(METHODS)
     assert fields["rate_limit"]["default"] == models.DEFAULT_RATE_LIMIT
     assert fields["rate_limit"]["selector"]["number"]["max"] == registry.MAX_RATE_LIMIT
+    # As many as there may be, unless somebody says otherwise.
+    limit = SERVICES["export_audit_log"]["fields"]["limit"]
+    assert limit["default"] == limit["selector"]["number"]["max"] == 10_000
     for service in ("rotate_credentials", "rotate_due"):
         kinds = SERVICES[service]["fields"]["kinds"]["selector"]["select"]
         assert kinds["translation_key"] == "credential_kind"

@@ -115,6 +115,7 @@ class CredentialKeeper:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
         if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, time()):
+            self.async_heard(device_id)
             return
         ir.async_create_issue(
             self._hass,
@@ -126,6 +127,11 @@ class CredentialKeeper:
             translation_key=ISSUE_SILENT,
             translation_placeholders={"name": device.name},
         )
+
+    @callback
+    def async_heard(self, device_id: str) -> None:
+        """Withdraw the offer: the device is heard, or there is nothing to offer any more."""
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
 
     def is_due(self, now: float) -> bool:
         """Tell whether an hour has passed since the last look."""

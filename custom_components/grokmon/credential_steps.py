@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTime
+from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     SelectSelector,
@@ -15,7 +16,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import actor
+from .access import actor, running_hub
 from .broker.address import place_for_devices
 from .choices import METHODS, Choices, Method
 from .const import (
@@ -77,11 +78,12 @@ class CredentialSteps(OutputSteps):
         super().__init__()
         self._choices: dict[str, Any] = {}
         self._record: SecurityRecord | None = None
+        self._prepared_by: GrokmonHub | None = None
         self._instructions: dict[str, str] = {}
 
     async def async_step_auth(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask how the device authenticates, and prepare its credential."""
-        errors: dict[str, str] = {}
+        hub, errors = self._hub, dict[str, str]()
         if user_input is not None:
             choices = self._enrolled_choices()
             method = METHODS[user_input[CONF_AUTH]]
@@ -89,7 +91,7 @@ class CredentialSteps(OutputSteps):
             try:
                 if user_input.get(CONF_HANDOVER) == "claim":
                     return await self._hand_over(choices, method, public_key)
-                self._record = self._hub.enrolment.prepare(choices, method, public_key)
+                self._record, self._prepared_by = hub.enrolment.prepare(choices, method, public_key), hub
             except RegistryError as error:
                 if error.code is Code.ACTUATOR_INVALID:
                     errors[CONF_AUTH] = "outputs_unsigned"
@@ -100,7 +102,7 @@ class CredentialSteps(OutputSteps):
             else:
                 self._show(choices.device(self._record))
                 return self._shown(_CREDENTIALS[method.auth])
-        schema = _AUTH.extend(_HANDOVER.schema) if self._hub.trust.offers(CONF_HTTP_ENROLMENT) else _AUTH
+        schema = _AUTH.extend(_HANDOVER.schema) if hub.trust.offers(CONF_HTTP_ENROLMENT) else _AUTH
         return self._form("auth", schema, user_input, errors)
 
     async def async_step_credentials(self, _user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
@@ -128,13 +130,18 @@ class CredentialSteps(OutputSteps):
         return self._form("claim", schema, None, {}, {"name": choices.name, "claim": json.dumps(claim, indent=2)})
 
     async def _taken(self, step_id: str) -> SubentryFlowResult:
+        hub = self._hub
         if self._record is None:
             return self._shown(step_id)
+        if hub is not self._prepared_by:
+            # It was set up anew meanwhile: what was shown may not hold any more.
+            self._forget()
+            return await self.async_step_auth()
         # Taken away before the wait for the disk: a second click must not find it.
         record, self._record = self._record, None
         choices = self._enrolled_choices()
         try:
-            await self._hub.enrolment.async_admit({choices.device_id: record}, actor())
+            await hub.enrolment.async_admit({choices.device_id: record}, actor())
         except RegistryError:
             self._forget()
             return self.async_abort(reason="already_configured")
@@ -146,11 +153,11 @@ class CredentialSteps(OutputSteps):
 
     async def async_step_rotate(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Give the device a new credential."""
-        device = self._hub.gateway.registry[self._device_id]
-        errors: dict[str, str] = {}
+        hub, errors = self._hub, dict[str, str]()
+        device = hub.gateway.registry[self._device_id]
         if user_input is not None:
             try:
-                rotated = await self._hub.trust.credentials.async_rotate(
+                rotated = await hub.trust.credentials.async_rotate(
                     self._device_id,
                     actor(),
                     public_key=user_input.get(CONF_PUBLIC_KEY, ""),
@@ -178,10 +185,10 @@ class CredentialSteps(OutputSteps):
 
     async def async_step_restore(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Put the credentials in use again that were replaced last."""
-        errors: dict[str, str] = {}
+        hub, errors = self._hub, dict[str, str]()
         if user_input is not None:
             try:
-                await self._hub.trust.credentials.async_restore(self._device_id, actor())
+                await hub.trust.credentials.async_restore(self._device_id, actor())
             except RegistryError as error:
                 errors["base"] = error.code.value
             except HomeAssistantError:
@@ -205,7 +212,9 @@ class CredentialSteps(OutputSteps):
 
     @property
     def _hub(self) -> GrokmonHub:
-        hub: GrokmonHub = self._get_entry().runtime_data
+        """Return the hub that runs now; without one there is nothing to go on with."""
+        if (hub := running_hub(self.hass)) is None:
+            raise AbortFlow("not_loaded")
         return hub
 
     @property
@@ -226,10 +235,10 @@ class CredentialSteps(OutputSteps):
     async def _set_status(
         self, step_id: str, status: DeviceStatus, user_input: dict[str, Any] | None
     ) -> SubentryFlowResult:
-        errors: dict[str, str] = {}
+        hub, errors = self._hub, dict[str, str]()
         if user_input is not None:
             try:
-                await self._hub.enrolment.async_set_status(self._device_id, status, actor())
+                await hub.enrolment.async_set_status(self._device_id, status, actor())
             except RegistryError as error:
                 errors["base"] = error.code.value
             except HomeAssistantError:
@@ -252,7 +261,7 @@ class CredentialSteps(OutputSteps):
         )
 
     def _forget(self) -> None:
-        self._record = None
+        self._record = self._prepared_by = None
         self._instructions = {}
 
 

@@ -42,9 +42,9 @@ CONF_METRIC: Final = "metric"
 CONF_LOW: Final = "low"
 CONF_HIGH: Final = "high"
 
-# A node's temperatures are in the unit of the house.
+# A node's temperatures are in the unit of the house; but what the examples send is the same everywhere.
 TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
-    "climate": ("temp_{t}", "humidity_percent"),
+    "climate": ("temp_c", "humidity_percent"),
     "soil": ("soil_moisture_percent", "soil_temp_{t}", "ec_ms_cm", "vbat", "rssi_dbm"),
     "safety": ("smoke", "leak", "tamper", "mains_power", "rssi_dbm"),
     "actuators": ("power_w", "rssi_dbm"),
@@ -186,6 +186,9 @@ class DeviceFlow(CredentialSteps):
                 )
         schema = self._name_and_zone().extend(_METRICS.schema).extend(_RATE_LIMIT.schema)
         current = {CONF_NAME: choices.name, **choices.as_data()}
+        if choices.zone not in self._get_entry().subentries:
+            # It was deleted: to suggest it would be to refuse the form.
+            current[CONF_ZONE] = None
         return self._form("settings", schema, user_input or current, errors)
 
     async def async_step_ranges(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:

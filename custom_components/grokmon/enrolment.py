@@ -109,7 +109,7 @@ class Enrolment:
         """Return the security record for a new device, not yet kept. Raises RegistryError."""
         self._refuse_known(choices.device_id)
         if choices.device_id in RESERVED_IDS:
-            raise RegistryError(Code.DEVICE_ID_INVALID, f"{choices.device_id} is kept for the probe of the broker")
+            raise RegistryError(Code.DEVICE_ID_INVALID, f"{choices.device_id} is kept for the gateway itself")
         fresh: list[Credential] = []
         if method.auth is Auth.SIGNED:
             fresh.append(self.async_issue_key(method.algorithm, public_key))

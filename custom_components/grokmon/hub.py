@@ -107,8 +107,7 @@ class GrokmonHub:
         self.zones = Zones(hass, entry, self.dispatcher, audit, self.enrolment.coordinators)
         self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
         self.doses: dict[Key, float] = {}
-        self._asked = False
-        self.stopped = False
+        self._asked = self.stopped = False
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self, opening: Opening) -> None:
@@ -316,6 +315,7 @@ class GrokmonHub:
         coordinator = self.enrolment.coordinators[said.device_id]
         if not coordinator.online:
             _LOGGER.info("%s is heard", coordinator.device.name)
+            self.trust.credentials.async_heard(said.device_id)
         if said.hello is not None:
             self._begin_session(said.device_id, said.hello, now)
         if said.first_use:

@@ -108,7 +108,9 @@ class GrokmonOptionsFlow(OptionsFlow):
                 SelectSelectorConfig(options=users, multiple=True)
             )
         }
-        schema = self.add_suggested_values_to_schema(probatio.Schema(fields), self.config_entry.options)
+        there = {user["value"] for user in users}
+        chosen = [each for each in self.config_entry.options.get(CONF_AI_USERS, ()) if each in there]
+        schema = self.add_suggested_values_to_schema(probatio.Schema(fields), {CONF_AI_USERS: chosen})
         return self.async_show_form(step_id="ai_users", data_schema=schema)
 
     async def async_step_audit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -176,14 +178,20 @@ class GrokmonOptionsFlow(OptionsFlow):
     async def async_step_caller(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Change the limits of a class of callers."""
         limits = self.config_entry.options.get(CONF_LIMITS, {})
+        errors: dict[str, str] = {}
         if user_input is not None:
             answers = {name: user_input.get(name) for name in _LIMIT_FIELDS}
-            changed = {**limits, self._caller.value: answers}
-            return self.async_create_entry(data={**self.config_entry.options, CONF_LIMITS: changed})
+            for what in ("dose_ml", "inject_s"):
+                if user_input[f"min_{what}"] > user_input[f"max_{what}"]:
+                    errors[f"min_{what}"] = "lowest_above_highest"
+            if not errors:
+                changed = {**limits, self._caller.value: answers}
+                return self.async_create_entry(data={**self.config_entry.options, CONF_LIMITS: changed})
         current = limits_from(limits)[self._caller]
         shown = {name: value for name in _LIMIT_FIELDS if (value := getattr(current, name)) is not None}
         return self.async_show_form(
             step_id="caller",
-            data_schema=self.add_suggested_values_to_schema(_LIMITS, shown),
+            data_schema=self.add_suggested_values_to_schema(_LIMITS, user_input or shown),
+            errors=errors,
             description_placeholders={"caller": await label(self.hass, "caller", self._caller)},
         )

@@ -13,7 +13,7 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
 from .audit_log import AuditLog
-from .broker.accounts import PROBE_IDS, BrokerAccounts
+from .broker.accounts import BrokerAccounts
 from .broker.connection import BrokerError
 from .broker.probe import Target, probe
 from .checklist import Checklist
@@ -21,6 +21,7 @@ from .const import CONF_BROKER, DOMAIN
 from .gateway.checklist import Item, score, to_raise
 from .gateway.posture import Check, Finding, Posture, PostureReport
 from .gateway.security_events import Category, Severity
+from .gateway.topics import PROBE_IDS
 from .security import SecurityMonitor
 from .store import SecurityStore
 from .turns import Turns

@@ -117,7 +117,6 @@ class Trust:
         self.certificates.async_device_changed(before, after)
         if before is not None and (after is None or after.status is DeviceStatus.REVOKED):
             self.claiming.async_forget(before.device_id)
-        if before is not None and after is None:
             self.credentials.async_forget(before.device_id)
 
     @callback

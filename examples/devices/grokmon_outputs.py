@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_LEASE_S, MAX_PERCENT, MAX_DOSE_ML = 3600, 100, 1000
-STATE_EVERY_MS, RETRY_MS, ROUNDING_S = 30_000, 1_000, 1
+STATE_EVERY_MS, RETRY_MS, ROUNDING_S, ROUNDING_MS = 30_000, 1_000, 1, 10
 GUARD_EVERY_S = 0.05
-KEPT_SESSIONS = 8
 # What each action can drive, and its one parameter.
 ACTIONS = {
     "set_light_intensity": ("light", "intensity_percent"),
@@ -136,7 +135,7 @@ class Outputs:
             now = self._clock()
             if not self._is_next(claims):
                 return False
-            self._spent = [(sid, seq) for sid, seq in self._spent if sid != self._sid][1 - KEPT_SESSIONS :]
+            self._spent = [(sid, seq) for sid, seq in self._spent if sid != self._sid]
             self._spent.append((self._sid, claims["seq"]))
             self._tick(now)
             late = bool(self._clock_offset + now > (claims["iat"] + claims["ttl_s"] + ROUNDING_S) * 1000)
@@ -160,7 +159,8 @@ class Outputs:
 
     def is_guarded(self) -> bool:
         """Tell whether what is due was ended lately; feed a watchdog only then."""
-        return self._clock() - self._guarded_at < RETRY_MS
+        with self._lock:
+            return self._clock() - self._guarded_at < RETRY_MS
 
     def rest(self) -> None:
         """Bring all outputs to rest, since the program ends."""
@@ -170,8 +170,11 @@ class Outputs:
 
     def tick(self) -> None:
         """End what is due."""
+        # The clock counts on from the last look at it: two threads may not look at once.
         with self._lock:
-            self._tick(self._clock())
+            now = self._clock()
+            self._tick(now)
+            self._guarded_at = now
 
     def next_message(self) -> "tuple[str, dict[str, Any]] | None":
         """Give the channel and the body of what has to be said next; it goes before readings."""
@@ -202,7 +205,6 @@ class Outputs:
         while True:
             try:
                 self.tick()
-                self._guarded_at = self._clock()
             except Exception as error:  # noqa: BLE001 - the next turn tries again; the watchdog looks whether one worked
                 _say("the outputs could not be looked at", error)
             time.sleep(GUARD_EVERY_S)
@@ -296,9 +298,10 @@ class Outputs:
                 raise RejectedError("limit")
         if kind == "pump":
             run_ms = round(value * 1000 / output.ml_per_s)
-            if run_ms > output.max_run_ms:
+            # Boards reckon with 24 bits: what is only rounded is not longer.
+            if run_ms > output.max_run_ms + ROUNDING_MS:
                 raise RejectedError("limit")
-            run_ends = now + run_ms
+            run_ends = now + min(run_ms, output.max_run_ms)
         return self._set(
             name, "command", on=True, percent=percent, cid=claims["cid"], lease_ends=lease_ends, run_ends=run_ends
         )

@@ -18,7 +18,6 @@ import pytest
 
 from custom_components.grokmon import posture
 from custom_components.grokmon.broker import accounts, removal
-from custom_components.grokmon.broker.accounts import PROBE_IDS
 from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
 from custom_components.grokmon.broker.work import Work
@@ -28,6 +27,7 @@ from custom_components.grokmon.gateway.broker_drift import DriftKind, Found, Fou
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.models import DeviceStatus
 from custom_components.grokmon.gateway.posture import Finding, PostureReport
+from custom_components.grokmon.gateway.topics import PROBE_IDS
 from tests.common import Room, RoomDevice
 
 DAY = 86_400.0
@@ -684,6 +684,8 @@ async def test_files_are_written(tent: RoomDevice, broker: FakeBroker) -> None:
     """Files follow the registry; there is an issue when they changed, and none when they did not."""
     room = tent.room
     assert issues(room) == {"broker_files_changed"}
+    # A restart would find the files as they are, and the broker may not have read them.
+    assert ir.async_get(room.hass).issues["grokmon", "broker_files_changed"].is_persistent
     written = (folder(room) / "passwd").read_text()
     assert "tent-1." in written
     assert "grokmon-probe-1:" in written

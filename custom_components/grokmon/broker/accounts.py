@@ -32,7 +32,7 @@ from custom_components.grokmon.gateway.models import (
     Downlink,
 )
 from custom_components.grokmon.gateway.registry import DeviceRegistry
-from custom_components.grokmon.gateway.topics import RESERVED_IDS, uplink
+from custom_components.grokmon.gateway.topics import PROBE_IDS, uplink
 from custom_components.grokmon.issues import async_delete_issues
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
@@ -47,7 +47,6 @@ CONF_MODE: Final = "mode"
 CONF_ADMIN: Final = "admin_username"
 CONF_ADMIN_PASSWORD: Final = "admin_password"  # noqa: S105 - a name
 CONF_PROBE_PASSWORD: Final = "probe_password"  # noqa: S105 - a name
-PROBE_IDS: Final = RESERVED_IDS
 ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
 ISSUE_REVOKING: Final = "revocation_pending"
 ISSUE_FILES: Final = "broker_files_changed"
@@ -345,6 +344,8 @@ class BrokerAccounts:
             issue_id,
             data={"issue": key} if fixable else None,
             is_fixable=fixable,
+            # Nobody finds out again that the broker did not read them.
+            is_persistent=fixable,
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,

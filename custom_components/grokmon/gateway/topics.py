@@ -9,7 +9,9 @@ DEVICE_ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 PREFIX_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,32}(/[A-Za-z0-9_-]{1,32}){0,3}")
 VERSION: Final = "v1"
 # The two devices that the probe of the broker plays.
-RESERVED_IDS: Final = ("grokmon-probe-1", "grokmon-probe-2")
+PROBE_IDS: Final = ("grokmon-probe-1", "grokmon-probe-2")
+# Those, and what the gateway's own device and entities are called.
+RESERVED_IDS: Final = (*PROBE_IDS, "grokmon", "hub")
 
 
 def subscription(prefix: str) -> str:

@@ -39,6 +39,8 @@ if PINS:
     # First of all: this turns everything off.
     outputs = Outputs(settings["actuators"], drive, identify)
 
+# Before anything that may fail or wait: the board starts again then, and everything is off.
+watchdog = WDT(timeout=WATCHDOG_MS)
 wifi = network.WLAN(network.STA_IF)
 wifi.active(True)
 wifi.connect("YOUR NETWORK", "ITS PASSWORD")
@@ -46,8 +48,6 @@ while not wifi.isconnected():
     time.sleep_ms(200)
 
 device = GrokmonDevice(settings, outputs)
-# A program that has stopped must not leave anything on: the board starts again, and everything is off.
-watchdog = WDT(timeout=WATCHDOG_MS)
 while True:
     # Put the values of your sensors here: only metrics that were chosen at enrolment. Leave it out if there are none.
     device.report({"temp_c": 21.5, "humidity_percent": 55.0})

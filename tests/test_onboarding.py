@@ -4,16 +4,21 @@ from ast import literal_eval
 from dataclasses import replace
 import json
 from pathlib import Path
+import runpy
+import sys
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from custom_components.grokmon.gateway import credentials, ranges, schema
+from custom_components.grokmon.gateway.actuators import Actuator, Role
 from custom_components.grokmon.gateway.catalog import CATALOG
 from custom_components.grokmon.gateway.interlocks import Interlocks
-from custom_components.grokmon.gateway.models import Algorithm, Device
+from custom_components.grokmon.gateway.models import Algorithm, Auth, Device
 from custom_components.grokmon.gateway.zones import InterlockSettings, Zone
 from custom_components.grokmon.onboarding import Site, instructions, settings_of
+from examples.devices.python import claim
 from examples.devices.python.grokmon_device import GrokmonDevice
 
 from .device_simulator.credentials import DeviceIdentity, generate_key_pair, public_pem
@@ -24,6 +29,7 @@ SITE_KEYS = {name: credentials.new_site_key(name) for name in (Algorithm.ES256, 
 PREFIX = "farm/two"
 SITE = Site(PREFIX, SITE_KEYS, bytes(32))
 NOWHERE = ("", 8883)
+LAMP = Actuator(name="lamp", role=Role.GROW_LIGHT)
 
 
 def _device(algorithm: Algorithm = Algorithm.HS256) -> Device:
@@ -104,9 +110,53 @@ def test_settings_file_of_a_key_pair() -> None:
     assert "key" not in settings
 
 
-def test_instructions() -> None:
-    """The page names the device, all of its topics, and programs that report one of its metrics."""
+def _claimed(device: Device) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(claim.written(settings_of(device, SITE)))
+    return settings
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_claim_gives_what_the_page_shows(algorithm: Algorithm) -> None:
+    """Whoever fetches the settings has the same file as whoever copies them, the account's places included."""
+    device = replace(_device(algorithm), actuators=(LAMP,))
+    assert _claimed(device) == _settings_file(device)
+    assert (_claimed(device)["username"], _claimed(device)["password"]) == ("USER", "PASSWORD")
+
+
+@pytest.mark.parametrize("auth", [Auth.SIGNED, Auth.BROKER])
+def test_a_claim_keeps_the_account(auth: Auth) -> None:
+    """The code works once: name, password and client of the account are kept, with and without a key."""
+    password = credentials.issue_password(0.0)
+    key = _device().credentials if auth is Auth.SIGNED else ()
+    device = replace(_device(), auth=auth, credentials=(*key, password))
+    settings = settings_of(device, SITE)
+    account = {name: settings[name] for name in ("username", "password", "client_id")}
+    assert account["password"] == password.secret.decode()
+    assert _claimed(device).items() >= (account | {"host": "BROKER", "port": 8883, "ca_file": "ca.crt"}).items()
+
+
+def test_a_claim_keeps_the_token_beside_a_key() -> None:
+    """A device that signs may show a token, too, and still speaks at the broker."""
     device = _device()
+    device = replace(device, credentials=(*device.credentials, credentials.issue_token(0.0)))
+    settings = settings_of(device, SITE)
+    assert _claimed(device) == _settings_file(device) | {"token": settings["token"], "path": settings["path"]}
+
+
+def test_a_claim_of_a_token_alone() -> None:
+    """Without a broker there is nothing to fill in."""
+    device = replace(_device(), auth=Auth.TOKEN, credentials=(credentials.issue_token(0.0),))
+    settings = settings_of(device, SITE)
+    del settings["auth"]
+    assert settings.keys() == {"device_id", "prefix", "token", "path"}
+    assert _claimed(device) == settings
+
+
+@pytest.mark.parametrize("actuators", [(), (LAMP,)], ids=["sensors", "outputs"])
+@pytest.mark.parametrize("metrics", [frozenset[str](), frozenset({"temp_c"})], ids=["silent", "reporting"])
+def test_instructions(metrics: frozenset[str], actuators: tuple[Actuator, ...]) -> None:
+    """The page names the device, all of its topics, and programs that report one of its metrics."""
+    device = replace(_device(), metrics=metrics, actuators=actuators)
     texts = instructions(device, settings_of(device, SITE), NOWHERE)
     assert (texts["name"], texts["device_id"]) == ("Tent 1", "tent-1")
     lines = texts["topics"].splitlines()
@@ -114,6 +164,27 @@ def test_instructions() -> None:
     assert "hello: farm/two/v1/tent-1/up/hello" in lines
     for program in (texts["python"], texts["micropython"]):
         compile(program, "program", "exec")
+
+
+@pytest.mark.parametrize("raising", ["report", "run"])
+@pytest.mark.parametrize("language", ["python", "micropython"])
+def test_programs_leave_nothing_on(
+    language: str, raising: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sensor that raises ends the program, and with it the thread that ends leases: outputs are at rest before."""
+    device = replace(_device(), actuators=(LAMP,))
+    texts = instructions(device, settings_of(device, SITE), NOWHERE)
+    (tmp_path / "settings.json").write_text(texts["settings"], encoding="utf-8")
+    (tmp_path / "program.py").write_text(texts[language], encoding="utf-8")
+    devices, outputs = Mock(), Mock()
+    getattr(devices.GrokmonDevice.return_value, raising).side_effect = [None, OSError("no sensor")]
+    monkeypatch.setitem(sys.modules, "grokmon_device", devices)
+    monkeypatch.setitem(sys.modules, "grokmon_outputs", outputs)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="no sensor"):
+        runpy.run_path("program.py")
+    assert devices.GrokmonDevice.call_args.args == (json.loads(texts["settings"]), outputs.Outputs.return_value)
+    outputs.Outputs.return_value.rest.assert_called_once_with()
 
 
 def test_programs_hold_no_secret() -> None:

@@ -46,9 +46,13 @@ def apply(name, on, percent):
     ...  # drive the pin of this output
 
 settings = json.load(open("settings.json"))
-device = GrokmonDevice(settings, Outputs(settings["actuators"], apply))
-while True:
-    REPORTdevice.run(1)"""
+outputs = Outputs(settings["actuators"], apply)
+device = GrokmonDevice(settings, outputs)
+try:
+    while True:
+        REPORTdevice.run(1)
+finally:
+    outputs.rest()"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,11 @@ def instructions(device: Device, settings: Mapping[str, Any], place: tuple[str, 
             "settings": json.dumps(settings, indent=2),
             "body": json.dumps({"metrics": sample}),
         }
-    example = _ACTING if device.actuators else _EXAMPLE
+    example, indent = (_ACTING, 8) if device.actuators else (_EXAMPLE, 4)
     report = ""
     if sample:
         values = ", ".join(f'"{metric}": {value}' for metric, value in sample.items())
-        report = f"device.report({{{values}}})\n    "
+        report = f"device.report({{{values}}})\n{' ' * indent}"
     example = example.replace("REPORT", report)
     return {
         "name": device.name,

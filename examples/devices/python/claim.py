@@ -13,7 +13,9 @@ from urllib.request import Request, urlopen
 
 SECONDS = 30
 PATH = Path("settings.json")
-SETTINGS = ("device_id", "prefix", "key", "site_public_key", "actuators", "username", "password")
+SETTINGS = ("device_id", "prefix", "key", "site_public_key", "actuators", "client_id", "token", "path")
+# Whoever has none of these speaks over HTTP only.
+AT_BROKER = ("key", "site_public_key", "username")
 
 
 def claim(home_assistant: str, code: str) -> dict[str, Any]:
@@ -29,9 +31,12 @@ def claim(home_assistant: str, code: str) -> dict[str, Any]:
 
 
 def written(settings: dict[str, Any]) -> str:
-    """Return the settings as they are kept, with places for where the broker is."""
-    known = {name: settings[name] for name in SETTINGS if name in settings}
-    return json.dumps(known | {"host": "BROKER", "port": 8883, "ca_file": "ca.crt"}, indent=2)
+    """Return the settings as they are kept, with places for what only the user knows about the broker."""
+    kept = {name: settings[name] for name in SETTINGS if name in settings}
+    if "token" not in settings or not settings.keys().isdisjoint(AT_BROKER):
+        account = {"username": settings.get("username", "USER"), "password": settings.get("password", "PASSWORD")}
+        kept |= {"host": "BROKER", "port": 8883, **account, "ca_file": "ca.crt"}
+    return json.dumps(kept, indent=2)
 
 
 def main() -> None:
@@ -51,7 +56,7 @@ def main() -> None:
     except BaseException as error:
         PATH.unlink()
         raise SystemExit(_why(error)) from error
-    print(f"{PATH} is written: fill in where the broker is")
+    print(f"{PATH} is written: fill in what stands there in capitals")
 
 
 def _why(error: BaseException) -> str:

@@ -30,6 +30,8 @@ FIRMWARE = "v1.0.0"
 KEPT_READINGS, KEPT_SECONDS = 32, 300
 HELLO_EVERY = 5
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
+# What systemd and a closed terminal send; Windows knows no SIGHUP.
+STOPS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
 def encode(data: bytes) -> bytes:
@@ -226,6 +228,18 @@ def apply(name: str, on: bool, percent: float | None) -> None:
     print("output", name, "on" if on else "off", "" if percent is None else percent)
 
 
+def stop(*_: object) -> None:
+    """End the program in order."""
+    ignore_signals()
+    sys.exit(0)
+
+
+def ignore_signals() -> None:
+    """Let nothing come between the outputs and their rest: a closed terminal may be told of twice."""
+    for number in (signal.SIGINT, *STOPS):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """Send made-up readings."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -240,8 +254,10 @@ def main() -> None:
 
         outputs = Outputs(settings["actuators"], apply)
     device = GrokmonDevice(settings, outputs)
-    # What systemd sends; like Ctrl-C it must not leave anything on.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Like Ctrl-C they must not leave anything on. With nohup the program outlives the terminal.
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         for _ in range(arguments.count):
             temp_c, humidity = round(random.gauss(24, 0.2), 2), round(random.gauss(60, 1), 1)
@@ -250,6 +266,7 @@ def main() -> None:
         while device.pending:
             device.run(0.1)
     finally:
+        ignore_signals()
         if outputs:
             outputs.rest()
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homeassistant.config_entries import SubentryFlowResult
+from homeassistant.config_entries import ConfigFlowResult, SubentryFlowResult
 from homeassistant.exceptions import ServiceValidationError
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -211,14 +211,25 @@ async def test_targets_and_interlocks_are_changed(room: Room) -> None:
     assert settings.over_temperature_c == 33
 
 
-async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
-    """Classes of callers have limits of their own, and a user can be an AI's."""
+async def _limits_of_the_ai(room: Room) -> ConfigFlowResult:
+    """Open the form of the AI's limits."""
     flow = room.hass.config_entries.options
     menu = await flow.async_init(room.entry.entry_id)
     form = await flow.async_configure(menu["flow_id"], {"next_step_id": "limits"})
-    form = await flow.async_configure(form["flow_id"], {"caller": "ai"})
+    return await flow.async_configure(form["flow_id"], {"caller": "ai"})
+
+
+def _suggested(form: ConfigFlowResult) -> dict[str, Any]:
+    """Return what a form suggests."""
     assert form["data_schema"] is not None
-    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    return {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+
+
+async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
+    """Classes of callers have limits of their own, and a user can be an AI's."""
+    flow = room.hass.config_entries.options
+    form = await _limits_of_the_ai(room)
+    answers = _suggested(form)
     assert (answers["min_dose_ml"], answers["max_dose_ml"]) == (50, 500)
     await flow.async_configure(form["flow_id"], {**answers, "max_dose_ml": 300})
     await room.settle()
@@ -235,16 +246,12 @@ async def test_limits_and_users_of_an_ai_are_changed(room: Room) -> None:
 async def test_limits_upside_down(room: Room, what: str) -> None:
     """A class that could ask for nothing at all is asked about again, with what was entered."""
     flow = room.hass.config_entries.options
-    menu = await flow.async_init(room.entry.entry_id)
-    form = await flow.async_configure(menu["flow_id"], {"next_step_id": "limits"})
-    form = await flow.async_configure(form["flow_id"], {"caller": "ai"})
-    assert form["data_schema"] is not None
-    answers = {str(key): key.description["suggested_value"] for key in form["data_schema"].schema}
+    form = await _limits_of_the_ai(room)
+    answers = _suggested(form)
     wrong = answers | {f"min_{what}": 101, f"max_{what}": 100}
     form = await flow.async_configure(form["flow_id"], wrong)
     assert form["errors"] == {f"min_{what}": "lowest_above_highest"}
-    assert form["data_schema"] is not None
-    assert {str(key): key.description["suggested_value"] for key in form["data_schema"].schema} == wrong
+    assert _suggested(form) == wrong
     assert "limits" not in room.entry.options
     await flow.async_configure(form["flow_id"], answers | {f"min_{what}": 100, f"max_{what}": 100})
     assert room.entry.options["limits"]["ai"][f"max_{what}"] == 100

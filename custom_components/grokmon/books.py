@@ -13,7 +13,7 @@ from .store import ControlStore
 
 _LOGGER = logging.getLogger(__name__)
 
-# How long before the end of a lease the disk says that it was renewed.
+# How often they are saved for the leases alone, which are renewed all the time.
 _SAVE_EVERY: Final = 60.0
 # How long after a failure it is tried again where nobody waits for it.
 _AGAIN_S: Final = 60.0

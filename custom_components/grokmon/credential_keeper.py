@@ -92,7 +92,7 @@ class CredentialKeeper:
             return changed
 
         device = await self._async_change(device_id, restored, "credential_restored", actor)
-        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
+        self.async_heard(device_id)
         return device
 
     def can_restore(self, device: Device) -> bool:
@@ -108,7 +108,7 @@ class CredentialKeeper:
         """Take note that a device took up a credential: what it replaced is over from here on."""
         changed = lifecycle.first_used(self._registry[device_id].credentials, key_id, time())
         self._enrolment.async_take_credentials(device_id, changed, "first_used", key_id)
-        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_SILENT}_{device_id}")
+        self.async_heard(device_id)
 
     @callback
     def async_silent(self, device_id: str) -> None:
@@ -160,8 +160,8 @@ class CredentialKeeper:
     @callback
     def async_forget(self, device_id: str) -> None:
         """Drop the issues of a device that is no more."""
-        for issue in (ISSUE_EXPIRES, ISSUE_SILENT):
-            ir.async_delete_issue(self._hass, DOMAIN, f"{issue}_{device_id}")
+        self.async_heard(device_id)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_EXPIRES}_{device_id}")
 
     async def _async_change(
         self,

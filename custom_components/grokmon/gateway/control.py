@@ -118,9 +118,8 @@ class Controller:
         """Take back an order that was not published."""
         self._orders.pop(order.cid, None)
         self.ledger.release(order.cid)
-        output = self.outputs.get(order.key)
-        if output is not None and output.pending is order:
-            output.take_back()
+        if self.is_current(order):
+            self.outputs[order.key].take_back()
 
     def is_current(self, order: Order) -> bool:
         """Tell whether an order is still the latest word about its output."""

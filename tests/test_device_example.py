@@ -19,6 +19,8 @@ import os, signal, sys
 import grokmon_device
 
 ended_by = sys.argv.pop()
+# A test runner that a shell started in the background ignores Ctrl-C, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, getattr(signal, sys.argv.pop()))
 moves = []
 

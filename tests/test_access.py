@@ -16,9 +16,9 @@ from .common import Room
 async def deeds(room: Room) -> dict[str, tuple[str, str]]:
     """Return what only an administrator does in a room with a zone, by unique id."""
     await room.add_zone("Tent")
-    await room.act("switch", "turn_off", "hub_ai_control")
+    await room.act("switch", "turn_off", "hub/ai_control")
     zone = next(iter(room.hub.zones.coordinators))
-    return {"hub_ai_control": ("switch", "turn_on"), f"{zone}_reset_interlocks": ("button", "press")}
+    return {"hub/ai_control": ("switch", "turn_on"), f"{zone}/reset_interlocks": ("button", "press")}
 
 
 async def test_user_is_refused_and_counted(room: Room, deeds: dict[str, tuple[str, str]]) -> None:

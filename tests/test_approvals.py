@@ -260,13 +260,13 @@ async def test_smoke_is_latched_until_an_administrator_resets_it(node: RoomDevic
     """Smoke in the middle of irrigation: everything off, an issue, and no reset while it smokes."""
     room = node.room
     zone = next(iter(room.hub.zones.coordinators))
-    await room.act("switch", "turn_on", "node_output_irrigation")
+    await room.act("switch", "turn_on", "node/output_irrigation")
     await node.report({"smoke": True})
     await room.settle()
     assert not pumping(node)
-    assert room.state(f"{zone}_interlock").state == "smoke"
-    assert room.state(f"{zone}_interlock_active").state == "on"
-    assert room.state("hub_security_event").attributes["event_type"] == "interlock"
+    assert room.state(f"{zone}/interlock").state == "smoke"
+    assert room.state(f"{zone}/interlock_active").state == "on"
+    assert room.state("hub/security_event").attributes["event_type"] == "interlock"
     flow: Any = await fix(room, f"interlock_latched_{zone}_smoke")
     assert (await flow.async_step_init())["step_id"] == "confirm"
     assert (await flow.async_step_confirm({}))["reason"] == "condition_holds"
@@ -274,9 +274,9 @@ async def test_smoke_is_latched_until_an_administrator_resets_it(node: RoomDevic
     await room.reload()
     await node.answer()
     assert ir.async_get(room.hass).async_get_issue(DOMAIN, f"interlock_latched_{zone}_smoke") is not None
-    assert room.state(f"{zone}_interlock").state == "smoke"
+    assert room.state(f"{zone}/interlock").state == "smoke"
     assert (await flow.async_step_confirm({}))["type"] == "create_entry"
-    assert room.state(f"{zone}_interlock").state == "none"
+    assert room.state(f"{zone}/interlock").state == "none"
     states = [entry["state"] for entry in await room.audit("interlock")]
     assert states == ["tripped", "reset"]
 
@@ -285,7 +285,7 @@ async def test_fault_is_reset_in_the_repairs(node: RoomDevice) -> None:
     """An output that had a fault can be used again once somebody looked at it."""
     room = node.room
     node.protocol.outputs.stuck.add("outlet")
-    await room.act("switch", "turn_on", "node_output_outlet")
+    await room.act("switch", "turn_on", "node/output_outlet")
     await room.let_pass(6)
     await room.reload()
     flow: Any = await fix(room, "output_fault_node_outlet")
@@ -300,7 +300,7 @@ async def test_issues_go_with_what_they_are_about(node: RoomDevice) -> None:
     room = node.room
     zone = next(iter(room.hub.zones.coordinators))
     node.protocol.outputs.stuck.add("outlet")
-    await room.act("switch", "turn_on", "node_output_outlet")
+    await room.act("switch", "turn_on", "node/output_outlet")
     await room.let_pass(6)
     await node.report({"smoke": True})
     assert {"output_fault_node_outlet", f"interlock_latched_{zone}_smoke"} <= issues(room)
@@ -359,17 +359,17 @@ async def test_only_administrators_decide(node: RoomDevice, hass_read_only_user:
     who = await room.hub.callers.async_identify(other)
     await room.hub.async_allow_ai(allowed=False, who=who)
     assert not who.administrator
-    for unique_id, service in (("hub_ai_control", "turn_on"), (f"{zone}_reset_interlocks", "press")):
+    for unique_id, service in (("hub/ai_control", "turn_on"), (f"{zone}/reset_interlocks", "press")):
         domain = "switch" if service == "turn_on" else "button"
         with pytest.raises(ServiceValidationError) as refused:
             await room.act(domain, service, unique_id, context=Context())
         assert refused.value.translation_key == "not_administrator"
-    await room.act("switch", "turn_on", "hub_ai_control")
-    assert room.state("hub_ai_control").state == "on"
+    await room.act("switch", "turn_on", "hub/ai_control")
+    assert room.state("hub/ai_control").state == "on"
     await node.report({"smoke": True})
     with pytest.raises(ServiceValidationError) as holds:
-        await room.act("button", "press", f"{zone}_reset_interlocks")
+        await room.act("button", "press", f"{zone}/reset_interlocks")
     assert holds.value.translation_key == "interlocked_holds"
     await node.report({"smoke": False})
     assert await room.call("reset_interlocks", {"zone": "Tent"}) == {"reset": ["smoke"], "still_active": []}
-    await room.act("button", "press", f"{zone}_reset_interlocks")
+    await room.act("button", "press", f"{zone}/reset_interlocks")

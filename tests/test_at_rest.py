@@ -66,7 +66,7 @@ async def _rotate(room: Room) -> None:
 async def _is_heard(device: RoomDevice, value: float) -> bool:
     """Tell whether the hub still knows the key of a device."""
     await device.report({"temp_c": value})
-    return device.room.state("tent-1_temp_c").state == str(value)
+    return device.room.state("tent-1/temp_c").state == str(value)
 
 
 # Where it comes from

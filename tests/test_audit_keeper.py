@@ -438,7 +438,7 @@ async def test_trail_that_was_put_back_is_found(
     assert room.hub.keeper.state()["last_result"] == result
     assert [entry["reason"] for entry in await room.audit("verified")] == [result]
     await room.let_pass(10)
-    assert room.state("hub_audit").state == "altered"
+    assert room.state("hub/audit").state == "altered"
 
 
 @with_file

@@ -107,7 +107,7 @@ async def test_start_after_a_backup_is_no_restore(tent: RoomDevice) -> None:
     assert await room.audit("restored") == []
     assert _issue(room) is None
     await tent.send(tent.sign_reading({"temp_c": 22.5}))
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_hub_that_starts_anew_during_a_backup(tent: RoomDevice) -> None:
@@ -171,7 +171,7 @@ async def test_restore_drops_kept_sessions(tent: RoomDevice) -> None:
     assert room.hub.refused_by_code("tent-1") == {"session_unknown": 1}
     await tent.hello()
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_backup_that_cannot_be_marked(tent: RoomDevice) -> None:

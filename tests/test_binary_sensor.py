@@ -16,7 +16,7 @@ async def test_every_boolean_is_an_entity(room: Room, snapshot: SnapshotAssertio
     node = await room.enrol("node", *BOOLEANS)
     await node.report({name: number % 2 == 0 for number, name in enumerate(BOOLEANS)})
     entities = room.entities(BINARY_SENSOR)
-    assert {entity.unique_id for entity in entities} == {f"node_{name}" for name in (*BOOLEANS, "connectivity")}
+    assert {entity.unique_id for entity in entities} == {f"node/{name}" for name in (*BOOLEANS, "connectivity")}
     assert {entity.device_id for entity in entities} == {room.device("node").id}
     for entity in entities:
         assert entity == snapshot(name=f"{entity.entity_id}-entry")
@@ -28,30 +28,30 @@ async def test_true_is_on(room: Room) -> None:
     node = await room.enrol("node", *BOOLEANS)
     for value, state in ((True, STATE_ON), (False, STATE_OFF), (True, STATE_ON)):
         await node.report(dict.fromkeys(BOOLEANS, value))
-        assert {room.state(f"node_{name}").state for name in BOOLEANS} == {state}
+        assert {room.state(f"node/{name}").state for name in BOOLEANS} == {state}
 
 
 async def test_silence_is_not_off(room: Room) -> None:
     """A smoke detector that is silent, or did not say, does not say that there is no smoke."""
     node = await room.enrol("node", "smoke", "leak")
-    assert room.state("node_smoke").state == STATE_UNAVAILABLE
+    assert room.state("node/smoke").state == STATE_UNAVAILABLE
     await node.report({"smoke": False})
-    assert room.state("node_smoke").state == STATE_OFF
-    assert room.state("node_leak").state == STATE_UNKNOWN
+    assert room.state("node/smoke").state == STATE_OFF
+    assert room.state("node/leak").state == STATE_UNKNOWN
     await room.let_pass(300)
-    assert room.state("node_smoke").state == STATE_UNAVAILABLE
+    assert room.state("node/smoke").state == STATE_UNAVAILABLE
 
 
 async def test_connection_is_always_known(room: Room) -> None:
     """Whether a device is heard is known before it was, while it is and after."""
     node = await room.enrol("node", "smoke")
-    assert room.state("node_connectivity").state == STATE_OFF
+    assert room.state("node/connectivity").state == STATE_OFF
     await node.report({"smoke": False})
-    assert room.state("node_connectivity").state == STATE_ON
+    assert room.state("node/connectivity").state == STATE_ON
     await room.let_pass(300)
-    assert room.state("node_connectivity").state == STATE_OFF
+    assert room.state("node/connectivity").state == STATE_OFF
     await node.report({"smoke": False})
-    assert room.state("node_connectivity").state == STATE_ON
+    assert room.state("node/connectivity").state == STATE_ON
 
 
 async def test_number_is_not_a_boolean(room: Room) -> None:
@@ -60,4 +60,4 @@ async def test_number_is_not_a_boolean(room: Room) -> None:
     await node.report({"smoke": False})
     await node.report({"smoke": 1.0})
     assert room.hub.refused_by_code("node") == {"metric_type": 1}
-    assert room.state("node_smoke").state == STATE_OFF
+    assert room.state("node/smoke").state == STATE_OFF

@@ -38,10 +38,10 @@ def saves(room: Room, save: Callable[[Callable[[], Any]], Awaitable[None]]) -> A
 async def test_what_was_switched_is_on_the_disk_a_second_later(node: RoomDevice) -> None:
     """After a crash, nobody wonders about what had been ended."""
     room = node.room
-    await room.act("fan", "turn_on", "node_output_exhaust")
+    await room.act("fan", "turn_on", "node/output_exhaust")
     await room.let_pass(1)
     assert saved_wish(room) is not None
-    await room.act("fan", "turn_off", "node_output_exhaust")
+    await room.act("fan", "turn_off", "node/output_exhaust")
     await room.let_pass(1)
     assert saved_wish(room) is None
 
@@ -93,7 +93,7 @@ async def test_slow_disk_is_not_asked_again_meanwhile(node: RoomDevice) -> None:
 async def test_save_that_failed_is_made_up_for(node: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
     """A minute later it is tried again, and not each second."""
     room, count = node.room, 0
-    await room.act("fan", "turn_on", "node_output_exhaust")
+    await room.act("fan", "turn_on", "node/output_exhaust")
     await room.let_pass(1)
 
     async def fail(_make: Callable[[], Any]) -> None:
@@ -102,7 +102,7 @@ async def test_save_that_failed_is_made_up_for(node: RoomDevice, caplog: pytest.
         raise OSError(28, "No space left on device")
 
     with saves(room, fail):
-        await room.act("fan", "turn_off", "node_output_exhaust")
+        await room.act("fan", "turn_off", "node/output_exhaust")
         for _ in range(30):
             await room.let_pass(1)
     assert count == 1

@@ -39,14 +39,14 @@ async def last(room: Room) -> dict[str, Any]:
 
 async def test_person(node: RoomDevice) -> None:
     """A call with a user is the user's."""
-    await node.room.act("switch", "turn_on", "node_output_outlet")
+    await node.room.act("switch", "turn_on", "node/output_outlet")
     assert await last(node.room) == {"caller": "person", "identity": node.room.admin.user_id}
 
 
 async def test_automation_is_known_by_its_name(node: RoomDevice) -> None:
     """An automation is one whoever set it off, a voice included."""
     room = node.room
-    outlet = room.entity_id("node_output_outlet")
+    outlet = room.entity_id("node/output_outlet")
     automation = {
         "id": "water",
         "alias": "Water",
@@ -62,7 +62,7 @@ async def test_automation_is_known_by_its_name(node: RoomDevice) -> None:
 async def test_script_is_named_beside_who_ran_it(node: RoomDevice) -> None:
     """A script that a person runs is the person's, by way of the script; one that nobody runs is an automation."""
     room = node.room
-    actions = [{"action": "switch.turn_on", "target": {"entity_id": room.entity_id("node_output_outlet")}}]
+    actions = [{"action": "switch.turn_on", "target": {"entity_id": room.entity_id("node/output_outlet")}}]
     assert await async_setup_component(room.hass, "script", {"script": {"night": {"sequence": actions}}})
     await room.hass.services.async_call("script", "night", blocking=True, context=room.admin)
     await room.settle()
@@ -77,7 +77,7 @@ async def test_script_is_named_beside_who_ran_it(node: RoomDevice) -> None:
 async def test_nobody_known_is_an_automation(node: RoomDevice) -> None:
     """A call without a user, and no context at all, have the rights of an automation."""
     room = node.room
-    await room.act("switch", "turn_on", "node_output_outlet", context=Context())
+    await room.act("switch", "turn_on", "node/output_outlet", context=Context())
     assert await last(room) == {"caller": "automation", "identity": "unknown"}
     assert (await room.hub.callers.async_identify(None)).caller == "automation"
 
@@ -85,7 +85,7 @@ async def test_nobody_known_is_an_automation(node: RoomDevice) -> None:
 async def test_voice_is_a_sentence_to_assist(node: RoomDevice) -> None:
     """What is said to the conversation agent of Home Assistant is a voice's, not the person's."""
     room = node.room
-    entity_id = room.entity_id("node_output_outlet")
+    entity_id = room.entity_id("node/output_outlet")
     async_expose_entity(room.hass, "conversation", entity_id, should_expose=True)
     state = room.hass.states.get(entity_id)
     assert state is not None
@@ -102,7 +102,7 @@ async def test_model_is_known_by_its_context(node: RoomDevice) -> None:
     room = node.room
     context = Context(user_id=room.admin.user_id)
     await llm.async_get_api(room.hass, "assist", llm.LLMContext("mcp_server", context, "en", "conversation", None))
-    await room.act("switch", "turn_on", "node_output_outlet", context=context)
+    await room.act("switch", "turn_on", "node/output_outlet", context=context)
     assert await last(room) == {"caller": "ai", "identity": "mcp_server"}
     async_note_model(room.hass, None, "mcp_server")
 
@@ -137,7 +137,7 @@ LATER = {"seconds": 1, "conversation_command": "turn on Node Outlet"}
 async def _expose(room: Room) -> None:
     for component in ("conversation", "intent", "api"):
         assert await async_setup_component(room.hass, component, {})
-    async_expose_entity(room.hass, "conversation", room.entity_id("node_output_outlet"), should_expose=True)
+    async_expose_entity(room.hass, "conversation", room.entity_id("node/output_outlet"), should_expose=True)
 
 
 async def test_sentence_that_a_model_has_said_later(node: RoomDevice) -> None:
@@ -194,7 +194,7 @@ async def test_who_may_not_control_has_nothing_done_later(
     await room.settle()
     assert node.protocol.commands == []
     (refused,) = await room.audit("entity_refused")
-    assert (refused["entity"], refused["reason"]) == (room.entity_id("node_output_outlet"), "unauthorized")
+    assert (refused["entity"], refused["reason"]) == (room.entity_id("node/output_outlet"), "unauthorized")
     assert refused["caller"] == "voice"
     assert await room.hass.auth.async_get_user(refused["via"]) is not None
 
@@ -217,11 +217,11 @@ async def test_login_is_asked_wherever_something_is_controlled(
     await room.add_zone("Tent")
     node = await room.enrol("node", actuators=[{"role": "irrigation"}], zone="Tent")
     await node.act()
-    stage_id = f"{next(iter(room.hub.zones.coordinators))}_stage"
+    stage_id = f"{next(iter(room.hub.zones.coordinators))}/stage"
     calls: dict[str, tuple[str, str, dict[str, Any]]] = {
-        room.entity_id("node_output_irrigation"): (DOMAIN, "irrigate", {"device_id": "node", "amount_ml": 100}),
-        (dose := room.entity_id("node_output_irrigation_dose_now")): ("button", "press", {"entity_id": dose}),
-        (identify := room.entity_id("node_identify")): ("button", "press", {"entity_id": identify}),
+        room.entity_id("node/output_irrigation"): (DOMAIN, "irrigate", {"device_id": "node", "amount_ml": 100}),
+        (dose := room.entity_id("node/output_irrigation_dose_now")): ("button", "press", {"entity_id": dose}),
+        (identify := room.entity_id("node/identify")): ("button", "press", {"entity_id": identify}),
         (stage := room.entity_id(stage_id)): ("select", "select_option", {"entity_id": stage, "option": "harvest"}),
     }
     for call in calls.values():

@@ -66,7 +66,7 @@ async def test_device_fetches_its_credentials_once(tent: RoomDevice) -> None:
     device = _claimed(room, settings)
     assert device.identity == tent.identity
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await _refused_claim(room, code)
     assert [(entry["device"], entry["address"]) for entry in await room.audit("claimed")] == [("tent-1", ADDRESS)]
     assert [entry["identity"] for entry in await room.audit("claim_issued")] == [room.admin.user_id]
@@ -133,7 +133,7 @@ async def test_used_credentials_stay_with_their_device(tent: RoomDevice) -> None
     await _refused_claim(room, early)
     await _refused_claim(room, await _code(room))
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_rotated_device_fetches_the_new_key(tent: RoomDevice) -> None:
@@ -206,7 +206,7 @@ async def test_device_with_its_own_key_fetches_no_secret(room: Room, auth: Auth)
     settings = await _claim(room, await _code(room))
     assert settings.keys() == {"device_id", "auth", "prefix", "topics", "site_public_key"}
     await _claimed(room, settings, key).report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_secrets_of_a_claim_are_nowhere(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
@@ -293,14 +293,14 @@ async def test_device_with_its_own_key_is_approved(room: Room, auth: Auth) -> No
     settings = _ask(room, key, auth=auth)
     device = _claimed(room, settings, key)
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     assert await _discovered(room) == []
     asked = await room.audit("enrolment_asked")
     assert [(each["device_id"], each["fingerprint"]) for each in asked] == [("tent-1", _fingerprint(key))]
     assert [each["identity"] for each in await room.audit("enrolled")] == ["administrator"]
     await room.reload()
     await device.send(device.sign_reading({"temp_c": 22.5}))
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_shown_once_however_often_it_asks(room: Room, key: PrivateKey) -> None:
@@ -418,7 +418,7 @@ async def test_name_was_taken_meanwhile(room: Room, key: PrivateKey) -> None:
     assert again["errors"] == {"base": "device_exists"}
     _refused_ask(room, Code.DEVICE_EXISTS, key)
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_two_administrators_approve_at_once(room: Room, key: PrivateKey) -> None:
@@ -582,7 +582,7 @@ async def test_settings_end_with_a_restart(room: Room, key: PrivateKey) -> None:
     _refused_ask(room, Code.DEVICE_EXISTS, key)
     settings = await _claim(room, await _code(room))
     await _claimed(room, settings, key).report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 @pytest.mark.parametrize("options", [WITH_ACCOUNTS])

@@ -78,17 +78,17 @@ async def test_devices_obey_after_the_clock_was_set_back(room: Room) -> None:
     device = await room.enrol("node", actuators=[{"role": "outlet"}], zone="Tent")
     with patch("custom_components.grokmon.hub.time", wall), patch("custom_components.grokmon.clock.time", wall):
         await device.act()
-        await room.act("homeassistant", "turn_on", "node_output_outlet")
+        await room.act("homeassistant", "turn_on", "node/output_outlet")
         ahead = 0.0
         for _ in range(4):
             await room.let_pass(100)
         assert not device.protocol.expire(room.now)
         assert is_on()
-        await room.act("homeassistant", "turn_off", "node_output_outlet")
+        await room.act("homeassistant", "turn_off", "node/output_outlet")
         assert not is_on()
         assert (await device.hello())[-1]["time"] == int(room.now) + 3600
         assert [each["action"] for each in device.protocol.commands][::5] == ["set_switch"] * 2
-        await room.act("button", "press", "node_identify")
+        await room.act("button", "press", "node/identify")
     assert device.protocol.commands[-1]["iat"] == int(room.now) + 3600
     assert room.hub.refused_by_code("node") == {}
 

@@ -132,7 +132,7 @@ def _stored_life(room: Room, device_id: str = "tent-1") -> list[str]:
 
 
 def _shows(room: Room, value: float) -> bool:
-    return room.state("tent-1_temp_c").state == str(value)
+    return room.state("tent-1/temp_c").state == str(value)
 
 
 def _refused(room: Room) -> dict[str, int]:
@@ -276,12 +276,12 @@ async def test_commands_follow_the_key_in_use(room: Room) -> None:
     node = await room.enrol(actuators=[{"role": "outlet"}])
     await node.act()
     settings = await _rotate(room)
-    await room.act("switch", "turn_on", "tent-1_output_outlet")
+    await room.act("switch", "turn_on", "tent-1/output_outlet")
     assert len(node.protocol.commands) == 1
     renewed = _renewed(room, settings)
     await renewed.act()
     assert _life(room) == ["retiring", "active"]
-    await room.act("switch", "turn_off", "tent-1_output_outlet")
+    await room.act("switch", "turn_off", "tent-1/output_outlet")
     assert (len(node.protocol.commands), len(renewed.protocol.commands)) == (1, 1)
     assert node.protocol.counts.commands_refused == 1
 
@@ -838,7 +838,7 @@ async def test_silent_after_a_rotation(tent: RoomDevice) -> None:
     await _report(tent, 22.0)
     assert _issue(room, SILENT) is None
     await _fall_silent(room)
-    assert room.state("tent-1_temp_c").state == "unavailable"
+    assert room.state("tent-1/temp_c").state == "unavailable"
     issue = _issue(room, SILENT)
     assert issue is not None
     assert (issue.is_fixable, issue.severity) == (True, ir.IssueSeverity.WARNING)
@@ -879,7 +879,7 @@ async def test_silent_for_another_reason(tent: RoomDevice) -> None:
     """Where nothing was rotated, nothing is offered."""
     await _report(tent, 21.0)
     await _fall_silent(tent.room)
-    assert tent.room.state("tent-1_temp_c").state == "unavailable"
+    assert tent.room.state("tent-1/temp_c").state == "unavailable"
     assert _issue(tent.room, SILENT) is None
 
 
@@ -888,7 +888,7 @@ async def test_silent_after_it_took_up_the_new_key(tent: RoomDevice) -> None:
     room = tent.room
     await _report(_renewed(room, await _rotate(room)), 21.0)
     await _fall_silent(room)
-    assert room.state("tent-1_temp_c").state == "unavailable"
+    assert room.state("tent-1/temp_c").state == "unavailable"
     assert _issue(room, SILENT) is None
     # Who knows better may restore it all the same.
     await _restore(room)
@@ -1063,7 +1063,7 @@ async def test_sensor_says_when(room: Room) -> None:
     await room.let_pass(10)
 
     def shown() -> float:
-        return datetime.fromisoformat(room.state("tent-1_credential_expires").state).timestamp()
+        return datetime.fromisoformat(room.state("tent-1/credential_expires").state).timestamp()
 
     assert shown() == room.hub.gateway.registry["tent-1"].credentials[0].not_after
     await room.call("issue_access_token", {"device_id": "tent-1"})

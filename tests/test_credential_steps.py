@@ -181,7 +181,7 @@ async def test_disk_fails_before_the_device_is_enrolled(room: Room) -> None:
     room.repair_store()
     await room.submit(again)
     await _device(room, settings_on(form)).report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_somebody_was_faster(room: Room) -> None:
@@ -191,7 +191,7 @@ async def test_somebody_was_faster(room: Room) -> None:
     done = await room.submit(form)
     assert (done["type"], done["reason"]) == (FlowResultType.ABORT, "already_configured")
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_clicked_twice(room: Room) -> None:
@@ -205,7 +205,7 @@ async def test_clicked_twice(room: Room) -> None:
     assert [each["type"] for each in results if isinstance(each, dict)].count(FlowResultType.CREATE_ENTRY) == 1
     assert len(await room.audit("enrolled")) == 1
     await _device(room, settings_on(form)).report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 # Handing over with a claim code
@@ -225,7 +225,7 @@ async def test_hands_over_with_a_claim_code(room: Room) -> None:
     assert settings["key"] not in str(form)
     device = _device(room, settings)
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     done = await room.submit(form)
     assert (done["type"], done["reason"]) == (FlowResultType.ABORT, "claim_shown")
     assert len(room.entry.subentries) == 1
@@ -401,7 +401,7 @@ async def test_disk_fails_while_a_key_is_rotated(tent: RoomDevice) -> None:
     again = await room.submit(form, {"overlap_hours": 0})
     assert (again["step_id"], again["errors"]) == ("rotate", {"base": "store_not_written"})
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
     room.repair_store()
     assert (await room.submit(again, {"overlap_hours": 0}))["step_id"] == "rotated"
 
@@ -430,7 +430,7 @@ async def test_restores(tent: RoomDevice) -> None:
     assert (done["type"], done["reason"]) == (FlowResultType.ABORT, "restored")
     again = RoomDevice(room, DeviceProtocol(tent.identity))
     await again.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
     assert "restore" not in await _menu(room)
     assert [each["identity"] for each in await room.audit("credential_restored")] == ["administrator"]
 

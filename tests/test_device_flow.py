@@ -88,7 +88,7 @@ async def test_enrols_a_device(room: Room) -> None:
     }
     device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     key_ids = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
     enrolled = await room.audit("enrolled")
     assert [(entry["device"], entry["auth"], entry["key_ids"], entry["identity"]) for entry in enrolled] == [
@@ -239,10 +239,10 @@ async def test_enrols_a_key_pair(room: Room, auth: Auth) -> None:
     await room.submit(page)
     device = RoomDevice(room, DeviceProtocol(_identity(settings, key, auth)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await room.reload()
     await device.send(device.sign_reading({"temp_c": 22.5}))
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 def _bad_public_keys() -> list[Any]:
@@ -290,7 +290,7 @@ async def test_enrolled_by_somebody_else_while_the_credentials_are_shown(room: R
     assert len(room.entry.subentries) == 1
     await room.reload()
     await first.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_disk_fails_while_the_credentials_are_kept(room: Room) -> None:
@@ -309,7 +309,7 @@ async def test_disk_fails_while_the_credentials_are_kept(room: Room) -> None:
     assert done["type"] is FlowResultType.CREATE_ENTRY
     device = RoomDevice(room, DeviceProtocol(_identity(shown)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_pressing_twice_enrols_once(room: Room) -> None:
@@ -503,7 +503,7 @@ async def test_changes_settings(tent: RoomDevice) -> None:
     assert device.metrics == {"temp_c", "ph"}
     assert isinstance(room.subentry().data["rate_limit"], int)
     await tent.report({"temp_c": 22.5, "ph": 6.1})
-    assert room.state("tent-1_ph").state == "6.1"
+    assert room.state("tent-1/ph").state == "6.1"
     await tent.report({"humidity_percent": 50.0})
     assert room.hub.refused_by_code("tent-1") == {"metric_not_granted": 1}
     assert [entry["device"] for entry in await room.audit("changed")] == ["tent-1"]
@@ -616,16 +616,16 @@ async def test_rotates_the_key(tent: RoomDevice) -> None:
     page = await room.submit(form)
     assert page["step_id"] == "rotated"
     await tent.report({"temp_c": 22.0})
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
     done = await room.submit(page)
     assert done["type"] is FlowResultType.ABORT
     assert done["reason"] == "rotated"
     device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 23.0})
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
     await tent.report({"temp_c": 24.0})
     assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
     rotated = await room.audit("rotated")
     assert [(entry["identity"], entry["overlap_s"]) for entry in rotated] == [("administrator", 86_400)]
     key_ids = [each.key_id for each in room.hub.gateway.registry["tent-1"].credentials]
@@ -640,10 +640,10 @@ async def test_rotates_the_key_without_an_overlap(tent: RoomDevice) -> None:
     page = await room.submit(await _reconfigure(room, "rotate"), {"overlap_hours": 0})
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     await device.report({"temp_c": 23.0})
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
 
 
 async def test_restores_the_key(tent: RoomDevice) -> None:
@@ -664,7 +664,7 @@ async def test_restores_the_key(tent: RoomDevice) -> None:
     tent.protocol.connected(room.now)
     await tent.hello()
     await tent.report({"temp_c": 22.0})
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
     device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page))))
     assert await device.hello() == []
     assert room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
@@ -707,13 +707,13 @@ async def test_rotates_a_key_pair(room: Room, auth: Auth) -> None:
     assert again["step_id"] == "rotate"
     assert again["errors"] == {"public_key": "public_key_invalid"}
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     page = await room.submit(again, {"public_key": public_pem(new)})
     assert page["step_id"] == "rotated"
     await room.submit(page)
     device = RoomDevice(room, DeviceProtocol(_identity(settings_on(page), new, auth)))
     await device.report({"temp_c": 23.0})
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
 
 
 async def test_disk_fails_while_a_key_is_rotated(tent: RoomDevice) -> None:
@@ -725,7 +725,7 @@ async def test_disk_fails_while_a_key_is_rotated(tent: RoomDevice) -> None:
     assert again["step_id"] == "rotate"
     assert again["errors"] == {"base": "store_not_written"}
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     room.repair_store()
     page = await room.submit(again)
     assert page["step_id"] == "rotated"
@@ -740,7 +740,7 @@ async def test_disables_and_enables(tent: RoomDevice) -> None:
     assert form["description_placeholders"] == {"name": "Tent 1"}
     done = await room.submit(form)
     assert done["reason"] == "disabled"
-    assert room.state("tent-1_temp_c").state == "unavailable"
+    assert room.state("tent-1/temp_c").state == "unavailable"
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"device_disabled": 1}
     await room.reload()
@@ -748,9 +748,9 @@ async def test_disables_and_enables(tent: RoomDevice) -> None:
     assert room.hub.refused_by_code("tent-1") == {"device_disabled": 1}
     done = await room.submit(await _reconfigure(room, "enable"))
     assert done["reason"] == "active"
-    assert room.state("tent-1_temp_c").state == "unavailable"
+    assert room.state("tent-1/temp_c").state == "unavailable"
     await tent.report({"temp_c": 22.2})
-    assert room.state("tent-1_temp_c").state == "22.2"
+    assert room.state("tent-1/temp_c").state == "22.2"
     assert [entry["event"] for entry in await room.audit("disabled", "enabled")] == ["disabled", "enabled"]
 
 
@@ -762,7 +762,7 @@ async def test_revokes(tent: RoomDevice) -> None:
     assert secret
     done = await room.submit(await _reconfigure(room, "revoke"))
     assert done["reason"] == "revoked"
-    assert room.state("tent-1_temp_c").state == "unavailable"
+    assert room.state("tent-1/temp_c").state == "unavailable"
     assert secret not in (room.storage / "grokmon.security").read_text()
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"device_revoked": 1}
@@ -772,7 +772,7 @@ async def test_revokes(tent: RoomDevice) -> None:
     await room.remove()
     again = await room.enrol()
     await again.report({"temp_c": 23.0})
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
 
 
 async def test_status_changes_between_menu_and_form(tent: RoomDevice) -> None:
@@ -815,7 +815,7 @@ async def test_removes_a_device(tent: RoomDevice) -> None:
     assert list(room.stored()["devices"]) == ["tent-2"]
     assert not [unique_id for unique_id in room.unique_ids() if unique_id.startswith("tent-1")]
     assert dr.async_get(room.hass).async_get_device_by_identifier(("grokmon", "tent-1"), room.entry.entry_id) is None
-    assert room.state("tent-2_temp_c").state == "19.5"
+    assert room.state("tent-2/temp_c").state == "19.5"
     await tent.send(tent.sign_reading({"temp_c": 22.0}))
     assert room.hub.refused_by_code(None) == {"unknown_device": 1}
     assert await room.audit("removed") == [

@@ -62,13 +62,13 @@ async def refused(act: Awaitable[Any]) -> str:
 async def test_light_is_set_and_shown_as_reported(node: RoomDevice) -> None:
     """Turn a lamp on by its entity: the device is told, and what it reports is the state."""
     room = node.room
-    assert room.state("node_output_grow_light").state == "off"
-    await room.act("light", "turn_on", "node_output_grow_light", brightness_pct=60)
+    assert room.state("node/output_grow_light").state == "off"
+    await room.act("light", "turn_on", "node/output_grow_light", brightness_pct=60)
     assert node.protocol.outputs.outputs["grow_light"].percent == 60
-    state = room.state("node_output_grow_light")
+    state = room.state("node/output_grow_light")
     assert (state.state, state.attributes["brightness"]) == ("on", 153)
-    await room.act("light", "turn_off", "node_output_grow_light")
-    assert room.state("node_output_grow_light").state == "off"
+    await room.act("light", "turn_off", "node/output_grow_light")
+    assert room.state("node/output_grow_light").state == "off"
     entries = await room.audit("command", "command_done")
     assert sorted(entry["event"] for entry in entries) == ["command", "command", "command_done", "command_done"]
     assert (entries[0]["caller"], entries[0]["identity"]) == ("person", room.admin.user_id)
@@ -77,7 +77,7 @@ async def test_light_is_set_and_shown_as_reported(node: RoomDevice) -> None:
 
 async def test_commands_are_not_retained_and_of_qos_1(node: RoomDevice) -> None:
     """A command is for now and for this device, and expires on a broker that can let it."""
-    await turn_on(node.room, "node_output_outlet")
+    await turn_on(node.room, "node/output_outlet")
     (command,) = [each for each in node.room.published if each.topic.endswith("/down/command")]
     assert (command.qos, command.retain) == (1, False)
     claims = node.identity.verify_down(command.payload, "command")
@@ -90,24 +90,24 @@ async def test_commands_expire_on_a_broker_that_can_let_them(node: RoomDevice) -
     for protocol, expires in (("5", 10), ("3.1.1", None)):
         entries = [Mock(data={"protocol": protocol})]
         with patch.object(room.hass.config_entries, "async_loaded_entries", return_value=entries):
-            await room.act("switch", "turn_off", "node_output_outlet")
+            await room.act("switch", "turn_off", "node/output_outlet")
         assert room.mqtt.async_publish.mock_calls[-1].kwargs == {"message_expiry_interval": expires}
 
 
 async def test_fan_and_pump_and_number(node: RoomDevice) -> None:
     """Drive a fan in percent, and a pump by its switch, its number and its button; a dose ends by itself."""
     room = node.room
-    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=40)
-    assert room.state("node_output_exhaust").attributes["percentage"] == 40
-    await room.act("fan", "turn_on", "node_output_exhaust", percentage=70)
-    await room.act("fan", "turn_off", "node_output_exhaust")
-    assert room.state("node_output_exhaust").attributes["percentage"] == 0
-    await turn_on(room, "node_output_irrigation")
-    assert room.state("node_output_irrigation").state == "on"
+    await room.act("fan", "set_percentage", "node/output_exhaust", percentage=40)
+    assert room.state("node/output_exhaust").attributes["percentage"] == 40
+    await room.act("fan", "turn_on", "node/output_exhaust", percentage=70)
+    await room.act("fan", "turn_off", "node/output_exhaust")
+    assert room.state("node/output_exhaust").attributes["percentage"] == 0
+    await turn_on(room, "node/output_irrigation")
+    assert room.state("node/output_irrigation").state == "on"
     await room.let_pass(8)
     await node.answer()
     await room.settle()
-    assert room.state("node_output_irrigation").state == "off"
+    assert room.state("node/output_irrigation").state == "off"
     await room.let_pass(60)
     number = next(each.entity_id for each in room.entities("number"))
     await room.hass.services.async_call("number", "set_value", {"entity_id": number, "value": 100}, blocking=True)
@@ -120,10 +120,10 @@ async def test_minus_500_ml_is_refused(node: RoomDevice) -> None:
     """Refuse a negative dose, which neither moves nor refunds anything."""
     room = node.room
     zone = next(iter(room.hub.zones.coordinators))
-    left = room.state(f"{zone}_water_left").state
+    left = room.state(f"{zone}/water_left").state
     for amount, key in ((-500, "parameter_invalid"), (float("nan"), "parameter_invalid"), (99_999, "limit_exceeded")):
         assert await refused(room.call("irrigate", {"device_id": "node", "amount_ml": amount})) == key
-    assert room.state(f"{zone}_water_left").state == left
+    assert room.state(f"{zone}/water_left").state == left
     assert not any(outputs(node).values())
     entries = await room.audit("command_refused")
     assert [(entry["code"], entry["params"]) for entry in entries] == [
@@ -162,7 +162,7 @@ async def test_lost_answer_times_out_and_the_output_is_switched_off(node: RoomDe
     """Who asked is told; what may be on is told to stop; and the late answer is only noted."""
     room = node.room
     node.protocol.lose_acks = True
-    call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+    call = asyncio.ensure_future(turn_on(room, "node/output_outlet"))
     await room.until(lambda: outputs(node)["outlet"])
     node.protocol.lose_acks = False
     room.tick(6)
@@ -178,10 +178,10 @@ async def test_newer_command_takes_the_place_of_the_older(node: RoomDevice) -> N
     """The first caller is told that somebody else came."""
     room = node.room
     node.protocol.lose_acks = True
-    first = asyncio.ensure_future(room.act("fan", "set_percentage", "node_output_exhaust", percentage=40))
+    first = asyncio.ensure_future(room.act("fan", "set_percentage", "node/output_exhaust", percentage=40))
     await room.until(lambda: outputs(node)["exhaust"])
     node.protocol.lose_acks = False
-    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=60)
+    await room.act("fan", "set_percentage", "node/output_exhaust", percentage=60)
     with pytest.raises(HomeAssistantError) as error:
         await first
     assert error.value.translation_key == "command_superseded"
@@ -192,17 +192,17 @@ async def test_device_that_refuses(node: RoomDevice) -> None:
     """A device may know better; the caller is told what it said."""
     node.protocol.outputs.specs["exhaust"]
     object.__setattr__(node.protocol.outputs.outputs["exhaust"].spec, "max_percent", 30.0)
-    assert await refused(node.room.act("fan", "set_percentage", "node_output_exhaust", percentage=60)) == (
+    assert await refused(node.room.act("fan", "set_percentage", "node/output_exhaust", percentage=60)) == (
         "command_rejected"
     )
-    assert node.room.state("node_output_exhaust").state == "off"
+    assert node.room.state("node/output_exhaust").state == "off"
 
 
 async def test_broker_that_is_away(node: RoomDevice) -> None:
     """A command that cannot be sent is an error, and costs no water."""
     room = node.room
     room.mqtt.connected = False
-    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent_broker"
+    assert await refused(turn_on(room, "node/output_irrigation")) == "command_not_sent_broker"
     assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[Key("node", "irrigation")]) == 0
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
 
@@ -218,7 +218,7 @@ async def test_command_that_the_client_may_have_kept(node: RoomDevice) -> None:
         return before(topic, payload, *rest, **more)
 
     room.mqtt.async_publish.side_effect = fail
-    assert await refused(turn_on(room, "node_output_irrigation")) == "command_not_sent"
+    assert await refused(turn_on(room, "node/output_irrigation")) == "command_not_sent"
     assert room.hub.dispatcher.controller.ledger.given(room.steady, 86_400, keys=[Key("node", "irrigation")]) == 200
     assert not room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on
     assert [entry["event"] for entry in await room.audit("command_lost", "command_withdrawn")] == ["command_lost"]
@@ -229,18 +229,18 @@ async def test_nothing_is_switched_on_that_cannot_be_recorded(
 ) -> None:
     """Without the audit trail nothing more is energised, and turning off works."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
 
     def fail(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(room.hub.audit._file, "append", fail)
-    assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
+    assert await refused(turn_on(room, "node/output_irrigation")) == "audit_unavailable"
     assert not outputs(node)["irrigation"]
-    await room.act("homeassistant", "turn_off", "node_output_outlet")
+    await room.act("homeassistant", "turn_off", "node/output_outlet")
     assert not outputs(node)["outlet"]
     monkeypatch.undo()
-    await turn_on(room, "node_output_irrigation")
+    await turn_on(room, "node/output_irrigation")
     assert outputs(node)["irrigation"]
 
 
@@ -252,9 +252,9 @@ async def test_books_that_cannot_be_written(node: RoomDevice, monkeypatch: pytes
         raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
 
     monkeypatch.setattr(room.hub.dispatcher._books._store, "async_save", fail)
-    assert await refused(turn_on(room, "node_output_irrigation")) == "audit_unavailable"
+    assert await refused(turn_on(room, "node/output_irrigation")) == "audit_unavailable"
     assert not outputs(node)["irrigation"]
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     await room.let_pass(61)
     await room.hub.dispatcher.async_stop()
 
@@ -269,7 +269,7 @@ async def test_stop_overtakes_what_waits_for_the_disk(node: RoomDevice, monkeypa
         await flush(**options)
 
     monkeypatch.setattr(room.hub.audit, "async_flush", slow)
-    call = asyncio.ensure_future(turn_on(room, "node_output_irrigation"))
+    call = asyncio.ensure_future(turn_on(room, "node/output_irrigation"))
     await room.until(lambda: room.hub.dispatcher.controller.outputs[Key("node", "irrigation")].is_on)
     who = await room.hub.callers.async_identify(room.admin)
     await room.hub.dispatcher.async_send(Command(key=Key("node", "irrigation"), on=False), who)
@@ -291,7 +291,7 @@ async def test_stop_overtakes_what_waits_for_the_disk(node: RoomDevice, monkeypa
 async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:
     """What is to stay on is renewed every third of its lease, by messages that can switch nothing on."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     for _ in range(7):
         await room.let_pass(100)
     actions = [
@@ -301,7 +301,7 @@ async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:
     ]
     assert actions == ["set_switch", *["renew"] * 7]
     assert outputs(node)["outlet"]
-    await room.act("homeassistant", "turn_off", "node_output_outlet")
+    await room.act("homeassistant", "turn_off", "node/output_outlet")
     await room.let_pass(400)
     assert len([each for each in room.published if each.topic.endswith("/down/command")]) == 9
 
@@ -309,7 +309,7 @@ async def test_leases_are_renewed_and_nothing_else(node: RoomDevice) -> None:
 async def test_renewals_stop_when_the_broker_is_away(node: RoomDevice) -> None:
     """The device ends it by its lease, and Home Assistant knows."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     room.mqtt.connected = False
     for _ in range(4):
         await room.let_pass(100)
@@ -322,14 +322,14 @@ async def test_renewals_stop_when_the_broker_is_away(node: RoomDevice) -> None:
 async def test_what_nobody_asked_for_is_stopped_after_a_start(node: RoomDevice) -> None:
     """On start what is on by a standing wish goes on, and what nobody asked for is stopped."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     node.protocol.by_hand("exhaust", room.now, on=True, percent=30)
     await room.reload()
     await node.answer()
     await room.settle()
     assert outputs(node) == {"grow_light": False, "exhaust": False, "irrigation": False, "outlet": True}
     await room.let_pass(101)
-    assert room.state("node_output_outlet").state == "on"
+    assert room.state("node/output_outlet").state == "on"
 
 
 async def test_budget_survives_a_restart(node: RoomDevice) -> None:
@@ -337,28 +337,28 @@ async def test_budget_survives_a_restart(node: RoomDevice) -> None:
     room = node.room
     await room.call("irrigate", {"device_id": "node", "amount_ml": 1000})
     zone = next(iter(room.hub.zones.coordinators))
-    assert room.state(f"{zone}_water_left").state == "2000"
+    assert room.state(f"{zone}/water_left").state == "2000"
     await room.reload()
-    assert room.state(f"{zone}_water_left").state == "2000"
+    assert room.state(f"{zone}/water_left").state == "2000"
 
 
 async def test_wrong_state_is_a_fault_that_an_administrator_resets(node: RoomDevice) -> None:
     """Commanded and observed differ for five seconds: latched, told, and refused until it is reset."""
     room = node.room
     node.protocol.outputs.stuck.add("outlet")
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     await room.let_pass(6)
-    assert room.state("node_fault_outlet").state == "on"
+    assert room.state("node/fault_outlet").state == "on"
     issue = ir.async_get(room.hass).async_get_issue(DOMAIN, "output_fault_node_outlet")
     assert issue is not None
     assert issue.is_fixable
-    assert await refused(turn_on(room, "node_output_outlet")) == "output_fault"
+    assert await refused(turn_on(room, "node/output_outlet")) == "output_fault"
     node.protocol.outputs.stuck.clear()
     await room.hub.async_reset_fault(Key("node", "outlet"), "user-1")
     await room.hub.async_reset_fault(Key("node", "outlet"), "user-1")
     assert ir.async_get(room.hass).async_get_issue(DOMAIN, "output_fault_node_outlet") is None
-    await turn_on(room, "node_output_outlet")
-    assert room.state("node_fault_outlet").state == "off"
+    await turn_on(room, "node/output_outlet")
+    assert room.state("node/fault_outlet").state == "off"
     assert [entry["identity"] for entry in await room.audit("output_fault_reset")] == ["user-1"]
 
 
@@ -366,7 +366,7 @@ async def test_silent_device_is_unavailable(node: RoomDevice) -> None:
     """What is not heard is not shown; what it did is not taken for granted."""
     room = node.room
     await room.let_pass(310)
-    assert room.state("node_output_outlet").state == "unavailable"
+    assert room.state("node/output_outlet").state == "unavailable"
     (number,) = room.entities("number")
     state = room.hass.states.get(number.entity_id)
     assert state is not None
@@ -377,7 +377,7 @@ async def test_device_that_starts_anew_fails_what_was_on_its_way(node: RoomDevic
     """A caller is told when the device has lost its command."""
     room = node.room
     node.protocol.lose_acks = True
-    call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+    call = asyncio.ensure_future(turn_on(room, "node/output_outlet"))
     await room.until(lambda: outputs(node)["outlet"])
     fresh = type(node.protocol)(node.identity, outputs=type(node.protocol.outputs)(node.protocol.outputs.specs))
     node.protocol = fresh
@@ -392,7 +392,7 @@ async def test_device_that_starts_anew_fails_what_was_on_its_way(node: RoomDevic
 async def test_revoked_device_is_left_to_its_lease(node: RoomDevice) -> None:
     """Nothing is renewed for a device that was revoked."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     await room.call("revoke_device", {"device_id": "node"})
     before = len(room.published)
     await room.let_pass(200)
@@ -405,7 +405,7 @@ async def test_unexpected_answer_is_a_security_event(node: RoomDevice) -> None:
     claims = {"iss": "node", "aud": node.identity.up("ack"), "sid": node.protocol.sid, "seq": 99}
     await node.send(node.identity.sign({**claims, "cid": "0" * 26, "result": "done"}), "ack")
     assert room.hub.refused_by_code("node") == {"ack_unexpected": 1}
-    assert room.state("hub_security_event").attributes["code"] == "ack_unexpected"
+    assert room.state("hub/security_event").attributes["code"] == "ack_unexpected"
 
 
 async def test_loads_start_one_after_the_other(node: RoomDevice) -> None:
@@ -414,7 +414,7 @@ async def test_loads_start_one_after_the_other(node: RoomDevice) -> None:
     controller = room.hub.dispatcher.controller
     lamp = controller.outputs[Key("node", "grow_light")]
     controller.policy.start_delay(lamp, room.steady)
-    call = asyncio.ensure_future(turn_on(room, "node_output_grow_light"))
+    call = asyncio.ensure_future(turn_on(room, "node/output_grow_light"))
     await room.until(lambda: controller.policy._starts[lamp.key] > room.steady)
     assert not outputs(node)["grow_light"]
     room.tick(2)
@@ -432,7 +432,7 @@ async def test_lamp_burns_on_over_a_restart(room: Room) -> None:
         await node.report({"temp_c": 22.0})
         await room.let_pass(60)
     await node.report({"temp_c": 22.0})
-    await room.act("light", "turn_on", "node_output_grow_light", brightness_pct=60)
+    await room.act("light", "turn_on", "node/output_grow_light", brightness_pct=60)
     await room.let_pass(5)
     await room.reload()
     for _ in range(3):
@@ -462,7 +462,7 @@ async def test_exhaust_that_runs_is_driven_once_the_broker_is_back(room: Room) -
     node = await room.enrol("node", "temp_c", actuators=[FAN], zone="Tent")
     await node.act()
     await node.report({"temp_c": 22.0})
-    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=30)
+    await room.act("fan", "set_percentage", "node/output_exhaust", percentage=30)
     with patch.object(room.hub.dispatcher, "_publish", side_effect=CommandError(Code.COMMAND_NOT_SENT, "away")):
         await node.report({"temp_c": 40.0})
         await room.let_pass(2)
@@ -476,11 +476,11 @@ async def test_exhaust_that_runs_is_driven_once_the_broker_is_back(room: Room) -
 async def test_relay_that_is_welded_is_no_flood(node: RoomDevice, how: str) -> None:
     """A device that answers at once that it is still on is not commanded at the speed of the network."""
     room = node.room
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     getattr(node.protocol.outputs, how).add("outlet")
     before = len(await room.audit("command"))
     with contextlib.suppress(HomeAssistantError):
-        await room.act("homeassistant", "turn_off", "node_output_outlet")
+        await room.act("homeassistant", "turn_off", "node/output_outlet")
     await room.settle()
     assert len(await room.audit("command")) - before <= 2
     for _ in range(8):
@@ -551,7 +551,7 @@ async def test_order_that_waits_for_the_disk_when_the_hub_stops(
         await flush(**options)
 
     monkeypatch.setattr(old.audit, "async_flush", slow)
-    call = asyncio.ensure_future(refused(turn_on(room, "node_output_irrigation")))
+    call = asyncio.ensure_future(refused(turn_on(room, "node/output_irrigation")))
     await room.until(lambda: old.dispatcher.controller.outputs[pump].is_on)
     reload = asyncio.ensure_future(room.hass.config_entries.async_reload(room.entry.entry_id))
     await room.until(lambda: old.dispatcher._stopped)
@@ -574,7 +574,7 @@ async def test_switching_off_what_is_off_fills_nothing(node: RoomDevice, hass_re
     await room.let_pass(61)
     again = await room.audit("command_again")
     assert [entry["count"] for entry in again] == [19] * count
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     await room.call("stop", {}, context=context)
     assert len(await room.audit("command")) == count + 2
 
@@ -599,7 +599,7 @@ async def test_what_ended_an_unanswered_command_is_on_record(node: RoomDevice) -
     room = node.room
     node.protocol.lose_acks = True
     for _ in range(2):
-        call = asyncio.ensure_future(turn_on(room, "node_output_outlet"))
+        call = asyncio.ensure_future(turn_on(room, "node/output_outlet"))
         await room.until(lambda: outputs(node)["outlet"])
         room.tick(6)
         await room.until(lambda: not outputs(node)["outlet"])
@@ -611,7 +611,7 @@ async def test_what_ended_an_unanswered_command_is_on_record(node: RoomDevice) -
 
 async def test_output_that_is_removed_while_its_renewal_goes_out(node: RoomDevice) -> None:
     """Nothing is left to be renewed, and nothing breaks."""
-    await turn_on(node.room, "node_output_outlet")
+    await turn_on(node.room, "node/output_outlet")
     dispatcher = node.room.hub.dispatcher
     with patch.object(dispatcher, "_publish", AsyncMock(side_effect=lambda _: dispatcher.controller.outputs.clear())):
         await node.room.let_pass(101)
@@ -622,16 +622,16 @@ async def test_stop_ends_everything(node: RoomDevice) -> None:
     """Stop a device, a zone or everything; what cannot be reached is said to end by its lease."""
     room = node.room
     for target in ({"device_id": "node"}, {"zone": "Tent"}, {}):
-        await turn_on(room, "node_output_outlet")
+        await turn_on(room, "node/output_outlet")
         await room.call("stop", target)
         assert not any(outputs(node).values())
         await room.let_pass(61)
-    for unique_id in ("hub_stop", f"{next(iter(room.hub.zones.coordinators))}_stop"):
-        await turn_on(room, "node_output_outlet")
+    for unique_id in ("hub/stop", f"{next(iter(room.hub.zones.coordinators))}/stop"):
+        await turn_on(room, "node/output_outlet")
         await room.act("button", "press", unique_id)
         assert not any(outputs(node).values())
         await room.let_pass(61)
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     room.mqtt.connected = False
     assert await refused(room.call("stop")) == "command_not_sent_broker"
     assert await refused(room.call("stop", {"device_id": "nobody"})) == "unknown_device"
@@ -657,7 +657,7 @@ async def test_irrigation_needs_the_right_to_control_the_pump(node: RoomDevice, 
 async def test_identify(node: RoomDevice) -> None:
     """A device can be asked to show where it is."""
     for _ in range(7):
-        await node.room.act("button", "press", "node_identify")
+        await node.room.act("button", "press", "node/identify")
         assert node.protocol.commands[-1]["action"] == "identify"
         await node.answer()
     assert node.room.hub.refused_by_code("node") == {}
@@ -710,14 +710,14 @@ async def test_fault_is_shown_after_a_restart_and_an_outage(node: RoomDevice) ->
     """It stays until somebody resets it, and so does what tells of it."""
     room = node.room
     node.protocol.outputs.stuck.add("outlet")
-    await turn_on(room, "node_output_outlet")
+    await turn_on(room, "node/output_outlet")
     await room.let_pass(6)
     await room.reload()
-    assert room.state("node_fault_outlet").state == "on"
+    assert room.state("node/fault_outlet").state == "on"
     await room.let_pass(400)
     await node.answer()
     await room.let_pass(30)
-    assert room.state("node_fault_outlet").state == "on"
+    assert room.state("node/fault_outlet").state == "on"
 
 
 async def test_stopping_hub_leaves_nobody_waiting(node: RoomDevice) -> None:

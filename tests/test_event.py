@@ -14,7 +14,7 @@ async def test_security_event(tent: RoomDevice, snapshot: SnapshotAssertion) -> 
     """What was refused last, and in whose name, is an event."""
     room = tent.room
     (entity,) = room.entities(EVENT)
-    assert room.state("hub_security_event").attributes["code"] == "enrolled"
+    assert room.state("hub/security_event").attributes["code"] == "enrolled"
     assert entity.device_id == room.device(DOMAIN).id
     await tent.send(b"nonsense")
     assert entity == snapshot(name="entry")
@@ -23,7 +23,7 @@ async def test_security_event(tent: RoomDevice, snapshot: SnapshotAssertion) -> 
 
 async def test_every_event_has_a_type(tent: RoomDevice) -> None:
     """Every kind of event can be told apart."""
-    types = tent.room.state("hub_security_event").attributes["event_types"]
+    types = tent.room.state("hub/security_event").attributes["event_types"]
     assert set(types) == {category.value for category in Category}
 
 
@@ -37,27 +37,27 @@ async def test_ordinary_refusals_are_no_events(tent: RoomDevice) -> None:
     tent.protocol.sid = "unknown-session-"
     await tent.send(tent.sign_reading({"temp_c": 21.5}))
     assert room.hub.refused_by_code("tent-1") == {"duplicate": 1, "session_unknown": 1}
-    assert room.state("hub_security_event").attributes["code"] == "enrolled"
+    assert room.state("hub/security_event").attributes["code"] == "enrolled"
 
 
 async def test_implausible_value_is_an_event(tent: RoomDevice) -> None:
     """A value that is accepted and flagged is worth a look."""
     room = tent.room
     await tent.report({"temp_c": 50.0})
-    attributes = room.state("hub_security_event").attributes
+    attributes = room.state("hub/security_event").attributes
     assert (attributes["event_type"], attributes["code"], attributes["detail"]) == (
         "invalid_input",
         "metric_implausible",
         "temp_c",
     )
-    assert room.state("tent-1_temp_c").state == "50.0"
+    assert room.state("tent-1/temp_c").state == "50.0"
 
 
 async def test_entity_follows_the_hub(tent: RoomDevice) -> None:
     """Without the hub there are no events, and after a reload there is one listener."""
     room = tent.room
     await room.hass.config_entries.async_unload(room.entry.entry_id)
-    assert room.state("hub_security_event").state == STATE_UNAVAILABLE
+    assert room.state("hub/security_event").state == STATE_UNAVAILABLE
     assert await room.set_up()
     await tent.send(b"nonsense")
-    assert room.state("hub_security_event").attributes["event_type"] == "invalid_input"
+    assert room.state("hub/security_event").attributes["event_type"] == "invalid_input"

@@ -202,7 +202,7 @@ async def test_accepted(room: Room, client: Client, token: str) -> None:
     assert response.status == HTTPStatus.ACCEPTED
     assert await response.json() == {"accepted": 1}
     assert_secured(response)
-    assert room.state("logger_temp_c").state == "22.5"
+    assert room.state("logger/temp_c").state == "22.5"
     assert room.hub.coordinator.values is not None
     assert room.hub.gateway.accepted == {"logger": 1}
 
@@ -214,7 +214,7 @@ async def test_batch(room: Room, client: Client, token: str, count: int) -> None
     response = await send(client, token, {"readings": readings})
     await room.settle()
     assert (response.status, await response.json()) == (HTTPStatus.ACCEPTED, {"accepted": count})
-    assert float(room.state("logger_temp_c").state) == readings[-1]["metrics"]["temp_c"]
+    assert float(room.state("logger/temp_c").state) == readings[-1]["metrics"]["temp_c"]
 
 
 async def test_batch_is_all_or_nothing(room: Room, client: Client, token: str) -> None:
@@ -226,7 +226,7 @@ async def test_batch_is_all_or_nothing(room: Room, client: Client, token: str) -
         assert (await refusal(answer))[0] == HTTPStatus.BAD_REQUEST
     await room.settle()
     assert room.hub.gateway.accepted.total() == 0
-    assert room.state("logger_temp_c").state == "unavailable"
+    assert room.state("logger/temp_c").state == "unavailable"
 
 
 async def test_written_otherwise(client: Client, token: str) -> None:
@@ -680,7 +680,7 @@ async def test_bad_bodies(room: Room, client: Client, token: str, caplog: pytest
     await room.settle()
     assert answers == {case: expected for case, (_, expected) in BODIES.items()}
     assert room.hub.gateway.accepted.total() == 0
-    assert room.state("logger_temp_c").state == "unavailable"
+    assert room.state("logger/temp_c").state == "unavailable"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
@@ -709,7 +709,7 @@ async def test_metrics_alone(room: Room, client: Client, token: str) -> None:
     """A body that names no device is that of the token's."""
     assert (await send(client, token, {"metrics": {"temp_c": 19.5}})).status == HTTPStatus.ACCEPTED
     await room.settle()
-    assert room.state("logger_temp_c").state == "19.5"
+    assert room.state("logger/temp_c").state == "19.5"
 
 
 def answer_to(
@@ -920,7 +920,7 @@ async def test_claim(room: Room, client: Client, tent: RoomDevice, caplog: pytes
     (claimed,) = await room.audit("claimed")
     assert (claimed["device"], claimed["address"]) == ("tent-1", "192.0.2.7")
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_claim_of_a_token(room: Room, client: Client, token: str) -> None:

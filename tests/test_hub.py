@@ -56,15 +56,15 @@ async def test_hello_of_the_same_start_gets_the_same_session(tent: RoomDevice) -
 
 async def test_reading_becomes_states(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
     """A signed reading becomes a state per metric, and a derived one."""
-    assert tent.room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
-    assert tent.room.state("tent-1_connectivity").state == STATE_OFF
+    assert tent.room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-1/connectivity").state == STATE_OFF
     caplog.set_level(logging.INFO)
     await tent.report({"temp_c": 25.0, "humidity_percent": 60.0})
     await tent.report({"temp_c": 25.0, "humidity_percent": 60.0})
-    assert tent.room.state("tent-1_temp_c").state == "25.0"
-    assert tent.room.state("tent-1_humidity_percent").state == "60.0"
-    assert float(tent.room.state("tent-1_vpd_kpa").state) == pytest.approx(1.267, abs=0.001)
-    assert tent.room.state("tent-1_connectivity").state == STATE_ON
+    assert tent.room.state("tent-1/temp_c").state == "25.0"
+    assert tent.room.state("tent-1/humidity_percent").state == "60.0"
+    assert float(tent.room.state("tent-1/vpd_kpa").state) == pytest.approx(1.267, abs=0.001)
+    assert tent.room.state("tent-1/connectivity").state == STATE_ON
     assert caplog.messages.count("Tent 1 is heard") == 1
 
 
@@ -72,7 +72,7 @@ async def test_sensor_with_a_clock_needs_no_session(tent: RoomDevice) -> None:
     """A device that knows the time may do without saying hello."""
     claims = {"iss": "tent-1", "aud": tent.identity.up("telemetry"), "iat": tent.room.now, "metrics": TEMPERATURE}
     await tent.send(tent.identity.sign(claims))
-    assert tent.room.state("tent-1_temp_c").state == "21.5"
+    assert tent.room.state("tent-1/temp_c").state == "21.5"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ async def test_what_is_not_signed_is_refused(tent: RoomDevice, payload: bytes, c
     await tent.hello()
     await tent.send(payload)
     assert tent.room.hub.refused_by_code("tent-1") == {code: 1}
-    assert tent.room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
     (refused,) = await tent.room.audit("refused")
     assert (refused["device"], refused["reason"], refused["bytes"]) == ("tent-1", code, len(payload))
     assert payload.decode("latin-1") not in str(refused) or not payload
@@ -111,8 +111,8 @@ async def test_another_device_is_not_believed(tent: RoomDevice) -> None:
     await other.hello()
     await tent.send(other.sign_reading(TEMPERATURE))
     assert tent.room.hub.refused_by_code("tent-1") == {"signature_invalid": 1}
-    assert tent.room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
-    assert tent.room.state("tent-2_temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-2/temp_c").state == STATE_UNAVAILABLE
 
 
 async def test_retained_message_is_refused(tent: RoomDevice) -> None:
@@ -121,9 +121,9 @@ async def test_retained_message_is_refused(tent: RoomDevice) -> None:
     reading = tent.sign_reading(TEMPERATURE)
     await tent.send(reading, retain=True)
     assert tent.room.hub.refused_by_code("tent-1") == {"retained": 1}
-    assert tent.room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
     await tent.send(reading)
-    assert tent.room.state("tent-1_temp_c").state == "21.5"
+    assert tent.room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_repeated_message_is_refused(tent: RoomDevice) -> None:
@@ -133,7 +133,7 @@ async def test_repeated_message_is_refused(tent: RoomDevice) -> None:
     for payload in (first, second, second, first):
         await tent.send(payload)
     assert tent.room.hub.refused_by_code("tent-1") == {"duplicate": 1, "replayed": 1}
-    assert tent.room.state("tent-1_temp_c").state == "22.0"
+    assert tent.room.state("tent-1/temp_c").state == "22.0"
 
 
 # Sessions that the hub does not know
@@ -160,7 +160,7 @@ async def test_unknown_session_is_asked_to_say_hello(tent: RoomDevice) -> None:
     await tent.hello()
     assert tent.protocol.counts.sessions == 2
     await tent.send(tent.sign_reading(TEMPERATURE))
-    assert tent.room.state("tent-1_temp_c").state == "21.5"
+    assert tent.room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_requests_are_rate_limited(tent: RoomDevice) -> None:
@@ -225,14 +225,14 @@ async def test_graceful_stop_keeps_sessions(tent: RoomDevice) -> None:
     await _stop(room)
     missed = tent.sign_reading({"temp_c": 30.0})
     await tent.send(missed)
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await _start_again(room)
     # For what it sent meanwhile, it is asked for a hello, which its session outlives.
     assert [claims.get("hello") for claims in tent.downlinks()] == [True]
     await tent.send(accepted)
     assert room.hub.refused_by_code("tent-1") == {"replayed": 1}
     await tent.send(missed)
-    assert room.state("tent-1_temp_c").state == "30.0"
+    assert room.state("tent-1/temp_c").state == "30.0"
 
 
 async def test_stop_while_home_assistant_writes_late(tent: RoomDevice) -> None:
@@ -325,7 +325,7 @@ async def test_crash_drops_sessions(tent: RoomDevice) -> None:
     await tent.hello()
     assert tent.protocol.sid != before
     await tent.send(tent.sign_reading({"temp_c": 22.0}))
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
 
 
 async def test_sessions_are_good_for_one_start(tent: RoomDevice) -> None:
@@ -391,15 +391,15 @@ async def test_silent_device_becomes_unavailable(tent: RoomDevice, caplog: pytes
     room = tent.room
     await tent.report(TEMPERATURE)
     await room.let_pass(290)
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await room.let_pass(10)
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
-    assert room.state("tent-1_connectivity").state == STATE_OFF
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/connectivity").state == STATE_OFF
     await room.let_pass(300)
     assert caplog.messages.count("Tent 1 has not been heard for 300 s") == 1
     assert await room.audit("silent") == [{"event": "silent", "device": "tent-1"}]
     await tent.report({"temp_c": 22.0})
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
     assert caplog.messages.count("Tent 1 is heard") == 2
 
 
@@ -408,9 +408,9 @@ async def test_patience_is_an_option(tent: RoomDevice) -> None:
     """How long a device may be silent is the user's choice."""
     await tent.report(TEMPERATURE)
     await tent.room.let_pass(50)
-    assert tent.room.state("tent-1_temp_c").state == "21.5"
+    assert tent.room.state("tent-1/temp_c").state == "21.5"
     await tent.room.let_pass(10)
-    assert tent.room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert tent.room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
 
 
 async def test_refused_messages_do_not_keep_a_device_alive(tent: RoomDevice) -> None:
@@ -420,7 +420,7 @@ async def test_refused_messages_do_not_keep_a_device_alive(tent: RoomDevice) -> 
     for _ in range(30):
         await room.let_pass(10)
         await tent.send(b"nonsense")
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
 
 
 async def test_last_will_shortens_the_patience(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
@@ -428,11 +428,11 @@ async def test_last_will_shortens_the_patience(tent: RoomDevice, caplog: pytest.
     room = tent.room
     await tent.report(TEMPERATURE)
     await tent.send(b"offline", "status")
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await room.let_pass(20)
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     await room.let_pass(10)
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
     assert caplog.messages.count("Tent 1 has not been heard for 30 s") == 1
 
 
@@ -444,14 +444,14 @@ async def test_reading_overrides_the_last_will(tent: RoomDevice) -> None:
     await room.let_pass(20)
     await tent.report({"temp_c": 22.0})
     await room.let_pass(280)
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
 
 
 async def test_last_will_of_a_silent_device(tent: RoomDevice) -> None:
     """A hint about a device that was never heard changes nothing."""
     await tent.send(b"offline", "status")
     await tent.room.let_pass(60)
-    assert tent.room.state("tent-1_connectivity").state == STATE_OFF
+    assert tent.room.state("tent-1/connectivity").state == STATE_OFF
     assert await tent.room.audit("silent") == []
 
 
@@ -525,7 +525,7 @@ async def test_totals(tent: RoomDevice) -> None:
     stranger: dict[str, Any] = {"topic": "grokmon/v1/nobody/up/telemetry", "payload": b"x"}
     await room.receive(**stranger)
     await room.let_pass(10)
-    assert room.state("hub_accepted").state == "2"
-    assert room.state("hub_rejected").state == "2"
-    assert room.state("tent-1_rejected").state == "1"
-    assert room.state("hub_audit").state == "ok"
+    assert room.state("hub/accepted").state == "2"
+    assert room.state("hub/rejected").state == "2"
+    assert room.state("tent-1/rejected").state == "1"
+    assert room.state("hub/audit").state == "ok"

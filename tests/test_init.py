@@ -1,10 +1,12 @@
 """Set-up, unloading, reloading and removal of the hub."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from types import MappingProxyType
 from unittest.mock import patch
 
 from freezegun.api import FrozenDateTimeFactory
-from homeassistant.config_entries import ConfigEntryState
+from homeassistant.config_entries import ConfigEntryState, ConfigSubentry
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP, STATE_UNAVAILABLE
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
@@ -15,8 +17,9 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_time_changed,
 )
 
+from custom_components.grokmon.audit_file import Opening
 from custom_components.grokmon.const import CONF_STALE_AFTER, CONF_TOPIC_PREFIX, DOMAIN, PLATFORMS
-from custom_components.grokmon.hub import GrokmonConfigEntry
+from custom_components.grokmon.hub import GrokmonConfigEntry, GrokmonHub
 
 from .common import Room, RoomDevice
 from .device_simulator.credentials import DeviceIdentity
@@ -31,13 +34,13 @@ async def test_unload_and_set_up_again(tent: RoomDevice) -> None:
     missed = tent.sign_reading({"temp_c": 22.0})
     assert await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert room.entry_is(ConfigEntryState.NOT_LOADED)
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
     await tent.send(missed)
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
     assert room.audit_on_disk()[-1]["event"] == "stopped"
     assert await room.set_up()
     await tent.send(missed)
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
 
 
 async def test_hub_goes_on_when_its_entities_cannot_be_unloaded(tent: RoomDevice) -> None:
@@ -48,7 +51,7 @@ async def test_hub_goes_on_when_its_entities_cannot_be_unloaded(tent: RoomDevice
         assert not await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert room.entry_is(ConfigEntryState.FAILED_UNLOAD)
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
     assert await room.hass.config_entries.async_unload_platforms(room.entry, PLATFORMS)
     await room.hub.async_stop()
 
@@ -75,7 +78,7 @@ async def test_new_prefix_reloads(tent: RoomDevice) -> None:
     key = settings["key"]
     moved = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_root_key("tent-1", key, "farm/two")))
     await moved.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_what_is_no_setting_of_the_hub_does_not_reload(tent: RoomDevice) -> None:
@@ -89,7 +92,40 @@ async def test_what_is_no_setting_of_the_hub_does_not_reload(tent: RoomDevice) -
     room.hass.config_entries.async_update_entry(room.entry, title="My room")
     await room.settle()
     assert room.hub is before
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
+
+
+async def _saved_while_it_starts(room: Room, save: Callable[[], object]) -> None:
+    """Start anew; save something when the hub has read what there was, and is not up yet."""
+    start = GrokmonHub.async_start
+
+    async def saved(hub: GrokmonHub, opening: Opening) -> None:
+        await start(hub, opening)
+        save()
+
+    with patch.object(GrokmonHub, "async_start", autospec=True, side_effect=saved):
+        await room.reload()
+
+
+async def test_zone_that_is_saved_while_the_hub_starts(tent: RoomDevice) -> None:
+    """It is followed all the same."""
+    room = tent.room
+    zone = ConfigSubentry(
+        data=MappingProxyType({"stage": "flowering"}), subentry_type="zone", title="Late", unique_id=None
+    )
+    await _saved_while_it_starts(room, lambda: room.hass.config_entries.async_add_subentry(room.entry, zone))
+    assert [each.name for each in room.hub.dispatcher.controller.zones.values()] == ["Late"]
+    assert room.state(f"{zone.subentry_id}/stage").state == "flowering"
+    assert len(await room.audit("zone_added")) == 1
+
+
+async def test_setting_that_is_saved_while_the_hub_starts(tent: RoomDevice) -> None:
+    """The hub starts once more, and knows it."""
+    room, save = tent.room, tent.room.hass.config_entries.async_update_entry
+    once = iter([{CONF_STALE_AFTER: 120}])
+    await _saved_while_it_starts(room, lambda: save(room.entry, options=next(once, room.entry.options)))
+    assert room.hub.enrolment.coordinators["tent-1"].stale_after == 120
+    assert [entry["names"] for entry in await room.audit("settings_changed")] == [[CONF_STALE_AFTER]]
 
 
 @pytest.mark.usefixtures("mqtt_client_mock", "mock_hass_config")
@@ -150,7 +186,7 @@ async def test_failed_start_leaves_nothing_behind(quiet_room: Room) -> None:
     assert quiet_room.hass.bus.async_listeners().get(EVENT_HOMEASSISTANT_STOP) == before
     assert await quiet_room.hass.config_entries.async_reload(quiet_room.entry.entry_id)
     await quiet_room.let_pass(60)
-    assert quiet_room.state("hub_accepted").state == "0"
+    assert quiet_room.state("hub/accepted").state == "0"
 
 
 async def test_removal_deletes_secrets(tent: RoomDevice) -> None:
@@ -193,7 +229,7 @@ async def test_device_without_a_credential(tent: RoomDevice, issue_registry: ir.
     assert issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1") is None
     again = await room.enrol()
     await again.report({"temp_c": 20.0})
-    assert room.state("tent-1_temp_c").state == "20.0"
+    assert room.state("tent-1/temp_c").state == "20.0"
 
 
 async def test_credential_that_comes_back(tent: RoomDevice, issue_registry: ir.IssueRegistry) -> None:
@@ -209,7 +245,7 @@ async def test_credential_that_comes_back(tent: RoomDevice, issue_registry: ir.I
     assert await room.set_up()
     assert issue_registry.async_get_issue(DOMAIN, "credential_missing_tent-1") is None
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_changes_of_settings_are_recorded(room: Room) -> None:

@@ -15,7 +15,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 from .common import Room, RoomDevice
 
 BLUEPRINT = Path(__file__).parents[1] / "examples" / "blueprints" / "light-schedule.yaml"
-LAMP = "node_output_grow_light"
+LAMP = "node/output_grow_light"
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def _use(room: Room) -> str:
     _install(room)
     zone = next(iter(room.hub.zones.coordinators))
     chosen = {
-        "light_period": room.entity_id(f"{zone}_light_period"),
-        "interlock": room.entity_id(f"{zone}_interlock_active"),
+        "light_period": room.entity_id(f"{zone}/light_period"),
+        "interlock": room.entity_id(f"{zone}/interlock_active"),
         "lamps": [room.entity_id(LAMP)],
         "brightness": 60,
     }
@@ -76,10 +76,10 @@ async def test_lamp_follows_the_light_period(node: RoomDevice) -> None:
     room = node.room
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
     zone = await _use(room)
-    await room.act("select", "select_option", f"{zone}_stage", option="harvest")
+    await room.act("select", "select_option", f"{zone}/stage", option="harvest")
     await room.let_pass(10)
-    assert room.state(f"{zone}_light_period").state == "off"
-    await room.act("select", "select_option", f"{zone}_stage", option="vegetative")
+    assert room.state(f"{zone}/light_period").state == "off"
+    await room.act("select", "select_option", f"{zone}/stage", option="vegetative")
     await room.let_pass(10)
     assert room.state(LAMP).attributes["brightness"] == 153
     await node.report({"temp_c": 40.0, "humidity_percent": 65.0})
@@ -89,7 +89,7 @@ async def test_lamp_follows_the_light_period(node: RoomDevice) -> None:
     await room.let_pass(10)
     await room.let_pass(10)
     assert room.state(LAMP).state == "on"
-    await room.act("select", "select_option", f"{zone}_stage", option="harvest")
+    await room.act("select", "select_option", f"{zone}/stage", option="harvest")
     await room.let_pass(10)
     assert room.state(LAMP).state == "off"
 
@@ -107,7 +107,7 @@ async def test_lamp_that_is_heard_before_its_sensor_follows(node: RoomDevice) ->
     room.tick(60)
     await room.until(lambda: _tries(room) == ["sensor_stale"] * 2)
     _say(node)
-    await room.until(lambda: room.state("node_temp_c").state == "24.0")
+    await room.until(lambda: room.state("node/temp_c").state == "24.0")
     assert _is_waiting(room)
     assert room.state(LAMP).state == "off"
     room.tick(60)
@@ -162,10 +162,10 @@ async def test_lamp_that_a_person_has_just_set_follows_later(node: RoomDevice) -
     await room.let_pass(10)
     zone = await _use(room)
     await room.act("light", "turn_off", LAMP)
-    assert room.state(f"{zone}_light_period").state == "off"
+    assert room.state(f"{zone}/light_period").state == "off"
     room.tick(180)
     await room.until(lambda: _tries(room) == ["held"])
-    assert room.state(f"{zone}_light_period").state == "on"
+    assert room.state(f"{zone}/light_period").state == "on"
     _say(node)
     room.tick(60)
     await room.until(lambda: _tries(room) == ["held", "held"])

@@ -139,8 +139,8 @@ async def test_kill_switch_blocks_at_once_and_never_turning_off(node: RoomDevice
     room = node.room
     await call(room, "set_fan", output="node/exhaust", percent=40, reason="too warm")
     await call(room, "set_switch", output="node/outlet", on=True, reason="pump air")
-    await room.act("switch", "turn_off", "hub_ai_control")
-    assert room.state("hub_ai_control").state == "off"
+    await room.act("switch", "turn_off", "hub/ai_control")
+    assert room.state("hub/ai_control").state == "off"
     data = await call(room, "set_fan", output="node/exhaust", percent=60, reason="too warm")
     assert data["refused"] == "ai_blocked"
     assert (await call(room, "set_stage", zone="Tent", stage="harvest", reason="done"))["refused"] == "ai_blocked"
@@ -149,7 +149,7 @@ async def test_kill_switch_blocks_at_once_and_never_turning_off(node: RoomDevice
     await room.let_pass(1)
     assert not node.protocol.outputs.outputs["exhaust"].on
     await room.reload()
-    assert room.state("hub_ai_control").state == "off"
+    assert room.state("hub/ai_control").state == "off"
 
 
 async def test_sets_the_stage_and_writes_things_down(node: RoomDevice) -> None:
@@ -197,12 +197,12 @@ async def test_acts_for_nobody_who_may_not(node: RoomDevice, hass_read_only_user
     """A user who may only look gets nothing moved by asking a model; it is on record, and reading goes on."""
     room, user = node.room, hass_read_only_user.id
     asked: dict[str, tuple[str, dict[str, Any]]] = {
-        room.entity_id("node_output_grow_light"): ("set_light", {"output": "node/grow_light", "percent": 60}),
-        room.entity_id("node_output_exhaust"): ("set_fan", {"output": "node/exhaust", "percent": 0}),
-        room.entity_id("node_output_outlet"): ("set_switch", {"output": "node/outlet", "on": True}),
-        room.entity_id("node_output_irrigation"): ("irrigate", {"output": "node/irrigation", "amount_ml": 100}),
-        room.entity_id("node_output_co2_valve"): ("inject_co2", {"output": "node/co2_valve", "seconds": 30}),
-        room.entity_id(f"{next(iter(room.hub.zones.coordinators))}_stage"): (
+        room.entity_id("node/output_grow_light"): ("set_light", {"output": "node/grow_light", "percent": 60}),
+        room.entity_id("node/output_exhaust"): ("set_fan", {"output": "node/exhaust", "percent": 0}),
+        room.entity_id("node/output_outlet"): ("set_switch", {"output": "node/outlet", "on": True}),
+        room.entity_id("node/output_irrigation"): ("irrigate", {"output": "node/irrigation", "amount_ml": 100}),
+        room.entity_id("node/output_co2_valve"): ("inject_co2", {"output": "node/co2_valve", "seconds": 30}),
+        room.entity_id(f"{next(iter(room.hub.zones.coordinators))}/stage"): (
             "set_stage",
             {"zone": "Tent", "stage": "harvest"},
         ),
@@ -221,7 +221,7 @@ async def test_acts_for_nobody_who_may_not(node: RoomDevice, hass_read_only_user
 
 async def test_output_whose_entity_was_deleted(node: RoomDevice) -> None:
     """Nobody has a right to what is not there."""
-    er.async_get(node.room.hass).async_remove(node.room.entity_id("node_output_outlet"))
+    er.async_get(node.room.hass).async_remove(node.room.entity_id("node/output_outlet"))
     with pytest.raises(Unauthorized):
         await call(node.room, "set_switch", output="node/outlet", on=True, reason="pump air")
 

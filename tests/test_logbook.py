@@ -81,7 +81,7 @@ def _described(room: Room, event: Event) -> str:
     async_describe_events(room.hass, lambda _domain, name, describe: found.update({name: describe}))
     entry = found[EVENT_DECISION](event)
     assert entry["name"] == "Audit trail"
-    assert entry["entity_id"] == room.entity_id("hub_audit")
+    assert entry["entity_id"] == room.entity_id("hub/audit")
     message: str = entry["message"]
     return message
 

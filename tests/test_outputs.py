@@ -44,22 +44,22 @@ async def test_zone_shows_climate_light_and_water(node: RoomDevice) -> None:
     """The zone says what it measures, whether that is in target, and when the light changes."""
     room = node.room
     zone = next(iter(room.hub.zones.coordinators))
-    assert room.state(f"{zone}_vpd_in_target").state == "unknown"
-    assert room.state(f"{zone}_light_period").state == "on"
-    assert room.state(f"{zone}_next_light_change").state == "2026-11-24T00:00:00+00:00"
-    assert room.state(f"{zone}_water_left").state == "3000"
+    assert room.state(f"{zone}/vpd_in_target").state == "unknown"
+    assert room.state(f"{zone}/light_period").state == "on"
+    assert room.state(f"{zone}/next_light_change").state == "2026-11-24T00:00:00+00:00"
+    assert room.state(f"{zone}/water_left").state == "3000"
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
     await room.let_pass(10)
-    assert room.state(f"{zone}_vpd").state == "1.04"
-    assert room.state(f"{zone}_vpd_in_target").state == "on"
-    assert room.state(f"{zone}_climate_in_target").state == "on"
+    assert room.state(f"{zone}/vpd").state == "1.04"
+    assert room.state(f"{zone}/vpd_in_target").state == "on"
+    assert room.state(f"{zone}/climate_in_target").state == "on"
     await node.report({"temp_c": 29.0, "humidity_percent": 65.0})
     await room.let_pass(10)
-    assert room.state(f"{zone}_climate_in_target").state == "off"
-    await room.act("select", "select_option", f"{zone}_stage", option="harvest")
-    assert room.state(f"{zone}_stage").state == "harvest"
+    assert room.state(f"{zone}/climate_in_target").state == "off"
+    await room.act("select", "select_option", f"{zone}/stage", option="harvest")
+    assert room.state(f"{zone}/stage").state == "harvest"
     await room.let_pass(10)
-    assert room.state(f"{zone}_next_light_change").state == "unknown"
+    assert room.state(f"{zone}/next_light_change").state == "unknown"
     (entry,) = await room.audit("stage")
     assert (entry["stage"], entry["caller"]) == ("harvest", "person")
 
@@ -68,20 +68,20 @@ async def test_dark_period_and_its_override(node: RoomDevice) -> None:
     """A light that burns goes off when it gets dark, and an administrator can let it burn for a while."""
     room = node.room
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
-    await room.act("light", "turn_on", "node_output_grow_light")
-    await room.act("select", "select_option", f"{next(iter(room.hub.zones.coordinators))}_stage", option="harvest")
+    await room.act("light", "turn_on", "node/output_grow_light")
+    await room.act("select", "select_option", f"{next(iter(room.hub.zones.coordinators))}/stage", option="harvest")
     await room.let_pass(3)
-    assert room.state("node_output_grow_light").state == "off"
+    assert room.state("node/output_grow_light").state == "off"
     with pytest.raises(ServiceValidationError) as refused:
-        await room.act("light", "turn_on", "node_output_grow_light")
+        await room.act("light", "turn_on", "node/output_grow_light")
     assert refused.value.translation_key == "dark_period_always"
     await room.let_pass(3)
     assert await room.call("override_photoperiod", {"zone": "Tent", "minutes": 1}) == {"zone": "Tent", "minutes": 1}
-    await room.act("light", "turn_on", "node_output_grow_light")
+    await room.act("light", "turn_on", "node/output_grow_light")
     await room.let_pass(30)
-    assert room.state("node_output_grow_light").state == "on"
+    assert room.state("node/output_grow_light").state == "on"
     await room.let_pass(31)
-    assert room.state("node_output_grow_light").state == "off"
+    assert room.state("node/output_grow_light").state == "off"
     (entry,) = await room.audit("photoperiod_override")
     assert (entry["minutes"], entry["identity"]) == (1, room.admin.user_id)
 
@@ -93,9 +93,9 @@ async def test_outputs_come_and_go(node: RoomDevice) -> None:
     form = await room.submit(menu, {"next_step_id": "outputs"})
     done = await room.submit(form, {"actuators": ["exhaust", "outlet"]})
     assert done["reason"] == "reconfigure_successful"
-    assert {each for each in room.unique_ids() if each.startswith("node_output")} == {
-        "node_output_exhaust",
-        "node_output_outlet",
+    assert {each for each in room.unique_ids() if each.startswith("node/output")} == {
+        "node/output_exhaust",
+        "node/output_outlet",
     }
     menu = await room.start_flow("device", room.subentry("node").subentry_id)
     form = await room.submit(menu, {"next_step_id": "output"})
@@ -106,8 +106,8 @@ async def test_outputs_come_and_go(node: RoomDevice) -> None:
     await room.submit(again, answers | {"min_percent": 20, "speeds": 4})
     actuator = room.hub.gateway.registry["node"].actuators[0]
     assert (actuator.lease_s, actuator.min_percent, actuator.speeds, actuator.needs_approval) == (60, 20, 4, True)
-    await room.act("fan", "set_percentage", "node_output_exhaust", percentage=50)
-    assert room.state("node_output_exhaust").attributes["percentage_step"] == 25
+    await room.act("fan", "set_percentage", "node/output_exhaust", percentage=50)
+    assert room.state("node/output_exhaust").attributes["percentage_step"] == 25
 
 
 async def test_device_needs_something_to_do(room: Room) -> None:
@@ -310,7 +310,7 @@ async def test_rehearsal(node: RoomDevice) -> None:
 async def test_least_brightness_is_not_off(node: RoomDevice, brightness: int, percent: float) -> None:
     """Who turns a lamp on gets light, be it ever so little."""
     await node.report({"temp_c": 24.0, "humidity_percent": 65.0})
-    await node.room.act("light", "turn_on", "node_output_grow_light", brightness=brightness)
+    await node.room.act("light", "turn_on", "node/output_grow_light", brightness=brightness)
     lamp = node.protocol.outputs.outputs["grow_light"]
     assert (lamp.on, lamp.percent) == (True, percent)
 
@@ -321,17 +321,17 @@ async def test_fan_that_hardly_turns_is_not_shown_as_standing(node: RoomDevice) 
     command = Command(key=Key("node", "exhaust"), percent=0.4)
     await room.hub.async_command(command, await room.hub.callers.async_identify(room.admin))
     await room.settle()
-    assert room.state("node_output_exhaust").attributes["percentage"] == 1
+    assert room.state("node/output_exhaust").attributes["percentage"] == 1
 
 
 async def test_dose_that_is_shown_is_the_one_that_is_given(node: RoomDevice) -> None:
     """An amount from before the pump's limit was lowered is asked for no more."""
     room = node.room
-    await room.act("number", "set_value", "node_output_irrigation_dose", value=800)
+    await room.act("number", "set_value", "node/output_irrigation_dose", value=800)
     menu = await room.start_flow("device", room.subentry("node").subentry_id)
     form = await room.submit(await room.submit(menu, {"next_step_id": "output"}), {"actuator": "irrigation"})
     done = await room.submit(form, _filled(form) | {"max_dose_ml": 300})
     assert done["reason"] == "reconfigure_successful"
-    assert room.state("node_output_irrigation_dose").state == "300.0"
-    await room.act("button", "press", "node_output_irrigation_dose_now")
+    assert room.state("node/output_irrigation_dose").state == "300.0"
+    await room.act("button", "press", "node/output_irrigation_dose_now")
     assert (await room.audit("command"))[-1]["params"] == {"on": True, "amount_ml": 300.0}

@@ -212,7 +212,7 @@ async def test_who_takes_part(quiet_room: Room, slow: Slow) -> None:
     assert (target.device_id, target.client_id) == ("grokmon-probe-1", "grokmon-probe-1")
     assert (target.other_id, target.other_client_id) == ("grokmon-probe-2", "grokmon-probe-2")
     assert (target.prefix, target.observer) == ("grokmon", None)
-    shown = quiet_room.state("hub_posture").attributes
+    shown = quiet_room.state("hub/posture").attributes
     assert shown["certificate_expires"] == "2026-11-24T12:00:00+00:00"
     assert shown["probed_at"] == "2026-11-23T12:00:00+00:00"
 
@@ -253,12 +253,12 @@ async def test_what_is_shown(room: Room, findings: Findings, changed: Findings, 
     findings |= changed
     await room.hub.trust.posture.async_measure()
     await room.settle()
-    state = room.state("hub_posture")
+    state = room.state("hub/posture")
     assert state.state == verdict
     assert {each.value: state.attributes[each.value] for each in (*Check, *Item)} == {
         each.value: findings[each].value for each in (*Check, *Item)
     }
-    assert room.state("hub_security_score").state == str(score)
+    assert room.state("hub/security_score").state == str(score)
     failed = {each.value for each, finding in findings.items() if finding is Finding.FAILED}
     assert posture_issues(room) == failed
     entry = (await probed(room))[-1]
@@ -353,7 +353,7 @@ async def test_only_while_the_broker_keeps_them_apart(room: Room, findings: Find
     enforce(findings)
     await room.hub.trust.posture.async_measure()
     assert await heard(room)
-    assert room.state("plain-1_temp_c").state == "21.5"
+    assert room.state("plain-1/temp_c").state == "21.5"
     breaks: list[tuple[Check, Finding]] = [
         (Check.FOREIGN_PUBLISH, Finding.FAILED),
         (Check.CLIENT_ID_THEFT, Finding.UNKNOWN),
@@ -399,7 +399,7 @@ async def test_what_is_acknowledged_is_not_in_order(room: Room, findings: Findin
     await room.hub.trust.posture.async_acknowledge("anonymous", "a lab", "administrator")
     await room.hub.trust.posture.async_measure()
     assert room.hub.trust.posture.score == 100
-    assert room.state("hub_posture").state == "open"
+    assert room.state("hub/posture").state == "open"
     assert not await heard(room)
 
 
@@ -431,7 +431,7 @@ async def test_acknowledged_and_mended(room: Room, findings: Findings) -> None:
     await keeper.async_measure()
     assert keeper.acknowledged == {}
     assert room.stored()["acknowledged"] == {}
-    assert room.state("hub_posture").attributes["acknowledged"] == []
+    assert room.state("hub/posture").attributes["acknowledged"] == []
     assert [entry["items"] for entry in await room.audit("posture_mended")] == [["plaintext"]]
     findings[Check.PLAINTEXT] = Finding.FAILED
     await keeper.async_measure()
@@ -446,7 +446,7 @@ async def test_verdict_ends_with_the_connection(room: Room, findings: Findings) 
     assert await heard(room)
     async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, False)
     assert not room.hub.gateway.broker_enforced
-    assert room.state("hub_posture").state == "unknown"
+    assert room.state("hub/posture").state == "unknown"
     async_dispatcher_send(room.hass, MQTT_CONNECTION_STATE, True)
     await room.settle()
     assert room.hub.gateway.broker_enforced

@@ -86,7 +86,7 @@ async def test_imports_devices(room: Room) -> None:
     assert [each["device_id"] for each in found] == ["tent-1", "tent-2"]
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(found[0])))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     assert room.subentry("tent-2").title == "Tent 2"
     enrolled = await room.audit("enrolled")
     assert [(each["device"], each["identity"]) for each in enrolled] == [
@@ -95,7 +95,7 @@ async def test_imports_devices(room: Room) -> None:
     ]
     await room.reload()
     await device.send(device.sign_reading({"temp_c": 22.5}))
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_others_have_their_turn_meanwhile(room: Room) -> None:

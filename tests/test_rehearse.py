@@ -98,8 +98,8 @@ async def test_readings_of_a_house_in_fahrenheit(recorder_mock: Recorder, room: 
     for celsius in (25.0, 26.0):
         await device.report({"temp_c": celsius, "smoke": False})
         await room.let_pass(60)
-    assert room.state("node_temp_c").attributes["unit_of_measurement"] == "°F"
-    await room.act("switch", "turn_on", "node_output_heat_mat")
+    assert room.state("node/temp_c").attributes["unit_of_measurement"] == "°F"
+    await room.act("switch", "turn_on", "node/output_heat_mat")
     await room.hub.audit.async_flush()
     await async_wait_recording_done(room.hass)
     answer = await room.call("rehearse", {"days": 1})

@@ -72,8 +72,8 @@ async def test_acknowledged_with_a_reason(room: Room, findings: Findings) -> Non
     for _ in range(2):
         assert ANONYMOUS not in _issues(room)
         assert room.hub.trust.posture.score == 100
-        assert room.state("hub_security_score").state == "100"
-        assert room.state("hub_posture").attributes["acknowledged"] == ["anonymous"]
+        assert room.state("hub/security_score").state == "100"
+        assert room.state("hub/posture").attributes["acknowledged"] == ["anonymous"]
         assert not room.hub.gateway.broker_enforced
         await room.reload()
     assert room.hub.trust.posture.acknowledged.keys() == {"anonymous"}

@@ -339,4 +339,4 @@ async def test_wrong_key_is_what_the_alert_is_for(tent: RoomDevice) -> None:
     assert issue.translation_placeholders is not None
     assert issue.translation_placeholders["code"] == "signature_invalid"
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"

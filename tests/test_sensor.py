@@ -43,7 +43,7 @@ async def test_every_metric_is_an_entity(room: Room, snapshot: SnapshotAssertion
     await room.hub.audit.async_flush()
     await room.let_pass(10)
     entities = room.entities(SENSOR)
-    assert {entity.unique_id for entity in entities} >= {f"node_{name}" for name in NUMBERS}
+    assert {entity.unique_id for entity in entities} >= {f"node/{name}" for name in NUMBERS}
     assert {entity.device_id for entity in entities if entity.unique_id.startswith("node")} == {room.device("node").id}
     assert {entity.device_id for entity in entities if entity.unique_id.startswith("hub")} == {room.device(DOMAIN).id}
     for entity in entities:
@@ -70,39 +70,39 @@ async def test_state_is_what_was_measured(room: Room, units: UnitSystem, names: 
         lowest["vpd_kpa"] = 0.0
     for values in (lowest, {name: limits.high for name, limits in hard.items()}):
         await node.report(values)
-        assert {name: float(room.state(f"node_{name}").state) for name in names} == pytest.approx(values)
+        assert {name: float(room.state(f"node/{name}").state) for name in names} == pytest.approx(values)
 
 
 async def test_what_is_off_until_a_user_wants_it(room: Room) -> None:
     """What changes all the time and tells little about the room is not recorded unasked."""
     await room.enrol("node", *CATALOG)
     off = {entity.unique_id for entity in room.entities(SENSOR) if entity.disabled}
-    assert off == {"node_rssi_dbm", "node_uptime_s", "node_last_seen", "node_key_age"}
+    assert off == {"node/rssi_dbm", "node/uptime_s", "node/last_seen", "node/key_age"}
 
 
 async def test_dew_is_shown_as_no_deficit(room: Room) -> None:
     """A deficit slightly below zero is dew on a leaf."""
     node = await room.enrol("node", "vpd_kpa")
     await node.report({"vpd_kpa": -0.3})
-    assert room.state("node_vpd_kpa").state == "0.0"
+    assert room.state("node/vpd_kpa").state == "0.0"
 
 
 async def test_sensors_without_a_reading(tent: RoomDevice) -> None:
     """A device that was never heard has no values; what the hub knows about it is known."""
     room = tent.room
     await room.enable_everything()
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
-    assert room.state("tent-1_last_seen").state == STATE_UNKNOWN
-    assert room.state("tent-1_rejected").state == "0"
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/last_seen").state == STATE_UNKNOWN
+    assert room.state("tent-1/rejected").state == "0"
     await room.let_pass(86_400)
-    assert room.state("tent-1_key_age").state == "1"
+    assert room.state("tent-1/key_age").state == "1"
 
 
 async def test_metric_that_was_not_in_the_reading(tent: RoomDevice) -> None:
     """A metric that the device left out is unknown, not unavailable: the device is there."""
     await tent.report({"temp_c": 21.5})
-    assert tent.room.state("tent-1_humidity_percent").state == STATE_UNKNOWN
-    assert tent.room.state("tent-1_vpd_kpa").state == STATE_UNKNOWN
+    assert tent.room.state("tent-1/humidity_percent").state == STATE_UNKNOWN
+    assert tent.room.state("tent-1/vpd_kpa").state == STATE_UNKNOWN
 
 
 async def test_values_do_not_survive_an_outage(tent: RoomDevice) -> None:
@@ -110,8 +110,8 @@ async def test_values_do_not_survive_an_outage(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 21.5, "humidity_percent": 60.0})
     await tent.room.let_pass(600)
     await tent.report({"temp_c": 22.5})
-    assert tent.room.state("tent-1_temp_c").state == "22.5"
-    assert tent.room.state("tent-1_humidity_percent").state == STATE_UNKNOWN
+    assert tent.room.state("tent-1/temp_c").state == "22.5"
+    assert tent.room.state("tent-1/humidity_percent").state == STATE_UNKNOWN
 
 
 async def test_last_seen(tent: RoomDevice) -> None:
@@ -119,14 +119,14 @@ async def test_last_seen(tent: RoomDevice) -> None:
     room = tent.room
     await room.enable_everything()
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_last_seen").state == "2026-11-23T12:00:00+00:00"
+    assert room.state("tent-1/last_seen").state == "2026-11-23T12:00:00+00:00"
     await room.let_pass(70)
     await tent.report({"temp_c": 21.5})
     await room.let_pass(10)
-    assert room.state("tent-1_last_seen").state == "2026-11-23T12:01:10+00:00"
+    assert room.state("tent-1/last_seen").state == "2026-11-23T12:01:10+00:00"
     await room.let_pass(600)
-    assert room.state("tent-1_temp_c").state == STATE_UNAVAILABLE
-    assert room.state("tent-1_last_seen").state == "2026-11-23T12:01:10+00:00"
+    assert room.state("tent-1/temp_c").state == STATE_UNAVAILABLE
+    assert room.state("tent-1/last_seen").state == "2026-11-23T12:01:10+00:00"
 
 
 async def test_only_what_changed_is_written(tent: RoomDevice) -> None:
@@ -138,7 +138,7 @@ async def test_only_what_changed_is_written(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 21.5, "humidity_percent": 61.0})
     states = {state.entity_id: state.state for state in written if state is not None}
     assert len(written) == 2
-    assert states.keys() == {room.entity_id("tent-1_humidity_percent"), room.entity_id("tent-1_vpd_kpa")}
+    assert states.keys() == {room.entity_id("tent-1/humidity_percent"), room.entity_id("tent-1/vpd_kpa")}
     written.clear()
     await tent.report({"temp_c": 21.5, "humidity_percent": 61.0})
     assert written == []
@@ -148,12 +148,12 @@ async def test_one_context_per_reading(tent: RoomDevice) -> None:
     """What one message set off belongs together, and apart from the next one."""
     room = tent.room
     await tent.report({"temp_c": 21.5, "humidity_percent": 60.0})
-    first = {room.state(f"tent-1_{key}").context.id for key in ("temp_c", "humidity_percent", "vpd_kpa")}
+    first = {room.state(f"tent-1/{key}").context.id for key in ("temp_c", "humidity_percent", "vpd_kpa")}
     await tent.report({"temp_c": 22.5, "humidity_percent": 61.0})
-    second = {room.state(f"tent-1_{key}").context.id for key in ("temp_c", "humidity_percent", "vpd_kpa")}
+    second = {room.state(f"tent-1/{key}").context.id for key in ("temp_c", "humidity_percent", "vpd_kpa")}
     assert len(first) == len(second) == 1
     assert first != second
-    assert room.state("tent-1_temp_c").context.user_id is None
+    assert room.state("tent-1/temp_c").context.user_id is None
 
 
 async def test_device_registry(room: Room, snapshot: SnapshotAssertion) -> None:
@@ -195,27 +195,27 @@ async def test_metric_is_added_alone(tent: RoomDevice) -> None:
     (added,) = after.keys() - before.keys()
     assert before.items() <= after.items()
     assert {state.entity_id for state in written if state is not None} == {added}
-    assert room.state("tent-1_ph").state == STATE_UNKNOWN
+    assert room.state("tent-1/ph").state == STATE_UNKNOWN
     await tent.report({"ph": 6.1})
-    assert room.state("tent-1_ph").state == "6.1"
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/ph").state == "6.1"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_metric_is_removed_alone(tent: RoomDevice) -> None:
     """A metric that is taken away takes its entity along, and what followed from it."""
     room = tent.room
     await tent.report({"temp_c": 21.5, "humidity_percent": 60.0})
-    gone = {room.entity_id("tent-1_humidity_percent"), room.entity_id("tent-1_vpd_kpa")}
+    gone = {room.entity_id("tent-1/humidity_percent"), room.entity_id("tent-1/vpd_kpa")}
     before = {entity.entity_id: entity for entity in room.entities(SENSOR)}
-    kept = room.state("tent-1_temp_c")
+    kept = room.state("tent-1/temp_c")
     await _change(room, "temp_c")
     after = {entity.entity_id: entity for entity in room.entities(SENSOR)}
     assert before.keys() - after.keys() == gone
     assert after.items() <= before.items()
     assert [room.hass.states.get(entity_id) for entity_id in gone] == [None, None]
-    assert room.state("tent-1_temp_c") is kept
+    assert room.state("tent-1/temp_c") is kept
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_metric_comes_back(tent: RoomDevice) -> None:
@@ -224,29 +224,31 @@ async def test_metric_comes_back(tent: RoomDevice) -> None:
     await tent.report({"temp_c": 21.5, "humidity_percent": 60.0})
     await _change(room, "temp_c")
     await _change(room, "temp_c", "humidity_percent")
-    assert room.state("tent-1_humidity_percent").state == STATE_UNKNOWN
+    assert room.state("tent-1/humidity_percent").state == STATE_UNKNOWN
     await tent.report({"humidity_percent": 61.0})
-    assert room.state("tent-1_humidity_percent").state == "61.0"
+    assert room.state("tent-1/humidity_percent").state == "61.0"
 
 
 async def test_entity_that_the_user_disabled_is_removed_as_well(tent: RoomDevice) -> None:
     """No entity of a metric stays behind that the device may not report."""
     room = tent.room
     er.async_get(room.hass).async_update_entity(
-        room.entity_id("tent-1_humidity_percent"), disabled_by=er.RegistryEntryDisabler.USER
+        room.entity_id("tent-1/humidity_percent"), disabled_by=er.RegistryEntryDisabler.USER
     )
     await room.settle()
     await _change(room, "temp_c")
-    assert "tent-1_humidity_percent" not in room.unique_ids()
+    assert "tent-1/humidity_percent" not in room.unique_ids()
 
 
 async def test_identifiers_that_begin_alike(room: Room) -> None:
-    """Taking a metric from one device does not take it from another whose identifier begins the same way."""
-    await room.enrol("tent-1", "temp_c", "ph")
-    await room.enrol("tent-1_ph", "temp_c", "ph")
+    """What one device reports is not taken for what another does whose identifier begins the same way."""
+    await room.enrol("tent-1", "temp_c", "leaf_temp_c")
+    leaf = await room.enrol("tent-1_leaf", "temp_c", "ph")
+    await leaf.report({"temp_c": 20.5, "ph": 6.0})
+    assert room.state("tent-1_leaf/temp_c").state == "20.5"
     await _change(room, "temp_c")
-    assert "tent-1_ph" not in room.unique_ids()
-    assert {"tent-1_ph_ph", "tent-1_ph_temp_c"} <= room.unique_ids()
+    assert "tent-1/leaf_temp_c" not in room.unique_ids()
+    assert {"tent-1_leaf/ph", "tent-1_leaf/temp_c"} <= room.unique_ids()
 
 
 async def test_new_device_leaves_others_alone(tent: RoomDevice) -> None:
@@ -293,18 +295,18 @@ async def test_audit_state(tent: RoomDevice) -> None:
     """An audit trail that cannot be written shows as a fault, and its recovery as well."""
     room = tent.room
     await room.let_pass(10)
-    assert room.state("hub_audit").state == "ok"
+    assert room.state("hub/audit").state == "ok"
     with patch("os.write", side_effect=OSError(ENOSPC, "No space left on device")):
         await tent.report({"temp_c": 21.5})
         await room.let_pass(1)
         await room.let_pass(10)
-        assert room.state("hub_audit").state == "fault"
+        assert room.state("hub/audit").state == "fault"
     await room.let_pass(30)
     await room.let_pass(10)
-    assert room.state("hub_audit").state == "ok"
+    assert room.state("hub/audit").state == "ok"
     assert (await room.call("verify_audit"))["result"] == "good"
     await room.let_pass(10)
-    attributes = room.state("hub_audit").attributes
+    attributes = room.state("hub/audit").attributes
     assert (attributes["last_result"], attributes["last_checkpoint"]) == ("good", room.hub.audit.checkpoint)
 
 

@@ -144,7 +144,7 @@ async def test_enrols(room: Room) -> None:
     assert (subentry.title, subentry.unique_id) == ("Tent 1", "tent-1")
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     assert [entry["identity"] for entry in await room.audit("enrolled")] == [room.admin.user_id]
 
 
@@ -157,7 +157,7 @@ async def test_enrols_a_key_pair(room: Room, auth: Auth) -> None:
     assert response["site_public_key"].startswith("-----BEGIN PUBLIC KEY-----")
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(response, key)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     other = await room.call("enroll_device", ENROL | {"device_id": "b", "auth": auth, "public_key": public_pem(key)})
     assert other["site_public_key"] == response["site_public_key"]
 
@@ -216,7 +216,7 @@ async def test_identifier_belongs_to_one_device(tent: RoomDevice) -> None:
     assert (error.translation_key, error.translation_placeholders) == ("device_exists", {"detail": "tent-1"})
     assert tent.room.stored() == before
     await tent.report({"temp_c": 21.5})
-    assert tent.room.state("tent-1_temp_c").state == "21.5"
+    assert tent.room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_identifier_of_a_device_without_a_credential_is_taken(tent: RoomDevice) -> None:
@@ -250,7 +250,7 @@ async def test_same_identifier_at_once(room: Room) -> None:
     assert isinstance(first, dict)
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(first)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_disk_fails_while_a_device_is_enrolled(room: Room) -> None:
@@ -280,10 +280,10 @@ async def test_rotates(tent: RoomDevice) -> None:
     assert settings.keys() == {"device_id", "auth", "prefix", "topics", "key"}
     assert settings["topics"] == TOPICS
     await tent.report({"temp_c": 22.0})
-    assert room.state("tent-1_temp_c").state == "22.0"
+    assert room.state("tent-1/temp_c").state == "22.0"
     rotated = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings)))
     await rotated.report({"temp_c": 23.0})
-    assert room.state("tent-1_temp_c").state == "23.0"
+    assert room.state("tent-1/temp_c").state == "23.0"
     await tent.report({"temp_c": 22.0})
     assert room.hub.refused_by_code("tent-1") == {"credential_expired": 1}
     assert [entry["identity"] for entry in await room.audit("rotated")] == [room.admin.user_id]
@@ -291,7 +291,7 @@ async def test_rotates(tent: RoomDevice) -> None:
     assert [entry["key_id"] for entry in await room.audit("first_used")] == used
     await room.reload()
     await rotated.send(rotated.sign_reading({"temp_c": 24.0}))
-    assert room.state("tent-1_temp_c").state == "24.0"
+    assert room.state("tent-1/temp_c").state == "24.0"
 
 
 async def test_rotates_a_key_pair(room: Room) -> None:
@@ -304,7 +304,7 @@ async def test_rotates_a_key_pair(room: Room) -> None:
     (settings,) = response["devices"]
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings, new)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
 
 
 async def test_rotates_without_an_overlap(tent: RoomDevice) -> None:
@@ -337,12 +337,12 @@ async def test_disk_fails_while_a_key_is_rotated(tent: RoomDevice) -> None:
         await room.call("rotate_credentials", {"device_id": "tent-1"})
     assert failed.value.translation_key == "store_not_written"
     await tent.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     room.repair_store()
     await room.enrol("tent-2")
     await room.reload()
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"
 
 
 async def test_revokes(tent: RoomDevice) -> None:
@@ -452,7 +452,7 @@ async def test_finds_an_altered_line(tent: RoomDevice) -> None:
     issues = ir.async_get(room.hass)
     assert issues.async_get_issue(DOMAIN, "audit_finding") is not None
     await room.let_pass(10)
-    assert room.state("hub_audit").state == "altered"
+    assert room.state("hub/audit").state == "altered"
     room.audit_path.write_bytes(room.audit_path.read_bytes().replace(b'"tent-9"', b'"tent-1"'))
     assert (await room.call("verify_audit"))["result"] == "good"
     assert issues.async_get_issue(DOMAIN, "audit_finding") is None
@@ -500,4 +500,4 @@ async def test_rotated_and_disabled_at_once(tent: RoomDevice) -> None:
     (settings,) = rotated["devices"]
     device = RoomDevice(room, DeviceProtocol(DeviceIdentity.from_enrolment(settings)))
     await device.report({"temp_c": 21.5})
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"

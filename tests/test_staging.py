@@ -613,4 +613,4 @@ async def test_rotates_the_key(tent: RoomDevice) -> None:
         assert key.hex() not in json.dumps(room.audit_on_disk())
     await room.reload()
     await tent.report({"temp_c": 22.5})
-    assert room.state("tent-1_temp_c").state == "22.5"
+    assert room.state("tent-1/temp_c").state == "22.5"

@@ -133,7 +133,7 @@ async def test_issues_an_access_token(tent: RoomDevice) -> None:
     await tent.hello()
     reading = tent.sign_reading({"temp_c": 21.5})
     assert room.hub.async_receive_http(peer, "application/jwt", reading, room.now) == 1
-    assert room.state("tent-1_temp_c").state == "21.5"
+    assert room.state("tent-1/temp_c").state == "21.5"
     (record,) = await room.audit("issued")
     assert (record["device"], record["kind"], record["key_ids"]) == ("tent-1", "token", [claims["jti"]])
     assert record["identity"] == room.admin.user_id

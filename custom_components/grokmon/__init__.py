@@ -53,6 +53,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
             translation_placeholders={"error": str(error)},
         ) from error
     device = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **hub_device_info())
+    settings = (entry.data, entry.options)
     hub = GrokmonHub(hass, entry, store, audit, device.id)
     entry.runtime_data = hub
     try:
@@ -61,7 +62,6 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
     except BaseException:
         await hub.async_stop()
         raise
-    settings = (entry.data, entry.options)
 
     async def follow(hass: HomeAssistant, changed: GrokmonConfigEntry) -> None:
         # Only what concerns the hub as a whole is worth a new start; a device that is added, changed or removed is not.
@@ -74,6 +74,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
             hass.config_entries.async_schedule_reload(changed.entry_id)
 
     entry.async_on_unload(entry.add_update_listener(follow))
+    # What somebody saved while the hub started.
+    entry.async_create_task(hass, follow(hass, entry))
     return True
 
 

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from homeassistant.const import ATTR_ENTITY_ID, Platform
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
-from homeassistant.helpers import entity_registry as er
 
 from .audit_log import AuditLog
-from .const import DOMAIN, EVENT_DECISION
+from .const import EVENT_DECISION
 from .coordinator import AUDIT
 from .gateway.audit_record import Record
 from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
+from .unique_ids import HUB, registered
 
 _CREDENTIALS: Final = frozenset(
     {
@@ -117,7 +117,7 @@ class Decisions:
             "actuator": record["object"].get("actuator"),
             "detail": next((details[name] for name in _DETAILS if name in details), None),
             "params": details.get("params"),
-            ATTR_ENTITY_ID: er.async_get(self._hass).async_get_entity_id(Platform.SENSOR, DOMAIN, f"hub_{AUDIT}"),
+            ATTR_ENTITY_ID: registered(self._hass, Platform.SENSOR, HUB, AUDIT),
         }
         self._hass.bus.async_fire(EVENT_DECISION, {name: value for name, value in told.items() if value})
         if action in _CREDENTIALS:

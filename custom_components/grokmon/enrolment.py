@@ -34,6 +34,7 @@ from .gateway.registry import check
 from .gateway.topics import RESERVED_IDS
 from .store import SecurityRecord, SecurityStore
 from .turns import Changes
+from .unique_ids import unique_id
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -363,7 +364,7 @@ class Enrolment:
 
     def _remove_entities(self, device_id: str, keys: frozenset[str]) -> None:
         entities = er.async_get(self._hass)
-        unique_ids = {f"{device_id}_{key}{suffix}" for key in keys for suffix in ENTITY_SUFFIXES}
+        unique_ids = {unique_id(device_id, key + suffix) for key in keys for suffix in ENTITY_SUFFIXES}
         for entity in er.async_entries_for_config_entry(entities, self._entry.entry_id):
             if entity.unique_id in unique_ids:
                 entities.async_remove(entity.entity_id)

@@ -5,7 +5,6 @@ from typing import Any, Final, override
 
 from homeassistant.const import Platform
 from homeassistant.core import Context, HomeAssistant, callback
-from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
@@ -17,6 +16,7 @@ from .errors import translate_errors
 from .gateway.actuators import Actuator, Command, Key, Kind, Observed
 from .gateway.outputs import Output
 from .hub import GrokmonConfigEntry, GrokmonHub
+from .unique_ids import HUB, registered, unique_id
 from .zone import ZoneCoordinator
 
 _PLATFORMS: Final = {
@@ -62,7 +62,7 @@ class DeviceEntity(GrokmonEntity):
     def __init__(self, coordinator: DeviceCoordinator, key: str, *, measured: bool) -> None:
         super().__init__(coordinator, key)
         self._measured = measured
-        self._attr_unique_id = f"{coordinator.device.device_id}_{key}"
+        self._attr_unique_id = unique_id(coordinator.device.device_id, key)
         self.device_entry = coordinator.device_entry
 
     @property
@@ -114,11 +114,6 @@ class OutputEntity(DeviceEntity):
         await self._hub.async_command(Command(key=self.output, **wanted), who)
 
 
-def registered(hass: HomeAssistant, platform: Platform, owner: str, key: str) -> str | None:
-    """Return the entity of a device, a zone or the hub with a key, as it is called now."""
-    return er.async_get(hass).async_get_entity_id(platform, DOMAIN, f"{owner}_{key}")
-
-
 def entity_of(hass: HomeAssistant, output: Output) -> str | None:
     """Return the entity that shows and drives an output."""
     platform = _PLATFORMS[output.actuator.kind]
@@ -138,7 +133,7 @@ class ZoneEntity(GrokmonEntity):
 
     def __init__(self, coordinator: ZoneCoordinator, key: str) -> None:
         super().__init__(coordinator, key)
-        self._attr_unique_id = f"{coordinator.zone.zone_id}_{key}"
+        self._attr_unique_id = unique_id(coordinator.zone.zone_id, key)
         self._attr_translation_key = f"zone_{key}"
         self.device_entry = coordinator.device_entry
 
@@ -148,7 +143,7 @@ class HubEntity(GrokmonEntity):
 
     def __init__(self, entry: GrokmonConfigEntry, key: str) -> None:
         super().__init__(entry.runtime_data.coordinator, key)
-        self._attr_unique_id = f"hub_{key}"
+        self._attr_unique_id = unique_id(HUB, key)
         self._attr_device_info = hub_device_info()
 
 

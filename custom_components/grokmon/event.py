@@ -9,6 +9,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .entity import hub_device_info
 from .gateway.security_events import Category
 from .hub import GrokmonConfigEntry
+from .unique_ids import HUB, unique_id
 
 PARALLEL_UPDATES = 0
 
@@ -35,7 +36,7 @@ class SecurityEvent(EventEntity):
 
     def __init__(self, entry: GrokmonConfigEntry) -> None:
         self._monitor = entry.runtime_data.monitor
-        self._attr_unique_id = f"hub_{SECURITY_EVENT.key}"
+        self._attr_unique_id = unique_id(HUB, SECURITY_EVENT.key)
         self._attr_device_info = hub_device_info()
 
     @override

@@ -21,13 +21,14 @@ import probatio
 from .access import async_admit, hub_of, running_hub, zone_named
 from .callers import async_note_model
 from .const import DOMAIN
-from .entity import entity_of, registered
+from .entity import entity_of
 from .gateway.actuators import Command, Key, Kind, Role
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.outputs import Output
 from .gateway.principals import Caller, Principal
 from .gateway.zones import DAY_S, HOUR_S, TARGET_METRICS, Stage, Zone
 from .hub import GrokmonHub
+from .unique_ids import registered
 from .zone import STAGE, readings_in
 
 _MAX_REASON: Final = 200

@@ -10,12 +10,10 @@ from homeassistant.components.sensor.const import UNIT_CONVERTERS
 from homeassistant.const import ATTR_UNIT_OF_MEASUREMENT, STATE_OFF, STATE_ON, Platform
 from homeassistant.core import HomeAssistant, State
 from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.recorder import get_instance
 from homeassistant.util import dt as dt_util
 
 from .access import zone_named
-from .const import DOMAIN
 from .gateway.actuators import Command, Key, Moment
 from .gateway.audit_record import Record, Search
 from .gateway.catalog import CATALOG
@@ -26,6 +24,7 @@ from .gateway.principals import Caller, Principal
 from .gateway.rehearsal import Happened, Rehearsal, rehearse
 from .gateway.zones import Zone
 from .hub import GrokmonHub
+from .unique_ids import registered
 
 _ACTIONS: Final = frozenset({"command", "command_refused"})
 _MOST: Final = 1_000_000
@@ -89,12 +88,11 @@ def _command(record: Record) -> Happened | None:
 
 def _sources(hass: HomeAssistant, hub: GrokmonHub) -> dict[str, Source]:
     """Return whose readings interlocks go by, by entity."""
-    registry = er.async_get(hass)
     return {
         entity_id: (device.device_id, metric)
         for device in hub.gateway.registry
         for metric in device.metrics & JUDGED.keys()
-        if (entity_id := registry.async_get_entity_id(_platform(metric), DOMAIN, f"{device.device_id}_{metric}"))
+        if (entity_id := registered(hass, _platform(metric), device.device_id, metric))
     }
 
 

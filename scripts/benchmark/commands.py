@@ -153,7 +153,7 @@ async def _grokmon(hass: HomeAssistant, broker: MosquittoBroker) -> AsyncIterato
         async with asyncio.timeout(_WITHIN):
             await device.session_ready.wait()
         entities = await hass.websocket.call("config/entity_registry/list")
-        entity_id = next(each["entity_id"] for each in entities if each["unique_id"] == "bench_output_outlet")
+        entity_id = next(each["entity_id"] for each in entities if each["unique_id"] == "bench/output_outlet")
         await hass.wait_for_state(entity_id, lambda state: state["state"] == "off")
         yield entity_id
 

@@ -98,7 +98,7 @@ class Soak:
 
     async def _sample_for_ever(self) -> None:
         entities = await self.installation.entity_ids()
-        sensors = [entities[f"{member.device_id}_{METRICS[0]}"] for member in self.crowd.members]
+        sensors = [entities[f"{member.device_id}/{METRICS[0]}"] for member in self.crowd.members]
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -180,7 +180,7 @@ async def soak(size: Size, folder: Path, verdict: Verdict) -> None:
         _say("everybody has a session")
         ledger = Ledger(installation, crowd)
         incidents = Incidents(installation, crowd, ledger, _say)
-        light = (await installation.entity_ids())[f"{LAMP.device_id}_output_grow_light"]
+        light = (await installation.entity_ids())[f"{LAMP.device_id}/output_grow_light"]
         forger = Forger(installation, stolen, crowd.members[0], crowd.members[4], _say)
         lamp = Lamp(hass, light, incidents)
         watch = Watch(hass.process.pid, hass.config / "grokmon")

@@ -77,13 +77,13 @@ async def add_dashboard(hass: HomeAssistant, config: Config) -> None:
 
 
 def _zone(zone: Zone, nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config:
-    entities = {metric: entity_id(f"{node.device_id}_{metric}") for node in nodes for metric in node.metrics}
+    entities = {metric: entity_id(f"{node.device_id}/{metric}") for node in nodes for metric in node.metrics}
     climate = next((node for node in nodes if {"temp_c", "humidity_percent"} <= set(node.metrics)), None)
     if climate is not None:
         # The gateway derives it.
-        entities.setdefault("vpd_kpa", entity_id(f"{climate.device_id}_vpd_kpa"))
+        entities.setdefault("vpd_kpa", entity_id(f"{climate.device_id}/vpd_kpa"))
     outputs = [
-        _output(entity_id(f"{node.device_id}_output_{actuator['role']}"), str(actuator["role"]))
+        _output(entity_id(f"{node.device_id}/output_{actuator['role']}"), str(actuator["role"]))
         for node in nodes
         for actuator in node.actuators
     ]
@@ -100,17 +100,17 @@ def _zone(zone: Zone, nodes: Sequence[Node], entity_id: EntityId, hours: float) 
 
 
 def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config:
-    event = entity_id("hub_security_event")
+    event = entity_id("hub/security_event")
     cards = [
         _heading("Gateway", "mdi:shield-check", []),
-        _trend(entity_id("hub_accepted"), "Accepted", "green", hours),
-        _trend(entity_id("hub_rejected"), "Rejected", "red", hours),
-        _tile(entity_id("hub_audit"), "Audit trail", "blue"),
-        _tile(entity_id("hub_ai_control"), "AI control", "purple"),
-        _tile(entity_id("hub_stop"), "Stop everything", "red"),
+        _trend(entity_id("hub/accepted"), "Accepted", "green", hours),
+        _trend(entity_id("hub/rejected"), "Rejected", "red", hours),
+        _tile(entity_id("hub/audit"), "Audit trail", "blue"),
+        _tile(entity_id("hub/ai_control"), "AI control", "purple"),
+        _tile(entity_id("hub/stop"), "Stop everything", "red"),
         _tile(event, "Security event", "orange", state_content="event_type"),
         _heading("Devices", "mdi:access-point", [], style="subtitle"),
-        *(_tile(entity_id(f"{node.device_id}_connectivity"), node.name, "green") for node in nodes),
+        *(_tile(entity_id(f"{node.device_id}/connectivity"), node.name, "green") for node in nodes),
         _heading("Security events", "mdi:shield-alert", [], style="subtitle"),
         {
             "type": "logbook",
@@ -123,7 +123,7 @@ def _gateway(nodes: Sequence[Node], entity_id: EntityId, hours: float) -> Config
 
 
 def _audit(entity_id: EntityId) -> Config:
-    audit = entity_id("hub_audit")
+    audit = entity_id("hub/audit")
     facts = "\n".join(
         f"- {words}: {{{{ state_attr(audit, '{name}') or 'not yet' }}}}"
         for name, words in {
@@ -139,8 +139,8 @@ def _audit(entity_id: EntityId) -> Config:
         "cards": [
             _heading("Audit trail", "mdi:file-document-check", []),
             _tile(audit, "Audit trail", "blue"),
-            _tile(entity_id("hub_posture"), "Broker posture", "green"),
-            _tile(entity_id("hub_security_score"), "Security score", "green"),
+            _tile(entity_id("hub/posture"), "Broker posture", "green"),
+            _tile(entity_id("hub/security_score"), "Security score", "green"),
             {"type": "markdown", "content": f"{{% set audit = '{audit}' %}}\n{facts}"},
             {
                 "type": "logbook",

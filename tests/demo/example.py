@@ -68,7 +68,7 @@ def example() -> str:
 
 
 def _split(unique_id: str) -> tuple[str, str]:
-    device_id, _, key = unique_id.partition("_")
+    device_id, _, key = unique_id.partition("/")
     return next((f"{node.zone} {node.name}" for node in NODES if node.device_id == device_id), _HUB), key
 
 

@@ -96,7 +96,7 @@ async def grow_room(
 
 async def _light_up(installation: Installation, entity_ids: dict[str, str]) -> None:
     """Switch on what a tent in flower needs, as its grower would."""
-    lamp, fan = (entity_ids[f"{CONTROL.device_id}_output_{role}"] for role in ("grow_light", "exhaust"))
+    lamp, fan = (entity_ids[f"{CONTROL.device_id}/output_{role}"] for role in ("grow_light", "exhaust"))
     call = installation.hass.rest.call_service
     await call("light", "turn_on", {"entity_id": lamp, "brightness_pct": 75})
     await call("fan", "set_percentage", {"entity_id": fan, "percentage": 30})

@@ -36,7 +36,7 @@ class Node:
     @property
     def unique_ids(self) -> tuple[str, ...]:
         """Return the unique ids of what it measures, as the integration makes them."""
-        return tuple(f"{self.device_id}_{metric}" for metric in self.metrics)
+        return tuple(f"{self.device_id}/{metric}" for metric in self.metrics)
 
 
 FLOWER = Zone("Flower tent", "flowering", "mdi:flower")

@@ -37,16 +37,16 @@ def test_every_device_and_the_gateway_are_shown() -> None:
     config = dashboard(ZONES, NODES, str)
     assert [section["cards"][0]["heading"] for section in _sections(config)] == ["Flower tent", "Veg tent", "Gateway"]
     shown = set(_entities(config))
-    assert {f"{node.device_id}_connectivity" for node in NODES} <= shown
-    assert {"hub_accepted", "hub_rejected", "hub_audit", "hub_security_event"} <= shown
-    assert {"flower-climate_temp_c", "flower-climate_vpd_kpa", "veg-soil_soil_moisture_percent"} <= shown
+    assert {f"{node.device_id}/connectivity" for node in NODES} <= shown
+    assert {"hub/accepted", "hub/rejected", "hub/audit", "hub/security_event"} <= shown
+    assert {"flower-climate/temp_c", "flower-climate/vpd_kpa", "veg-soil/soil_moisture_percent"} <= shown
 
 
 def test_only_what_a_device_measures_is_shown() -> None:
     """A zone with one sensor has one gauge and its graph, and no VPD, which needs the humidity."""
     config = dashboard([Zone("Box", "seedling", "mdi:sprout")], [Node("box", "Box", ("temp_c",), "Box")], str)
     box = _sections(config)[0]
-    assert set(_entities(box)) == {"box_temp_c"}
+    assert set(_entities(box)) == {"box/temp_c"}
     assert [card["type"] for card in box["cards"]] == ["heading", "gauge", "history-graph"]
 
 

@@ -69,8 +69,8 @@ async def test_installed_archive_makes_readings_into_states(installed: Installat
     device = device_of(enrolled, installed.address(NODE.device_id))
     async with started([device]):
         await device.publish({"temp_c": 21.5, "smoke": False})
-        await hass.wait_for_state(entity_ids["tent-1_temp_c"], lambda state: state["state"] == "21.5", WITHIN)
-        await hass.wait_for_state(entity_ids["tent-1_smoke"], lambda state: state["state"] == "off", WITHIN)
+        await hass.wait_for_state(entity_ids["tent-1/temp_c"], lambda state: state["state"] == "21.5", WITHIN)
+        await hass.wait_for_state(entity_ids["tent-1/smoke"], lambda state: state["state"] == "off", WITHIN)
     assert (await installed.device_entry(NODE.device_id))["sw_version"] == NODE.firmware
     log = hass.process.log.read_text(encoding="utf-8")
     assert [line for line in log.splitlines() if "grokmon" in line and "ERROR" in line] == []

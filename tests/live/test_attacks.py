@@ -165,7 +165,7 @@ async def test_every_message_is_accounted_for(field: Battle, drip: Drip) -> None
         assert (device.device.counts.sessions, device.device.counts.dropped) == (1, 0)
     entity_ids = await field.installation.entity_ids()
     total = str(field.expected.total())
-    await field.installation.hass.wait_for_state(entity_ids["hub_rejected"], lambda state: state["state"] == total)
+    await field.installation.hass.wait_for_state(entity_ids["hub/rejected"], lambda state: state["state"] == total)
 
 
 async def test_security_events_are_told(field: Battle) -> None:
@@ -179,7 +179,7 @@ async def test_security_events_are_told(field: Battle) -> None:
     assert max(counts.values()) <= 1 + minutes
     assert all(data.keys() <= {"category", "severity", "code", "device_id", "name", "detail"} for data in told)
     entity_ids = await field.installation.entity_ids()
-    state = await field.installation.hass.rest.state(entity_ids["hub_security_event"])
+    state = await field.installation.hass.rest.state(entity_ids["hub/security_event"])
     assert state is not None
     assert state["attributes"]["event_type"] == events[-1]["category"]
 
@@ -191,10 +191,10 @@ async def test_states_are_those_of_honest_devices(field: Battle) -> None:
     for device in field.victims:
         numbers = await numbers_on_record(hass, device.entity_id, since, device.numbers.__eq__)
         assert numbers == device.numbers
-        shown = await numbers_on_record(hass, entity_ids[f"{device.device_id}_temp_c"], since, bool)
+        shown = await numbers_on_record(hass, entity_ids[f"{device.device_id}/temp_c"], since, bool)
         assert set(shown) == {HONEST_TEMPERATURE}
     for insider in field.insiders:
-        shown = await numbers_on_record(hass, entity_ids[f"{insider.identity.device_id}_temp_c"], since, bool)
+        shown = await numbers_on_record(hass, entity_ids[f"{insider.identity.device_id}/temp_c"], since, bool)
         assert set(shown) == {GENUINE_TEMPERATURE}
     ghosts = [state["entity_id"] for state in await hass.rest.states() if "ghost" in state["entity_id"]]
     assert ghosts == []

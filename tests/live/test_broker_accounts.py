@@ -254,7 +254,7 @@ async def test_enrolled_device_has_its_account(site: Site) -> None:
         async with asyncio.timeout(WITHIN):
             await device.session_ready.wait()
         device.take({"temp_c": 21.5})
-        entity = (await site.installation.entity_ids())["own-1_temp_c"]
+        entity = (await site.installation.entity_ids())["own-1/temp_c"]
         await site.installation.hass.wait_for_state(entity, lambda state: state["state"] == "21.5")
     finally:
         await device.stop()
@@ -367,7 +367,7 @@ async def test_revoked_within_seconds(site: Site, measured: Callable[[str], None
     confirmed = at(await site.confirmed("gone-1"))
 
     async def probed_since() -> bool:
-        state = await site.installation.hass.rest.state((await site.installation.entity_ids())["hub_posture"])
+        state = await site.installation.hass.rest.state((await site.installation.entity_ids())["hub/posture"])
         assert state is not None
         told = state["attributes"].get("probed_at")
         return told is not None and datetime.fromisoformat(told).timestamp() >= confirmed

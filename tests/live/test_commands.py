@@ -50,12 +50,12 @@ class Room:
 
     async def call(self, domain: str, service: str, name: str = "", **data: Any) -> Any:
         """Call a service, of an output's entity where one is named."""
-        target = {"entity_id": self.entities[f"{NODE}_output_{name}"]} if name else {}
+        target = {"entity_id": self.entities[f"{NODE}/output_{name}"]} if name else {}
         return await self.installation.hass.rest.call_service(domain, service, {**target, **data})
 
     async def state(self, name: str) -> str:
         """Return the state of an output's entity."""
-        state = await self.installation.hass.rest.state(self.entities[f"{NODE}_output_{name}"])
+        state = await self.installation.hass.rest.state(self.entities[f"{NODE}/output_{name}"])
         return "" if state is None else str(state["state"])
 
     async def until(self, name: str, state: str) -> None:
@@ -65,7 +65,7 @@ class Room:
     async def smokes(self, state: str) -> None:
         """Wait until Home Assistant has heard of smoke, or of none: without that nothing is switched on."""
         hass = self.installation.hass
-        await hass.wait_for_state(self.entities[f"{NODE}_smoke"], lambda found: found["state"] == state)
+        await hass.wait_for_state(self.entities[f"{NODE}/smoke"], lambda found: found["state"] == state)
 
     async def device_is(self, name: str, *, on: bool) -> None:
         """Wait until an output of the device is on or off."""
@@ -199,10 +199,10 @@ async def test_principals_in_the_audit(room: Room) -> None:
     await hass.websocket.call(
         "homeassistant/expose_entity",
         assistants=["conversation"],
-        entity_ids=[room.entities[f"{NODE}_output_circulation"]],
+        entity_ids=[room.entities[f"{NODE}/output_circulation"]],
         should_expose=True,
     )
-    await hass.rest.post("/api/events/breeze", {"entity_id": room.entities[f"{NODE}_output_humidifier"]})
+    await hass.rest.post("/api/events/breeze", {"entity_id": room.entities[f"{NODE}/output_humidifier"]})
     await room.device_is("humidifier", on=True)
     said = await hass.rest.post(
         "/api/conversation/process", {"text": "turn on the Node Circulation fan", "language": "en"}
@@ -291,7 +291,7 @@ async def test_home_assistant_that_is_killed_while_a_pump_runs(room: Room) -> No
     await hass.wait_for_mqtt()
     await room.until("irrigation", "off")
     entities = await room.installation.entity_ids()
-    water = next(entity for unique_id, entity in entities.items() if unique_id.endswith("_water_left"))
+    water = next(entity for unique_id, entity in entities.items() if unique_id.endswith("/water_left"))
     left = await hass.rest.state(water)
     assert left is not None
     assert float(left["state"]) == 3000 - 500 - 600

@@ -69,7 +69,7 @@ async def test_opens_and_ends(tmp_path: Path, end: signal.Signals) -> None:
         access = await _read_line(demo)
         async with aiohttp.ClientSession() as session:
             rest = RestClient(session, access["url"], access["token"])
-            state = await rest.state(default_entity_id("flower-climate_temp_c"))
+            state = await rest.state(default_entity_id("flower-climate/temp_c"))
             diagnostics = await rest.get(f"/api/diagnostics/config_entry/{access['entry_id']}")
         assert state is not None
         assert 12 < float(state["state"]) < 35

@@ -167,7 +167,7 @@ async def test_curl(site: Site) -> None:
     assert (answer.status, json.loads(answer.body)) == (202, {"accepted": 1})
     entities = await site.installation.entity_ids()
     state = await site.installation.hass.wait_for_state(
-        entities["logger-0_temp_c"], lambda state: state["state"] == "21.5"
+        entities["logger-0/temp_c"], lambda state: state["state"] == "21.5"
     )
     assert state["attributes"]["unit_of_measurement"] == "°C"
 

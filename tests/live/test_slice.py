@@ -140,7 +140,7 @@ async def test_states_are_what_was_sent(room: Slice) -> None:
             for device_id, metrics in room.sent.items()
             for metric, value in metrics.items()
             if metric not in UNSHOWN
-            and not _is_shown(metric, value, state := states[entity_ids[f"{device_id}_{metric}"]])
+            and not _is_shown(metric, value, state := states[entity_ids[f"{device_id}/{metric}"]])
         ]
 
     assert await settled(differences, lambda lines: not lines, WITHIN) == []
@@ -160,9 +160,9 @@ async def test_vapour_pressure_deficit_is_derived(room: Slice) -> None:
     for device_id, sent in room.sent.items():
         air = sent.get("temp_c", (sent["temp_f"] - 32) / 1.8 if "temp_f" in sent else None)
         if air is None or "humidity_percent" not in sent or "vpd_kpa" in sent:
-            assert ("vpd_kpa" in sent) == (f"{device_id}_vpd_kpa" in entity_ids)
+            assert ("vpd_kpa" in sent) == (f"{device_id}/vpd_kpa" in entity_ids)
             continue
-        state = await room.installation.hass.rest.state(entity_ids[f"{device_id}_vpd_kpa"])
+        state = await room.installation.hass.rest.state(entity_ids[f"{device_id}/vpd_kpa"])
         assert state is not None
         vapour = saturation_vapour_pressure_kpa(air) * sent["humidity_percent"] / 100
         expected = max(0.0, saturation_vapour_pressure_kpa(sent.get("leaf_temp_c", air)) - vapour)

@@ -111,7 +111,7 @@ async def numbering(installation: Installation, enrolled: Enrolled) -> Numbering
     """Return an enrolled device that numbers its readings."""
     entity_ids = await installation.entity_ids()
     device_id = enrolled.node.device_id
-    return Numbering(device_of(enrolled, installation.address(device_id)), entity_ids[f"{device_id}_{NUMBER}"])
+    return Numbering(device_of(enrolled, installation.address(device_id)), entity_ids[f"{device_id}/{NUMBER}"])
 
 
 @contextlib.asynccontextmanager

@@ -39,12 +39,12 @@ class _Tent:
 
     def entity(self, role: str) -> str:
         """Return the entity of an output."""
-        return self.room.entity_ids[f"{CONTROL.device_id}_output_{role}"]
+        return self.room.entity_ids[f"{CONTROL.device_id}/output_{role}"]
 
     def of_zone(self, key: str) -> str:
         """Return an entity of the zone."""
-        begins = f"_{key}"
-        found = [each for unique_id, each in self.room.entity_ids.items() if unique_id.endswith(begins)]
+        ends = f"/{key}"
+        found = [each for unique_id, each in self.room.entity_ids.items() if unique_id.endswith(ends)]
         return next(each for each in found if FLOWER.name.lower().replace(" ", "_") in each)
 
     async def zone_is_judged(self) -> None:
@@ -129,7 +129,7 @@ async def _smoke(tent: _Tent) -> list[str]:
     safety.sensors.switches["smoke"] = False
     safety.report()
     await safety.device.drain()
-    problems += await tent.shows(tent.room.entity_ids[f"{_SAFETY}_smoke"], "off")
+    problems += await tent.shows(tent.room.entity_ids[f"{_SAFETY}/smoke"], "off")
     problems += await tent.shows(tent.of_zone("interlock"), "smoke")
     if not await tent.call("fan", "turn_on", entity_id=tent.entity("exhaust")):
         problems.append("the fan went on while smoke is latched")

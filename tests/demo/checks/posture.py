@@ -21,7 +21,7 @@ _STRANGER = Node("stranger", "Stranger", ("temp_c",))
 async def check_posture(room: GrowRoom, report: Report) -> None:
     """See what was measured; where the broker has the means, it has to be enforced, item by item."""
     rest = room.installation.hass.rest
-    entity_id = room.entity_ids["hub_posture"]
+    entity_id = room.entity_ids["hub/posture"]
     enforcing = isinstance(room.installation.broker, DynamicMosquittoBroker)
     wanted = "enforced" if enforcing else "unknown"
 
@@ -30,7 +30,7 @@ async def check_posture(room: GrowRoom, report: Report) -> None:
         return "nothing" if state is None else str(state["state"])
 
     found = await settled(shown, lambda state: state == wanted, _WITHIN)
-    score = await rest.state(room.entity_ids["hub_security_score"])
+    score = await rest.state(room.entity_ids["hub/security_score"])
     problems = [] if found == wanted else [f"posture {found}, not {wanted}: {await rest.state(entity_id)}"]
     report.add(f"broker posture {wanted}, security score {score and score['state']} %", problems)
     if enforcing:

@@ -60,13 +60,13 @@ async def check_registered(room: GrowRoom, report: Report) -> None:
 
 
 def _differences(member: Member, seen: dict[str, str]) -> list[str]:
-    wanted = {f"{member.node.device_id}_{metric}": value for metric, value in member.last.items()}
+    wanted = {f"{member.node.device_id}/{metric}": value for metric, value in member.last.items()}
     lines = [f"{key} is {seen[key]}, not {value}" for key, value in wanted.items() if not _is(seen[key], value)]
     last = member.last
     if {"temp_c", "humidity_percent", "leaf_temp_c"} <= last.keys():
         vapour = saturation_vapour_pressure_kpa(last["temp_c"]) * last["humidity_percent"] / 100
         vpd = max(0.0, saturation_vapour_pressure_kpa(last["leaf_temp_c"]) - vapour)
-        key = f"{member.node.device_id}_vpd_kpa"
+        key = f"{member.node.device_id}/vpd_kpa"
         if not _is(seen[key], vpd, _VPD_TOLERANCE_KPA):
             lines.append(f"{key} is {seen[key]}, not {vpd:.3f}")
     return lines

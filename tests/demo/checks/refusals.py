@@ -56,7 +56,7 @@ async def check_events(room: GrowRoom, report: Report) -> None:
     wanted = {refusal for refusal in room.intruder.expected if refusal[1] not in _NOT_WORTH_AN_EVENT}
     problems = [f"nothing was told of {_name(refusal)}" for refusal in wanted - told]
     problems += [f"{_name(refusal)} was told, but nobody did it" for refusal in told - set(room.intruder.expected)]
-    entity = await room.installation.hass.rest.state(room.entity_ids["hub_security_event"])
+    entity = await room.installation.hass.rest.state(room.entity_ids["hub/security_event"])
     shown = entity["attributes"].get("event_type") if entity else None
     if shown not in {data["category"] for data in events}:
         problems.append(f"the event entity shows {shown}")

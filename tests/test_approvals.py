@@ -104,7 +104,7 @@ async def test_ai_with_a_login_does_not_approve_itself(node: RoomDevice, as_admi
     assert (refused["identity"], declined["identity"]) == (as_admin, as_admin)
 
 
-@pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, ": 200 ml"), ({"on": True}, "")])
+@pytest.mark.parametrize(("wanted", "words"), [({"amount_ml": 200}, ": 200 mL"), ({"on": True}, "")])
 async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words: str) -> None:
     """An administrator reads what is wanted of what, and why."""
     question = await asked(node, Command(key=DOSE.key, **wanted))
@@ -112,20 +112,25 @@ async def test_question_in_words(node: RoomDevice, wanted: dict[str, Any], words
     assert issue is not None
     assert issue.translation_placeholders == {
         "name": "Node",
-        "actuator": "irrigation",
+        "actuator": "Irrigation pump",
         "params": words,
-        "reason": "\n\n> dry soil",
+        "reason": '\n\n"dry soil"',
     }
 
 
 @pytest.mark.parametrize(
     ("language", "title", "message", "answers"),
     [
-        ("en", "The AI asks for approval", "The AI wants to turn on irrigation of Node: 200 ml.\n\nWhat", "Approve"),
+        (
+            "en",
+            "The AI asks for approval",
+            "The AI wants to turn on Irrigation pump of Node: 200 mL.\n\n",
+            "Approve",
+        ),
         (
             "de",
             "Die KI bittet um Genehmigung",
-            "Die KI möchte irrigation von Node einschalten: 200 ml.\n\n",
+            "Die KI möchte Bewässerungspumpe von Node einschalten: 200 mL.\n\n",
             "Genehmigen",
         ),
     ],

@@ -31,6 +31,12 @@ WITH_ACCOUNTS = {"broker": {"mode": "files"}}
 type Settings = dict[str, Any]
 
 
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """Let devices fetch what is theirs."""
+    return {"http_enrolment": True}
+
+
 async def _code(room: Room, device_id: str = "tent-1") -> str:
     """Have a claim code issued for a device."""
     issued = await room.call("issue_claim_code", {"device_id": device_id})
@@ -47,6 +53,12 @@ async def _refused_claim(room: Room, code: str, device_id: str = "tent-1") -> No
     with pytest.raises(TransportError) as refused:
         await _claim(room, code, device_id)
     assert (refused.value.code, refused.value.detail) == (Code.CLAIM_INVALID, "")
+
+
+async def _refused_code(room: Room, reason: str) -> None:
+    """Be refused a claim code, with a reason that an administrator understands."""
+    refused = await room.refusal("issue_claim_code", {"device_id": "tent-1"})
+    assert refused.translation_key == reason
 
 
 def _claimed(room: Room, settings: Settings, key: PrivateKey | None = None) -> RoomDevice:
@@ -131,7 +143,7 @@ async def test_used_credentials_stay_with_their_device(tent: RoomDevice) -> None
     early = await _code(room)
     await tent.report({"temp_c": 21.5})
     await _refused_claim(room, early)
-    await _refused_claim(room, await _code(room))
+    await _refused_code(room, "claim_too_late")
     await tent.report({"temp_c": 22.5})
     assert room.state("tent-1/temp_c").state == "22.5"
 
@@ -146,7 +158,7 @@ async def test_rotated_device_fetches_the_new_key(tent: RoomDevice) -> None:
     device = _claimed(room, settings)
     assert device.identity.up_key != tent.identity.up_key
     await device.report({"temp_c": 22.5})
-    await _refused_claim(room, await _code(room))
+    await _refused_code(room, "claim_too_late")
 
 
 @pytest.mark.parametrize("status", [DeviceStatus.DISABLED, DeviceStatus.REVOKED])
@@ -158,20 +170,21 @@ async def test_device_that_may_not_speak_fetches_nothing(tent: RoomDevice, statu
     await _refused_claim(room, code)
 
 
-async def test_disabled_device_fetches_nothing_meanwhile(tent: RoomDevice) -> None:
-    """A code from after it was disabled counts once it is enabled again."""
-    room = tent.room
-    await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "somebody")
-    await _refused_claim(room, await _code(room))
+@pytest.mark.parametrize(
+    ("status", "reason"), [(DeviceStatus.DISABLED, "claim_too_late"), (DeviceStatus.REVOKED, "device_revoked")]
+)
+async def test_device_that_may_not_speak_gets_no_code(tent: RoomDevice, status: DeviceStatus, reason: str) -> None:
+    """Nobody waits in vain for it."""
+    await tent.room.hub.enrolment.async_set_status("tent-1", status, "somebody")
+    await _refused_code(tent.room, reason)
+    assert await tent.room.audit("claim_issued") == []
 
 
-async def test_revoked_device_gets_no_code(tent: RoomDevice) -> None:
-    """Nobody waits in vain for a device that is revoked for good."""
-    room = tent.room
-    await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "somebody")
-    refused = await room.refusal("issue_claim_code", {"device_id": "tent-1"})
-    assert refused.translation_key == "device_revoked"
-    assert await room.audit("claim_issued") == []
+@pytest.mark.parametrize("options", [{"http_enrolment": False}])
+async def test_no_code_where_nothing_can_be_fetched(tent: RoomDevice) -> None:
+    """Who forgot to let devices fetch their credentials is told so before a device is refused."""
+    await _refused_code(tent.room, "http_enrolment_off")
+    assert await tent.room.audit("claim_issued") == []
 
 
 async def test_code_of_a_removed_device(tent: RoomDevice) -> None:

@@ -112,7 +112,7 @@ def test_every_decision_has_words() -> None:
         (
             "command_refused",
             {"device": "tent-1", "actuator": "irrigation", "reason": "budget_exceeded", "params": {"amount_ml": 200.0}},
-            "Somebody was not allowed to have tent-1 irrigation 200 ml: budget exceeded",
+            "Somebody was not allowed to have tent-1 irrigation 200 mL: budget exceeded",
         ),
         (
             "command_refused",
@@ -122,7 +122,7 @@ def test_every_decision_has_words() -> None:
                 "reason": "parameter_invalid",
                 "params": {"amount_ml": "nan"},
             },
-            "Somebody was not allowed to have tent-1 irrigation nan ml: parameter invalid",
+            "Somebody was not allowed to have tent-1 irrigation nan mL: parameter invalid",
         ),
         (
             "entity_refused",

@@ -277,13 +277,13 @@ async def test_silent_sensor_is_named(room: Room) -> None:
     tent = await room.enrol("tent-1", "temp_c", "co2_ppm", zone="Tent")
     events = async_capture_events(room.hass, "grokmon_security_event")
     await tent.report({"temp_c": 21.5})
-    interlock = f"{zone.subentry_id}_interlock"
+    interlock = f"{zone.subentry_id}/interlock"
     assert "silent" not in room.state(interlock).attributes
     await room.let_pass(290)
     await tent.report({"temp_c": 21.5})
     await room.let_pass(15)
     assert room.state(interlock).state == "sensor_fault"
-    assert room.state(interlock).attributes["silent"] == ["co2_ppm of Tent 1"]
+    assert room.state(interlock).attributes["silent"] == ["Tent 1 Carbon dioxide"]
     info = room.state(interlock).state_info
     assert info is not None
     assert "silent" in info["unrecorded_attributes"]

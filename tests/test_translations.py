@@ -64,6 +64,7 @@ FLOWS: dict[str, tuple[type, tuple[str, ...], dict[str, Any]]] = {
 # What only hands on to another step has no form, and no words.
 HANDS_ON = {"integration_discovery"}
 HUB_SENSORS = (*sensor.HUB_SENSORS, sensor.AUDIT_SENSOR, sensor.POSTURE_SENSOR)
+FAULTS = {"mismatch", "no_flow", "no_moisture"}
 INTERLOCKS_THAT_KEEP_OFF = {each.value for each, rule in RULES.items() if rule.covers}
 SENSORS = sensor.DEVICE_SENSORS | {each.key: each for each in HUB_SENSORS}
 
@@ -403,7 +404,7 @@ def test_sentences_are_filled_in() -> None:
 def test_every_issue_has_words() -> None:
     """Every repair issue has a title and a description, and there are no words for others."""
     latching = {f"interlock_latched_{each}" for each, rule in RULES.items() if rule.latches}
-    faults = {f"output_fault_{fault}" for fault in ("mismatch", "no_flow", "no_moisture")}
+    faults = {f"output_fault_{fault}" for fault in FAULTS}
     asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
     posture = {f"{ISSUE_POSTURE}_{each.value}" for each in (*Check, *Item)}
     fixable = latching | faults | asked | posture | {credential_keeper.ISSUE_SILENT, accounts.ISSUE_FILES}
@@ -511,6 +512,7 @@ def test_every_choice_has_words() -> None:
         "status": {status.value for status in models.DeviceStatus},
         "audit_format": FORMATS.keys(),
         "outcome": set(OUTCOMES),
+        "fault": FAULTS,
         "handover": {"show", "claim"},
         "account_mode": {mode.value for mode in accounts.AccountMode},
         "credential_kind": {kind.value for kind in models.CredentialKind} - {models.CredentialKind.CERTIFICATE.value},
@@ -524,7 +526,7 @@ def test_every_choice_has_words() -> None:
         for key in _strings(keywords["translation_key"])
     }
     # The others are choices of services, or filled into sentences only.
-    assert used == choices.keys() - {"audit_format", "outcome", "credential_kind", "status"}
+    assert used == choices.keys() - {"audit_format", "outcome", "credential_kind", "fault", "status"}
 
 
 def test_metrics_of_one_quantity_are_told_apart() -> None:

@@ -43,6 +43,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "export_registry": {},
     "import_registry": {"csv": "device_id,name,auth,metrics\ntent-2,Tent 2,hs256,ph"},
 }
+WITH_CLAIMS = {"http_enrolment": True}
 OF_A_DEVICE = ["issue_access_token", "issue_claim_code", "sign_certificate"]
 
 
@@ -79,6 +80,7 @@ async def test_administrators_only(tent: RoomDevice, hass_read_only_user: User, 
     assert list(room.hub.enrolment.coordinators) == ["tent-1"]
 
 
+@pytest.mark.parametrize("options", [WITH_CLAIMS])
 @pytest.mark.parametrize("service", CALLS)
 async def test_administrator_may(tent: RoomDevice, service: str) -> None:
     """Every one of them answers an administrator."""
@@ -327,6 +329,7 @@ async def test_keys_of_certificates_are_nowhere(tent: RoomDevice, caplog: pytest
 # Claim codes
 
 
+@pytest.mark.parametrize("options", [WITH_CLAIMS])
 async def test_issues_a_claim_code(tent: RoomDevice) -> None:
     """The response has what the QR code of the flow has."""
     issued = await tent.room.call("issue_claim_code", {"device_id": "tent-1"})

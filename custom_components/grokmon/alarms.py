@@ -17,6 +17,7 @@ from .gateway.security_events import Severity
 from .gateway.zones import Interlock
 from .issues import async_delete_issues
 from .security import SecurityMonitor
+from .unique_ids import output_name
 
 ISSUE_INTERLOCK: Final = "interlock_latched"
 ISSUE_FAULT: Final = "output_fault"
@@ -65,7 +66,7 @@ class Alarms:
         detail = f"{change.interlock} in {name}"
         if change.interlock is Interlock.SENSOR_FAULT:
             silent = controller.interlocks.silent(change.zone_id, now.steady)
-            detail += "".join(f", {metric} of {self._name_of(device_id)}" for metric, device_id in silent)
+            detail += "".join(f", {metric} of {self._name_of(device_id)}" for device_id, metric in silent)
         self._monitor.async_fire(Code.INTERLOCK, None, detail, severity)
         if latches:
             self._raise_interlock(change.zone_id, change.interlock)
@@ -117,7 +118,7 @@ class Alarms:
             is_fixable=True,
             severity=ir.IssueSeverity.ERROR,
             translation_key=f"{ISSUE_FAULT}_{fault}",
-            translation_placeholders={"name": self._name_of(key.device_id), "actuator": key.actuator},
+            translation_placeholders={"name": self._name_of(key.device_id), "actuator": output_name(self._hass, key)},
         )
 
 

@@ -21,6 +21,7 @@ from .dispatch import Dispatcher
 from .gateway.actuators import Command
 from .gateway.errors import Code, GatewayError, PolicyError
 from .gateway.principals import Caller, Principal
+from .unique_ids import output_name
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -157,10 +158,10 @@ class Approvals:
         figures = figures_of(approval.command.params())
         return {
             "name": self._name_of(approval.command.key.device_id),
-            "actuator": approval.command.key.actuator,
+            "actuator": output_name(self._hass, approval.command.key),
             "params": f": {figures}" if figures else "",
             # Its own words are a quotation.
-            "reason": f"\n\n> {approval.principal.reason}" if approval.principal.reason else "",
+            "reason": f'\n\n"{approval.principal.reason}"' if approval.principal.reason else "",
         }
 
     @callback

@@ -113,7 +113,8 @@ class AuditKeeper:
     @callback
     def async_restored(self, backup_at: float) -> None:
         """Ask an administrator to look through the devices after a restore."""
-        self._raise(ISSUE_RESTORED, fixable=True, at=dt_util.utc_from_timestamp(backup_at).isoformat(" ", "minutes"))
+        at = dt_util.as_local(dt_util.utc_from_timestamp(backup_at))
+        self._raise(ISSUE_RESTORED, fixable=True, at=f"{at:%Y-%m-%d %H:%M}")
 
     async def _async_kept(self) -> list[Position]:
         try:

@@ -1,4 +1,4 @@
-"""Services for the audit trail: verify, read and export it, and save a checkpoint."""
+"""Services for the audit trail: verify, read and export it."""
 
 from typing import Any, Final
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import discovery_flow
 
 from .audit_log import AuditLog
@@ -44,9 +45,19 @@ class Claiming:
 
     @callback
     def async_issue(self, device_id: str, actor: str) -> str:
-        """Return a claim code for an enrolled device, to be shown once. Raises RegistryError for a revoked one."""
-        if self._registry[device_id].status is DeviceStatus.REVOKED:
+        """Return a claim code for an enrolled device, to be shown once.
+
+        Raises RegistryError for a revoked device, and ServiceValidationError for one that could fetch nothing with it.
+        """
+        device = self._registry[device_id]
+        if device.status is DeviceStatus.REVOKED:
             raise RegistryError(Code.DEVICE_REVOKED, device_id)
+        if not _may_fetch(device):
+            raise ServiceValidationError(
+                translation_domain=DOMAIN,
+                translation_key="claim_too_late",
+                translation_placeholders={"name": device.name},
+            )
         self._audit.record("claim_issued", device=device_id, actor=actor)
         return self._codes.issue(device_id, time())
 

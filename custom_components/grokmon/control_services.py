@@ -8,12 +8,12 @@ import probatio
 
 from .access import async_administrator, async_admit, hub_of, zone_named
 from .const import CONF_DEVICE_ID, CONF_ZONE, DOMAIN
-from .entity import entity_of
 from .errors import translate_errors
 from .gateway.actuators import Command, Key, Kind
 from .gateway.errors import Code, PolicyError
 from .hub import GrokmonHub
 from .rehearse import async_rehearse
+from .unique_ids import output_entity
 
 CONF_ACTUATOR: Final = "actuator"
 CONF_AMOUNT: Final = "amount_ml"
@@ -64,7 +64,7 @@ def async_setup_control_services(hass: HomeAssistant) -> None:
 async def _async_irrigate(call: ServiceCall) -> ServiceResponse:
     hub = hub_of(call.hass)
     output = _pump(hub, call.data[CONF_DEVICE_ID], call.data.get(CONF_ACTUATOR))
-    entity_id = entity_of(call.hass, hub.dispatcher.controller.output(output))
+    entity_id = output_entity(call.hass, hub.dispatcher.controller.output(output).key)
     who = await async_admit(hub, call.context, entity_id)
     await hub.async_command(Command(key=output, amount_ml=call.data[CONF_AMOUNT]), who)
     return {"device_id": output.device_id, "actuator": output.actuator, "amount_ml": call.data[CONF_AMOUNT]}

@@ -66,7 +66,7 @@ WORDS: Final = {
 }
 # What of the details is told, the first that there is.
 _DETAILS: Final = ("detail", "state", "entity", "service")
-_UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
+_UNITS: Final = {"percent": "%", "amount_ml": "mL", "seconds": "s"}
 
 
 def in_words(params: Mapping[str, Any]) -> str:

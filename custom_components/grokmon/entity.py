@@ -1,10 +1,9 @@
 """Base entities: one coordinator, one key."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, override
+from typing import Any, override
 
-from homeassistant.const import Platform
-from homeassistant.core import Context, HomeAssistant, callback
+from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
@@ -13,18 +12,10 @@ from .access import async_admit
 from .const import DOMAIN, MANUFACTURER
 from .coordinator import Coordinator, DeviceCoordinator, output_key
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Command, Key, Kind, Observed
-from .gateway.outputs import Output
+from .gateway.actuators import Actuator, Command, Key, Observed
 from .hub import GrokmonConfigEntry, GrokmonHub
-from .unique_ids import HUB, registered, unique_id
+from .unique_ids import HUB, unique_id
 from .zone import ZoneCoordinator
-
-_PLATFORMS: Final = {
-    Kind.LIGHT: Platform.LIGHT,
-    Kind.FAN: Platform.FAN,
-    Kind.SWITCH: Platform.SWITCH,
-    Kind.PUMP: Platform.SWITCH,
-}
 
 
 class GrokmonEntity(Entity):
@@ -112,12 +103,6 @@ class OutputEntity(DeviceEntity):
         """Carry out a command for whoever stands behind the context of this call."""
         who = await async_admit(self._hub, self._context, self.entity_id)
         await self._hub.async_command(Command(key=self.output, **wanted), who)
-
-
-def entity_of(hass: HomeAssistant, output: Output) -> str | None:
-    """Return the entity that shows and drives an output."""
-    platform = _PLATFORMS[output.actuator.kind]
-    return registered(hass, platform, output.key.device_id, output_key(output.key.actuator))
 
 
 def placeholders_of(actuator: Actuator) -> dict[str, str]:

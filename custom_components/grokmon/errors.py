@@ -4,12 +4,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
 
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, async_get_hass
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers.translation import async_get_translations
 
 from .const import DOMAIN
+from .forms import label
+from .gateway.actuators import Key
 from .gateway.errors import CommandError, GatewayError
+from .unique_ids import full_name, output_entity
 
 
 def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -27,7 +30,7 @@ def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P,
             raise kind(
                 translation_domain=DOMAIN,
                 translation_key=error.sentence,
-                translation_placeholders=error.placeholders,
+                translation_placeholders=await _async_words(async_get_hass(), error),
             ) from error
 
     return wrapper
@@ -36,4 +39,16 @@ def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P,
 async def async_explain(hass: HomeAssistant, error: GatewayError) -> str:
     """Return what an error says in the language of this Home Assistant, for where none is raised."""
     texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
-    return texts[f"component.{DOMAIN}.exceptions.{error.sentence}.message"].format_map(error.placeholders)
+    return texts[f"component.{DOMAIN}.exceptions.{error.sentence}.message"].format_map(await _async_words(hass, error))
+
+
+async def _async_words(hass: HomeAssistant, error: GatewayError) -> dict[str, str]:
+    """Return what is filled into the sentence of an error, as Home Assistant calls it."""
+    words = {name: await label(hass, name, said) for name, said in error.placeholders.items()}
+    return words | {name: _called(hass, words[name]) for name in ("detail", "whose") if name in words}
+
+
+def _called(hass: HomeAssistant, said: str) -> str:
+    """Return the name of an output; whatever else is said stays as it is."""
+    device_id, _, actuator = said.partition("/")
+    return full_name(hass, output_entity(hass, Key(device_id, actuator))) or said

@@ -21,14 +21,13 @@ import probatio
 from .access import async_admit, hub_of, running_hub, zone_named
 from .callers import async_note_model
 from .const import DOMAIN
-from .entity import entity_of
 from .gateway.actuators import Command, Key, Kind, Role
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.outputs import Output
 from .gateway.principals import Caller, Principal
 from .gateway.zones import DAY_S, HOUR_S, TARGET_METRICS, Stage, Zone
 from .hub import GrokmonHub
-from .unique_ids import registered
+from .unique_ids import output_entity, registered
 from .zone import STAGE, readings_in
 
 _MAX_REASON: Final = 200
@@ -168,7 +167,7 @@ class _Drive(_Tool):
 
     @override
     def _controls(self, hub: GrokmonHub, data: dict[str, Any]) -> tuple[str | None, ...]:
-        return (entity_of(hub.hass, _output_named(hub, data["output"])),)
+        return (output_entity(hub.hass, _output_named(hub, data["output"]).key),)
 
     @override
     async def _async_do(self, hub: GrokmonHub, data: dict[str, Any], who: Principal) -> JsonObjectType:
@@ -252,7 +251,7 @@ class InjectCo2(_Drive):
 
     name = "grokmon__inject_co2"
     title = "Inject CO2"
-    description = "Open a CO2 valve for 15 to 120 seconds."
+    description = "Open a CO2 valve for some seconds. What is beyond the limits is refused, with the limits."
     annotations = _GIVES
 
     @override

@@ -13,7 +13,7 @@ from homeassistant.helpers.selector import (
     SelectOptionDict,
     SelectSelector,
     SelectSelectorConfig,
-    TextSelector,
+    SelectSelectorMode,
 )
 import probatio
 
@@ -36,13 +36,13 @@ from .gateway.policy import LIMITS, limits_from
 from .gateway.principals import Caller
 
 CONF_CALLER: Final = "caller"
+_NOT_TO_A_PHONE: Final = frozenset({"notify", "persistent_notification", "send_message"})
 
 _GENERAL: Final = probatio.Schema(
     {
         probatio.Required(CONF_STALE_AFTER, default=DEFAULT_STALE_AFTER): probatio.All(
             number(30, 86_400, UnitOfTime.SECONDS, whole=True), probatio.Coerce(int)
         ),
-        probatio.Optional(CONF_NOTIFY): TextSelector(),
     }
 )
 _HTTP: Final = probatio.Schema(
@@ -91,7 +91,12 @@ class GrokmonOptionsFlow(OptionsFlow):
         if user_input is not None:
             kept = {name: value for name, value in self.config_entry.options.items() if name != CONF_NOTIFY}
             return self.async_create_entry(data=kept | user_input)
-        schema = self.add_suggested_values_to_schema(_GENERAL, self.config_entry.options)
+        # One that is away just now stays chosen.
+        chosen = {self.config_entry.options[CONF_NOTIFY]} if CONF_NOTIFY in self.config_entry.options else set()
+        actions = self.hass.services.async_services_for_domain("notify").keys() - _NOT_TO_A_PHONE
+        config = SelectSelectorConfig(options=sorted(actions | chosen), mode=SelectSelectorMode.DROPDOWN)
+        general = _GENERAL.extend({probatio.Optional(CONF_NOTIFY): SelectSelector(config)})
+        schema = self.add_suggested_values_to_schema(general, self.config_entry.options)
         return self.async_show_form(step_id="general", data_schema=schema)
 
     async def async_step_ai_users(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

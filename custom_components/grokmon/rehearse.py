@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from homeassistant.components.recorder import history
 from homeassistant.components.sensor.const import UNIT_CONVERTERS
-from homeassistant.const import ATTR_UNIT_OF_MEASUREMENT, STATE_OFF, STATE_ON, Platform
+from homeassistant.const import ATTR_UNIT_OF_MEASUREMENT, STATE_OFF, STATE_ON
 from homeassistant.core import HomeAssistant, State
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.recorder import get_instance
@@ -24,7 +24,7 @@ from .gateway.principals import Caller, Principal
 from .gateway.rehearsal import Happened, Rehearsal, rehearse
 from .gateway.zones import Zone
 from .hub import GrokmonHub
-from .unique_ids import registered
+from .unique_ids import metric_entity
 
 _ACTIONS: Final = frozenset({"command", "command_refused"})
 _MOST: Final = 1_000_000
@@ -92,7 +92,7 @@ def _sources(hass: HomeAssistant, hub: GrokmonHub) -> dict[str, Source]:
         entity_id: (device.device_id, metric)
         for device in hub.gateway.registry
         for metric in device.metrics & JUDGED.keys()
-        if (entity_id := registered(hass, _platform(metric), device.device_id, metric))
+        if (entity_id := metric_entity(hass, device.device_id, metric))
     }
 
 
@@ -137,10 +137,6 @@ def _value(state: State, metric: str) -> float | bool | None:
         return UNIT_CONVERTERS[known.device_class].convert(value, unit, known.unit)
     except HomeAssistantError, KeyError, ValueError:
         return None
-
-
-def _platform(metric: str) -> Platform:
-    return Platform.BINARY_SENSOR if CATALOG[metric].is_boolean else Platform.SENSOR
 
 
 def _moment(at: datetime) -> Moment:

@@ -24,6 +24,7 @@ from .gateway.models import Value
 from .gateway.posture import Posture
 from .gateway.zones import Interlock
 from .hub import GrokmonConfigEntry
+from .unique_ids import full_name, metric_entity
 from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, SILENT, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
@@ -242,7 +243,9 @@ class InterlockSensor(ZoneSensor):
         """Return which sensors are silent, where some are."""
         # A new zone is shown before it is judged.
         silent = self._coordinator.values.get(INTERLOCK, {}).get(SILENT)
-        return {SILENT: silent} if silent else {}
+        if not silent:
+            return {}
+        return {SILENT: [full_name(self.hass, metric_entity(self.hass, *each)) or "/".join(each) for each in silent]}
 
 
 class HubSensor(HubEntity, GrokmonSensor):

@@ -4,13 +4,14 @@ from time import time
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 import probatio
 
 from .access import async_administrator, hub_of
 from .at_rest import async_rotate_kek
 from .broker.certificates import MAX_DAYS
-from .const import CONF_DEVICE_ID, DOMAIN
+from .const import CONF_DEVICE_ID, CONF_HTTP_ENROLMENT, DOMAIN
 from .errors import translate_errors
 from .gateway import credentials
 from .onboarding import CLAIM_PATH, settings_of
@@ -63,6 +64,8 @@ async def _async_issue_claim(call: ServiceCall) -> ServiceResponse:
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
     device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
+    if not hub.trust.offers(CONF_HTTP_ENROLMENT):
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="http_enrolment_off")
     code = hub.trust.claiming.async_issue(device.device_id, actor)
     return {"device_id": device.device_id, "code": code, "path": CLAIM_PATH}
 

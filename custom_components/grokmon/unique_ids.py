@@ -1,4 +1,4 @@
-"""Unique IDs: by what Home Assistant tells entities of devices, zones and the hub apart."""
+"""Unique IDs: by what Home Assistant tells entities of devices, zones and the hub apart, and finds them."""
 
 from typing import Final
 
@@ -7,9 +7,13 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import entity_registry as er
 
 from .const import DOMAIN
+from .coordinator import output_key
+from .gateway.actuators import Key
 
 # Whose the entities of the hub are, where those of a device and a zone belong to their identifiers.
 HUB: Final = "hub"
+_OUTPUTS: Final = (Platform.LIGHT, Platform.FAN, Platform.SWITCH)
+_METRICS: Final = (Platform.SENSOR, Platform.BINARY_SENSOR)
 
 
 def unique_id(owner: str, key: str) -> str:
@@ -20,3 +24,30 @@ def unique_id(owner: str, key: str) -> str:
 def registered(hass: HomeAssistant, platform: Platform, owner: str, key: str) -> str | None:
     """Return the entity of a device, a zone or the hub with a key, as it is called now."""
     return er.async_get(hass).async_get_entity_id(platform, DOMAIN, unique_id(owner, key))
+
+
+def output_entity(hass: HomeAssistant, output: Key) -> str | None:
+    """Return the entity that shows and drives an output."""
+    return _first(hass, _OUTPUTS, output.device_id, output_key(output.actuator))
+
+
+def metric_entity(hass: HomeAssistant, device_id: str, metric: str) -> str | None:
+    """Return the entity that shows a metric of a device."""
+    return _first(hass, _METRICS, device_id, metric)
+
+
+def output_name(hass: HomeAssistant, output: Key) -> str:
+    """Return what a person calls an output of a device; one without an entity is as the device has it."""
+    entity_id = output_entity(hass, output)
+    entry = er.async_get(hass).async_get(entity_id) if entity_id is not None else None
+    return output.actuator if entry is None else entry.name or entry.original_name or output.actuator
+
+
+def full_name(hass: HomeAssistant, entity_id: str | None) -> str | None:
+    """Return what a person calls an entity, with its device; None for one that is not shown."""
+    state = hass.states.get(entity_id) if entity_id is not None else None
+    return None if state is None else state.name
+
+
+def _first(hass: HomeAssistant, platforms: tuple[Platform, ...], owner: str, key: str) -> str | None:
+    return next((found for platform in platforms if (found := registered(hass, platform, owner, key))), None)

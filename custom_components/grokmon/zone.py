@@ -70,7 +70,7 @@ class ZoneCoordinator(Coordinator):
         zone = self.zone
         active = controller.interlocks.active(zone.zone_id)
         self.async_set(STAGE, zone.stage.value)
-        silent = _silent(controller, zone, devices, now)
+        silent = controller.interlocks.silent(zone.zone_id, now.steady)
         self.async_set(INTERLOCK, {INTERLOCK: active[0].value if active else NO_INTERLOCK, SILENT: silent})
         self.async_set(INTERLOCK_ACTIVE, bool(active))
         pumps = [each.key for each in controller.outputs_in(zone.zone_id) if each.actuator.role is Role.IRRIGATION]
@@ -83,13 +83,6 @@ class ZoneCoordinator(Coordinator):
         self.async_set(VPD, None if vpd is None else round(vpd, 2))
         self.async_set(VPD_IN_TARGET, None if vpd is None else _within(vpd, zone.targets.vpd_kpa))
         self.async_set(CLIMATE_IN_TARGET, _in_target(climate, zone))
-
-
-def _silent(controller: Controller, zone: Zone, devices: Iterable[DeviceCoordinator], now: Moment) -> list[str]:
-    """Return which sensors are silent that an interlock needs, in words."""
-    names = {each.device.device_id: each.device.name for each in devices}
-    silent = controller.interlocks.silent(zone.zone_id, now.steady)
-    return [f"{metric} of {names[device_id]}" for metric, device_id in silent]
 
 
 def _in_target(climate: Mapping[str, float], zone: Zone) -> bool | None:

@@ -158,11 +158,11 @@ def test_refusal_says_when_it_frees_up(passed: float, when: str) -> None:
 def test_refusal_says_what_is_left(room: ControlRoom) -> None:
     """Name the budget, its length, and what is left of it; nothing of a time that never comes."""
     water = ControlRoom(zone=zone_of(water_ml_day=300))
-    assert water.refused(PUMP, amount_ml=500).detail.endswith(": at most 300 ml in 24 hours, 300 ml left")
+    assert water.refused(PUMP, amount_ml=500).detail.endswith(": at most 300 mL in 24 hours, 300 mL left")
     dose(water, 100)
     whole = water.refused(PUMP, amount_ml=300)
     assert whole.frees_in_s == DAY_S - 61
-    assert whole.detail.endswith(": at most 300 ml in 24 hours, 200 ml left; frees up in 24.0 h")
+    assert whole.detail.endswith(": at most 300 mL in 24 hours, 200 mL left; frees up in 24.0 h")
     for _ in range(2):
         room.set(VALVE, seconds=120)
         room.report(co2_valve=Observed(on=False, reason="done"))
@@ -398,7 +398,7 @@ def test_ai_has_its_own_water() -> None:
     dose(room, 500, who=AI)
     error = room.refused(PUMP, AI, amount_ml=200)
     assert (error.code, error.limit, error.left) == (Code.BUDGET_EXCEEDED, 600, 100)
-    assert error.detail == "the water of the class ai: at most 600 ml in 24 hours, 100 ml left"
+    assert error.detail == "the water of the class ai: at most 600 mL in 24 hours, 100 mL left"
     room.set(PUMP, AI, amount_ml=100)
     room.now += 61
     assert room.refused(PUMP, AI, amount_ml=50).left == 0
@@ -610,13 +610,13 @@ def test_fault_and_driving_interlock_refuse(room: ControlRoom) -> None:
             Actuator(name="pump", role=Role.IRRIGATION, day_ml=100),
             PERSON,
             {"amount_ml": 150},
-            "budget_exceeded: the water of node/pump: at most 100 ml in 24 hours, 100 ml left",
+            "budget_exceeded: the water of node/pump: at most 100 mL in 24 hours, 100 mL left",
         ),
         (
             Actuator(name="pump", role=Role.IRRIGATION),
             PERSON,
             {"amount_ml": 250},
-            "budget_exceeded: the water of Tent: at most 200 ml in 24 hours, 200 ml left",
+            "budget_exceeded: the water of Tent: at most 200 mL in 24 hours, 200 mL left",
         ),
         (
             Actuator(name="valve", role=Role.CO2_VALVE, hour_s=40),
@@ -646,7 +646,7 @@ def test_fault_and_driving_interlock_refuse(room: ControlRoom) -> None:
             Actuator(name="pump", role=Role.IRRIGATION),
             AI,
             {"amount_ml": 49},
-            "ai_limit: dose for the class ai: 50 to 500 ml",
+            "ai_limit: dose for the class ai: 50 to 500 mL",
         ),
         (
             Actuator(name="valve", role=Role.CO2_VALVE),
@@ -714,7 +714,7 @@ def test_sentences_of_interlocks_sensors_and_faults(room: ControlRoom) -> None:
 
 def test_sentences_of_classes(room: ControlRoom) -> None:
     """Say within which bounds a class is, who was there before, and what the AI may not."""
-    figures = {"low": "50", "high": "500", "unit": "ml", "limit": "500"}
+    figures = {"low": "50", "high": "500", "unit": "mL", "limit": "500"}
     assert says(room.refused(PUMP, AI, amount_ml=501), "ai_limit", **figures)
     policy = room.controller.policy
     with pytest.raises(PolicyError) as error:
@@ -736,7 +736,7 @@ def test_sentence_of_a_lamp() -> None:
 def test_sentence_of_a_budget() -> None:
     """Say when something frees up, or that it is too much in any case."""
     room = ControlRoom(zone=zone_of(water_ml_day=200))
-    figures = {"whose": "Tent", "unit": "ml", "hours": "24", "limit": "200"}
+    figures = {"whose": "Tent", "unit": "mL", "hours": "24", "limit": "200"}
     error = room.refused(PUMP, amount_ml=250)
     assert error.sentence == "budget_exceeded_too_much"
     assert error.placeholders == {"detail": error.detail, "left": "200", **figures}

@@ -110,7 +110,7 @@ def test_doses_add_up() -> None:
     past += [measured(at, temp_c=25.0) for at in (50, 150)]
     outcome = rehearse([zone_of(water_ml_day=800)], [node_of(), sensors_of("temp_c")], AS_IT_IS, past)
     (refused,) = outcome.refused
-    said = "the water of Tent: at most 800 ml in 24 hours, 200 ml left; frees up in 23.9 h"
+    said = "the water of Tent: at most 800 mL in 24 hours, 200 mL left; frees up in 23.9 h"
     assert (refused["at"], refused["detail"]) == (200, said)
     assert (outcome.commands, outcome.readings) == (3, 2)
 

@@ -335,7 +335,9 @@ class BrokerAccounts:
         else:
             self._raise(ISSUE_UNREACHABLE, ISSUE_UNREACHABLE, problem=problem)
         for device_id in self.revoking:
-            self._raise(f"{ISSUE_REVOKING}_{device_id}", ISSUE_REVOKING, name=device_id)
+            device = self._registry.get(device_id)
+            name = device_id if device is None else device.name
+            self._raise(f"{ISSUE_REVOKING}_{device_id}", ISSUE_REVOKING, name=name)
 
     def _raise(self, issue_id: str, key: str, *, fixable: bool = False, **placeholders: str) -> None:
         ir.async_create_issue(

@@ -42,7 +42,7 @@ class Role(StrEnum):
     IRRIGATION = "irrigation"
 
 
-_UNITS: Final = {"percent": "%", "amount_ml": "ml", "seconds": "s"}
+_UNITS: Final = {"percent": "%", "amount_ml": "mL", "seconds": "s"}
 
 KIND_OF: Final[Mapping[Role, Kind]] = {
     Role.GROW_LIGHT: Kind.LIGHT,

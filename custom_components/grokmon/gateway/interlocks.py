@@ -203,12 +203,12 @@ class Interlocks:
         return None
 
     def silent(self, zone_id: str, now: float) -> tuple[tuple[str, str], ...]:
-        """Return what a sensor fault is about: the metrics, and their devices, that a rule can no longer rely on."""
+        """Return what a sensor fault is about: the devices, and their metrics, that a rule can no longer rely on."""
         guard = self._guards.get(zone_id)
         if guard is None or Interlock.SENSOR_FAULT not in guard.zone.interlocks.enabled:
             return ()
         return tuple(
-            (name, device_id)
+            (device_id, name)
             for interlock, rule in RULES.items()
             if interlock in guard.zone.interlocks.enabled and self._unheard(guard, rule, now, patient=True)
             for name in rule.metrics

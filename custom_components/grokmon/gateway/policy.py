@@ -219,10 +219,10 @@ class Policy:
         actuator, own = output.actuator, [output.key]
         if wanted.amount_ml is not None:
             self._interval(output, now.steady)
-            self._within(wanted.amount_ml, _Budget("water", str(output.key), "ml", actuator.day_ml, DAY_S, own), now)
+            self._within(wanted.amount_ml, _Budget("water", str(output.key), "mL", actuator.day_ml, DAY_S, own), now)
             if zone is not None:
                 pumps = site.keys(Role.IRRIGATION)
-                budget = _Budget("water", zone.name, "ml", zone.water_budget, DAY_S, pumps)
+                budget = _Budget("water", zone.name, "mL", zone.water_budget, DAY_S, pumps)
                 self._within(wanted.amount_ml, budget, now)
         elif wanted.seconds is not None:
             self._interval(output, now.steady)
@@ -294,7 +294,7 @@ class Policy:
             if wanted.amount_ml > left:
                 raise PolicyError(
                     Code.BUDGET_EXCEEDED,
-                    f"the water of the class {who.caller}: at most {limits.day_ml:g} ml in 24 hours, {left:g} ml left",
+                    f"the water of the class {who.caller}: at most {limits.day_ml:g} mL in 24 hours, {left:g} mL left",
                     variant="class",
                     limit=limits.day_ml,
                     left=left,
@@ -308,7 +308,7 @@ class Policy:
     def _bounds(wanted: Command, limits: ClassLimits, caller: Caller) -> None:
         for what, unit, value, low, high in (
             ("percent", "%", wanted.percent, 0.0, limits.max_percent),
-            ("dose", "ml", wanted.amount_ml, limits.min_dose_ml, limits.max_dose_ml),
+            ("dose", "mL", wanted.amount_ml, limits.min_dose_ml, limits.max_dose_ml),
             ("injection", "s", wanted.seconds, limits.min_inject_s, limits.max_inject_s),
         ):
             if value is not None and not low <= value <= high:

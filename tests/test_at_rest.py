@@ -148,7 +148,7 @@ async def test_folder_cannot_be_made(quiet_room: Room) -> None:
     """A disk that takes no key is an error of the set-up, in words."""
     _folder(quiet_room).touch()
     assert not await quiet_room.set_up()
-    assert quiet_room.entry_is(ConfigEntryState.SETUP_ERROR)
+    assert quiet_room.entry_is(ConfigEntryState.SETUP_RETRY)
     assert quiet_room.entry.error_reason_translation_key == "kek_unavailable"
 
 

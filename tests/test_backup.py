@@ -8,6 +8,7 @@ from shutil import copytree, rmtree
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.util import dt as dt_util
 import pytest
 
 from custom_components.grokmon.backup import async_post_backup, async_pre_backup
@@ -148,8 +149,8 @@ async def test_restore_is_told(tent: RoomDevice) -> None:
     assert issue is not None
     assert (issue.severity, issue.is_fixable, issue.is_persistent) == (ir.IssueSeverity.ERROR, True, True)
     assert issue.data == {"issue": "restored"}
-    shown = datetime.fromtimestamp(at, UTC).isoformat(" ", "minutes")
-    assert issue.translation_placeholders == {"at": shown}
+    shown = dt_util.as_local(datetime.fromtimestamp(at, UTC))
+    assert issue.translation_placeholders == {"at": f"{shown:%Y-%m-%d %H:%M}"}
     await room.reload()
     assert len(await room.audit("restored")) == 1
     assert _issue(room) is not None
@@ -225,3 +226,36 @@ async def test_hub_is_unloaded(tent: RoomDevice) -> None:
     await async_pre_backup(room.hass)
     await async_post_backup(room.hass)
     assert room.stored() == before
+
+
+async def test_line_that_is_written_while_a_backup_copies(tent: RoomDevice) -> None:
+    """What is copied one after the other fits all the same: no line is missed after a restore."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    _copy(room)
+    room.hub.audit.record("note")
+    await room.hub.audit.async_flush()
+    ((_, _), (folder, kept)) = _folders(room)
+    (kept / "audit" / "next.key").write_bytes((folder / "audit" / "next.key").read_bytes())
+    await async_post_backup(room.hass)
+    await _stop(room)
+    _restore(room)
+    assert await room.set_up()
+    assert (await room.hub.keeper.async_verify()).findings == ()
+    assert await room.audit("audit_finding") == []
+
+
+async def test_mark_that_could_not_be_taken_away(tent: RoomDevice) -> None:
+    """A disk that a backup filled makes no restore of it: the next write takes the mark away."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    room.break_store()
+    with pytest.raises(HomeAssistantError):
+        await async_post_backup(room.hass)
+    room.repair_store()
+    await room.enrol("tent-2")
+    assert room.stored()["backup_at"] is None
+    await _stop(room)
+    _start_anew(room)
+    assert await room.set_up()
+    assert await room.audit("restored") == []

@@ -5,9 +5,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest.mock import patch
 
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.storage import Store
 import pytest
 
+from custom_components.grokmon.books import Books
 from custom_components.grokmon.gateway.actuators import Command, Key
+from custom_components.grokmon.gateway.control import Controller
 
 from .common import Room, RoomDevice
 
@@ -111,3 +116,55 @@ async def test_save_that_failed_is_made_up_for(node: RoomDevice, caplog: pytest.
     for _ in range(31):
         await room.let_pass(1)
     assert saved_wish(room) is None
+
+
+async def _blocked(room: Room) -> None:
+    """Block the AI, have the disk know of it, and stop."""
+    await room.act("switch", "turn_off", "hub/ai_control")
+    await room.settle()
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+
+
+async def _still_blocked(room: Room) -> None:
+    assert room.stored("control")["control"]["ai_allowed"] is False
+    await room.reload()
+    assert room.state("hub/ai_control").state == "off"
+
+
+async def test_books_that_cannot_be_read_are_not_written_over(node: RoomDevice) -> None:
+    """A start that fails before it has read what an earlier one left takes nothing away."""
+    room, load = node.room, Store.async_load
+    await _blocked(room)
+
+    async def refused(store: Store[Any]) -> Any:
+        if store.key == "grokmon.control":
+            raise HomeAssistantError("permission denied")
+        return await load(store)
+
+    with patch.object(Store, "async_load", refused):
+        assert not await room.set_up()
+    assert room.entry.state is ConfigEntryState.SETUP_RETRY
+    await _still_blocked(room)
+
+
+async def test_start_that_fails_before_the_books_are_taken_up(node: RoomDevice) -> None:
+    """What was read and not understood is not lost, either."""
+    room = node.room
+    await _blocked(room)
+    with patch.object(Controller, "restore", side_effect=KeyError("outputs")):
+        assert not await room.set_up()
+    await _still_blocked(room)
+
+
+async def test_stop_while_the_books_are_read(node: RoomDevice) -> None:
+    """Home Assistant may stop at any moment of a start."""
+    room, load = node.room, Books.async_load
+    await _blocked(room)
+
+    async def stopped(books: Books) -> None:
+        await room.entry.runtime_data.async_stop()
+        await load(books)
+
+    with patch.object(Books, "async_load", stopped):
+        await room.set_up()
+    await _still_blocked(room)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Any
 from unittest.mock import patch
 
 from freezegun.api import FrozenDateTimeFactory
@@ -11,6 +12,7 @@ from homeassistant.const import EVENT_HOMEASSISTANT_STOP, STATE_UNAVAILABLE
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.storage import Store
 import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
     MockConfigEntry,
@@ -153,19 +155,20 @@ async def test_waits_for_mqtt(
 
 
 async def test_folder_of_the_audit_trail_cannot_be_made(quiet_room: Room) -> None:
-    """Nothing is decided without an audit trail."""
+    """Nothing is decided without an audit trail; a disk may come back."""
     quiet_room.audit_path.parents[1].mkdir()
     quiet_room.audit_path.parent.touch()
     assert not await quiet_room.set_up()
-    assert quiet_room.entry.state is ConfigEntryState.SETUP_ERROR
+    assert quiet_room.entry.state is ConfigEntryState.SETUP_RETRY
     assert quiet_room.entry.error_reason_translation_key == "audit_not_opened"
     assert "grokmon" in (quiet_room.entry.reason or "")
 
 
 async def test_audit_trail_does_not_end_with_an_entry(quiet_room: Room) -> None:
-    """What somebody else appended is not built upon."""
+    """What somebody else appended is not built upon, and does not go away by itself."""
     quiet_room.put_audit_file('{"event":"forged"}\n')
     assert not await quiet_room.set_up()
+    assert quiet_room.entry.state is ConfigEntryState.SETUP_ERROR
     assert quiet_room.entry.error_reason_translation_key == "audit_not_opened"
     assert quiet_room.audit_path.read_text() == '{"event":"forged"}\n'
 
@@ -182,7 +185,7 @@ async def test_failed_start_leaves_nothing_behind(quiet_room: Room) -> None:
     before = quiet_room.hass.bus.async_listeners().get(EVENT_HOMEASSISTANT_STOP)
     with patch("homeassistant.components.mqtt.async_subscribe", side_effect=HomeAssistantError("not now")):
         assert not await quiet_room.set_up()
-    assert quiet_room.entry.state is ConfigEntryState.SETUP_ERROR
+    assert (quiet_room.entry.state, quiet_room.entry.reason) == (ConfigEntryState.SETUP_RETRY, "not now")
     assert quiet_room.hass.bus.async_listeners().get(EVENT_HOMEASSISTANT_STOP) == before
     assert await quiet_room.hass.config_entries.async_reload(quiet_room.entry.entry_id)
     await quiet_room.let_pass(60)
@@ -267,3 +270,33 @@ async def test_changes_of_settings_are_recorded(room: Room) -> None:
         ("zone_removed", zone),
     ]
     assert told[1]["settings"]["stage"] == "flowering"
+
+
+async def test_disk_that_fails_at_a_start(tent: RoomDevice) -> None:
+    """It is tried again by itself, not only once somebody looks."""
+    room = tent.room
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    await room.remove()
+    room.break_store()
+    assert not await room.set_up()
+    assert room.entry.state is ConfigEntryState.SETUP_RETRY
+    room.repair_store()
+    await room.let_pass(60)
+    assert room.entry_is(ConfigEntryState.LOADED)
+
+
+async def test_sessions_that_cannot_be_read(tent: RoomDevice) -> None:
+    """What is good for two minutes keeps no room from starting, and is not read later."""
+    room, load = tent.room, Store.async_load
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+
+    async def refused(store: Store[Any]) -> Any:
+        if store.key == "grokmon.sessions":
+            raise HomeAssistantError("permission denied")
+        return await load(store)
+
+    with patch.object(Store, "async_load", refused):
+        assert await room.set_up()
+    assert not (room.storage / "grokmon.sessions").exists()
+    await tent.report({"temp_c": 21.5})
+    assert room.state("tent-1/temp_c").state == "21.5"

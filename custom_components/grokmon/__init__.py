@@ -2,7 +2,7 @@
 
 from homeassistant.components import mqtt
 from homeassistant.core import HomeAssistant
-from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
+from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady, HomeAssistantError
 from homeassistant.helpers import config_validation as cv, device_registry as dr, issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
@@ -31,6 +31,22 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
 
 async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> bool:
     """Set up the hub."""
+    try:
+        await _async_start(hass, entry)
+    except ConfigEntryError, ConfigEntryNotReady:
+        raise
+    except HomeAssistantError as error:
+        # A disk that fails, or a broker that goes away just now, may be back in a moment.
+        raise ConfigEntryNotReady(
+            *error.args,
+            translation_domain=error.translation_domain,
+            translation_key=error.translation_key,
+            translation_placeholders=error.translation_placeholders,
+        ) from error
+    return True
+
+
+async def _async_start(hass: HomeAssistant, entry: GrokmonConfigEntry) -> None:
     if not await mqtt.async_wait_for_mqtt_client(hass):
         ir.async_create_issue(
             hass,
@@ -46,7 +62,14 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
     audit = AuditLog(hass, Signer(store.state.audit_key))
     try:
         opening = await audit.async_open()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigEntryNotReady(
+            translation_domain=DOMAIN,
+            translation_key="audit_not_opened",
+            translation_placeholders={"error": str(error)},
+        ) from error
+    except ValueError as error:
+        # Unlike a disk, a trail that somebody altered does not come back by itself.
         raise ConfigEntryError(
             translation_domain=DOMAIN,
             translation_key="audit_not_opened",
@@ -76,7 +99,6 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
     entry.async_on_unload(entry.add_update_listener(follow))
     # What somebody saved while the hub started.
     entry.async_create_task(hass, follow(hass, entry))
-    return True
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from homeassistant.core import HomeAssistant
-from homeassistant.exceptions import ConfigEntryError, HomeAssistantError, ServiceValidationError
+from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady, HomeAssistantError, ServiceValidationError
 
 from .const import DOMAIN
 from .gateway.vault import VaultError
@@ -19,13 +19,20 @@ def folder_of(hass: HomeAssistant) -> Path:
 
 
 async def async_open_store(hass: HomeAssistant) -> SecurityStore:
-    """Return the security store, unsealed. Raises ConfigEntryError when its key is not to be had."""
+    """Return the security store, unsealed.
+
+    Raises ConfigEntryError when its key is not to be had, ConfigEntryNotReady when a disk does not give it just now.
+    """
     folder = folder_of(hass)
     try:
         kek = await hass.async_add_executor_job(_open, folder)
         store = SecurityStore(hass, kek)
         await store.async_load()
-    except (KekError, VaultError, OSError) as error:
+    except OSError as error:
+        raise ConfigEntryNotReady(
+            translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
+        ) from error
+    except (KekError, VaultError) as error:
         raise ConfigEntryError(
             translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
         ) from error

@@ -12,6 +12,7 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
 from .audit_file import AuditFile, Extent, Opening, Segment
+from .backup_mark import async_is_running
 from .const import DOMAIN
 from .gateway.audit import KEY_CHANGED, SEGMENT_DELETED, Key, Position, Verification
 from .gateway.audit_record import Record, Search, make, search
@@ -208,6 +209,8 @@ class AuditLog:
     async def _async_write(self, *, mark: bool, checkpoint: bool = False) -> None:
         if self._closed or (not self._waiting and (self._marked or not mark) and not checkpoint):
             return
+        # What a backup copies one after the other has to fit: a key that lags is caught up with, one ahead is a gap.
+        mark = mark and not async_is_running(self._hass)
         batch, self._waiting = self._waiting, []
         written = 0
 

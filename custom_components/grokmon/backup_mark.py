@@ -1,4 +1,7 @@
-"""The mark of a backup in the store: who starts with one that this Home Assistant has not made was restored."""
+"""The mark of a backup in the store: who starts with one that this Home Assistant has not made was restored.
+
+Apart from `backup.py`, which Home Assistant calls, since the hub has to know of it.
+"""
 
 from dataclasses import dataclass
 

@@ -31,6 +31,7 @@ class Books:
         self._saving = 0
         self._not_before = float("-inf")
         self._earlier: dict[str, Any] | None = None
+        self._taken_up = False
 
     async def async_load(self) -> None:
         """Read what an earlier run left, and let its time go on."""
@@ -41,14 +42,16 @@ class Books:
     @callback
     def async_restore(self) -> None:
         """Let the controller, which knows its outputs by now, take up what an earlier run left."""
-        if (earlier := self._earlier) is None:
-            return
+        if self._earlier is not None:
+            self._restore(self._earlier)
+        self._earlier, self._taken_up = None, True
+
+    def _restore(self, earlier: dict[str, Any]) -> None:
         now = self._clock.now()
         lamps = [each.actuator for each in self._controller.outputs.values() if each.actuator.kind is Kind.LIGHT]
         longest = max((lamp.lease_s for lamp in lamps), default=0)
         # A lamp that was on when the last run ended without a word may have burned until its last lease was over.
         self._controller.restore(earlier["control"], min(now.steady, earlier["steady"] + _SAVE_EVERY + longest), now)
-        self._earlier = None
 
     @callback
     def async_changed(self) -> None:
@@ -66,6 +69,9 @@ class Books:
 
     async def async_save(self) -> None:
         """Save. Raises HomeAssistantError or OSError when the disk cannot."""
+        if not self._taken_up:
+            # A start that failed, or was ended: what an earlier run left is not in here yet.
+            return
         self._saved_at, self._changed = self._clock.now().steady, False
         self._saving += 1
         try:

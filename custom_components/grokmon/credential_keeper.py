@@ -135,7 +135,7 @@ class CredentialKeeper:
 
     def is_due(self, now: float) -> bool:
         """Tell whether an hour has passed since the last look."""
-        return now - self._looked_at >= _EVERY_S
+        return not 0.0 <= now - self._looked_at < _EVERY_S
 
     async def async_look(self, now: float) -> None:
         """Do to the credentials what time does to them, and tell what expires."""

@@ -119,7 +119,8 @@ class SecurityMonitor:
             self._audit.record("session_again", device=start.key, count=start.count)
         if self._reported_at is None:
             self._reported_at = now
-        if closing or now - self._reported_at >= _SUMMARY_SECONDS:
+        # A clock that was set back must not keep it from being told.
+        if closing or not 0.0 <= now - self._reported_at < _SUMMARY_SECONDS:
             self._report_accepted(accepted)
             self._reported_at = now
 

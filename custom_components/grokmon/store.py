@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import json
+import logging
 from math import inf
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
@@ -26,6 +27,8 @@ from .gateway.authority import Authority, key_pem, load_authority
 from .gateway.models import Algorithm, Auth, Credential, CredentialKind, CredentialState, DeviceStatus, PrivateKey
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
+
+_LOGGER = logging.getLogger(__name__)
 
 _VERSION: Final = 1
 _AUDIT: Final = "audit"
@@ -225,11 +228,12 @@ class SecurityStore:
 
     async def async_mark_backup(self, at: float | None) -> None:
         """Note that a backup is being made since `at`, or none. Raises HomeAssistantError."""
-        before, self.state.backup_at = self.state.backup_at, at
+        self.state.backup_at = at
         try:
             await self.async_save()
         except BaseException:
-            self.state.backup_at = before
+            # Whatever is written next takes it away: nobody was restored who goes on.
+            self.state.backup_at = None
             raise
 
     def _sealed(self) -> dict[str, Any]:
@@ -290,7 +294,13 @@ class SessionStore:
 
     async def async_take(self, now: float) -> Mapping[str, Mapping[str, Any]]:
         """Return the sessions and delete them, so that a crash, or a copy of the disk, cannot bring them back."""
-        data = await self._store.async_load()
+        try:
+            data = await self._store.async_load()
+        except HomeAssistantError as error:
+            # Devices get new ones within seconds; what cannot be deleted must not be read later, either.
+            _LOGGER.warning("The sessions of the last run could not be read: %s", error)
+            await self._store.async_remove()
+            return {}
         if data is None:
             return {}
         await self._store.async_remove()

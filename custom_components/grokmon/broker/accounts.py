@@ -188,7 +188,7 @@ class BrokerAccounts:
 
     @callback
     def _again(self, moment: datetime) -> None:
-        due = moment.timestamp() - self._looked_at >= _DAY_S
+        due = not 0.0 <= moment.timestamp() - self._looked_at < _DAY_S
         # What time has ended since then has to go, and is no drift.
         ended = {device_id for device_id, _ in self._made - self._names()}
         self._expected |= ended

@@ -6,15 +6,18 @@ import contextlib
 from typing import Any
 from unittest.mock import AsyncMock, Mock, patch
 
+from homeassistant.auth.models import User
 from homeassistant.core import Context
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 import probatio
 import pytest
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped] # has no py.typed
+    async_capture_events,
     async_fire_mqtt_message,
 )
 
+from custom_components.grokmon.books import Books
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.audit import Verdict
@@ -507,7 +510,8 @@ async def test_caller_that_is_gone(node: RoomDevice, sent: bool) -> None:
 
     with patch.object(room.hub.dispatcher, "_publish", slow):
         call = asyncio.ensure_future(room.hub.dispatcher.async_send(Command(key=pump, amount_ml=100), who))
-        await room.until(lambda: room.hub.dispatcher.controller.outputs[pump].published_at is not None)
+        controller = room.hub.dispatcher.controller
+        await room.until(lambda: controller.outputs[pump].pending is not None and not controller.unpublished())
         if sent:
             await room.until(lambda: outputs(node)["irrigation"])
         call.cancel()
@@ -731,3 +735,89 @@ async def test_stopping_hub_leaves_nobody_waiting(node: RoomDevice) -> None:
     await room.hass.config_entries.async_unload(room.entry.entry_id)
     with pytest.raises(CommandError, match="command_not_sent"):
         await call
+
+
+async def test_device_that_flutters_is_no_flood(node: RoomDevice) -> None:
+    """A device that is off in its answer and on a moment later neither fills the trail nor commands the hub."""
+    room = node.room
+    before = len(await room.audit())
+    for _ in range(100):
+        node.protocol.by_hand("outlet", room.now, on=True)
+        await node.answer()
+        await room.settle()
+        room.freezer.tick(0.2)
+    assert len(await room.audit()) - before <= 12
+
+
+@pytest.mark.parametrize("error", [CommandError(Code.COMMAND_NOT_SENT, "away"), HomeAssistantError("timeout")])
+async def test_off_that_could_not_be_sent_is_not_forgotten_by_a_crash(node: RoomDevice, error: Exception) -> None:
+    """Whatever becomes of an *off*, nothing is renewed after it, not by the run after a crash either."""
+    room, fan = node.room, Key("node", "exhaust")
+    await turn_on(room, "node/output_exhaust")
+    await room.let_pass(1)
+    with patch.object(room.hub.dispatcher, "_publish", side_effect=error), contextlib.suppress(HomeAssistantError):
+        await room.act("homeassistant", "turn_off", "node/output_exhaust")
+    await room.let_pass(1)
+    with patch.object(Books, "async_save_quietly"):
+        await room.reload()
+    assert room.hub.dispatcher.controller.outputs[fan].wish is None
+    await node.act()
+    for _ in range(40):
+        await room.let_pass(10)
+        await node.answer()
+    assert not outputs(node)["exhaust"]
+
+
+@pytest.mark.parametrize("how", ["away", "revoked"])
+async def test_stopping_in_vain_fills_nothing(node: RoomDevice, hass_read_only_user: User, how: str) -> None:
+    """What cannot be told to stop is on record once, and then once a minute, however often somebody asks."""
+    room = node.room
+    await turn_on(room, "node/output_outlet")
+    if how == "revoked":
+        await room.call("revoke_device", {"device_id": "node"})
+    before = len(await room.audit())
+    away = CommandError(Code.COMMAND_NOT_SENT, "away")
+    with patch.object(room.hub.dispatcher, "_publish", side_effect=away):
+        for _ in range(50):
+            with contextlib.suppress(HomeAssistantError):
+                await room.call("stop", {}, Context(user_id=hass_read_only_user.id))
+    assert len(await room.audit()) - before <= 15
+
+
+async def test_what_changes_nothing_does_not_fill_the_trail(node: RoomDevice) -> None:
+    """To set the stage that there is, to block what is blocked and to identify again is on record once, if at all."""
+    room = node.room
+    zone = next(iter(room.hub.zones.coordinators))
+    await room.act("homeassistant", "turn_off", "hub/ai_control")
+    before = len(await room.audit())
+    for _ in range(30):
+        await room.act("select", "select_option", f"{zone}/stage", option=room.state(f"{zone}/stage").state)
+        await room.act("homeassistant", "turn_off", "hub/ai_control")
+        await room.act("button", "press", "node/identify")
+        await node.answer()
+    assert [entry["event"] for entry in (await room.audit())[before:]] == ["identify"]
+    for _ in range(6):
+        await room.let_pass(10)
+    (again,) = await room.audit("identify_again")
+    assert (again["count"], again["device"], again["caller"]) == (29, "node", "person")
+
+
+async def test_interlock_that_flutters_does_not_fill_the_trail(node: RoomDevice) -> None:
+    """That it tripped and ended is told at once; how often it did so again, once a minute."""
+    room = node.room
+    probe = await room.enrol("probe", "temp_c", zone="Tent")
+    events = async_capture_events(room.hass, "grokmon_security_event")
+    for second in range(30):
+        await probe.report({"temp_c": 22.0 if second % 2 else 40.0})
+        await node.answer()
+    for _ in range(6):
+        await room.let_pass(10)
+    told = await room.audit("interlock", "interlock_again")
+    heat = [entry for entry in told if entry["reason"] == "over_temperature"]
+    assert [(entry["event"], entry["state"], entry.get("count")) for entry in heat] == [
+        ("interlock", "tripped", None),
+        ("interlock", "ended", None),
+        ("interlock_again", "tripped", 14),
+        ("interlock_again", "ended", 14),
+    ]
+    assert [event.data["code"] for event in events if "over_temperature" in event.data["detail"]] == ["interlock"]

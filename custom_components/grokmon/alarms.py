@@ -10,6 +10,7 @@ from .audit_log import AuditLog
 from .const import DOMAIN
 from .gateway.actions import Tripped
 from .gateway.actuators import Key, Moment
+from .gateway.aggregation import Aggregator
 from .gateway.control import Controller
 from .gateway.errors import Code
 from .gateway.interlocks import RULES
@@ -33,6 +34,7 @@ class Alarms:
         self._audit = audit
         self._monitor = monitor
         self._name_of = name_of
+        self._often: Aggregator[tuple[str, Interlock, str]] = Aggregator()
 
     @callback
     def async_restore(self, controller: Controller) -> None:
@@ -56,12 +58,15 @@ class Alarms:
         """Tell that an interlock tripped or ended; of a sensor fault, which sensors are silent."""
         name = self._name_of(change.zone_id)
         state = "tripped" if change.active else "ended"
+        latches = RULES[change.interlock].latches
+        # What flutters around its limit is counted; what latches cannot.
+        if not self._often.add((change.zone_id, change.interlock, state), now.steady) and not latches:
+            return
         self._audit.record(
             "interlock", outcome="found", reason=change.interlock.value, zone=change.zone_id, state=state
         )
         if not change.active:
             return
-        latches = RULES[change.interlock].latches
         severity = Severity.CRITICAL if latches else Severity.WARNING
         detail = f"{change.interlock} in {name}"
         if change.interlock is Interlock.SENSOR_FAULT:
@@ -70,6 +75,20 @@ class Alarms:
         self._monitor.async_fire(Code.INTERLOCK, None, detail, severity)
         if latches:
             self._raise_interlock(change.zone_id, change.interlock)
+
+    @callback
+    def async_summarise(self, now: Moment, *, closing: bool) -> None:
+        """Record how often interlocks tripped and ended again."""
+        for summary in self._often.close(now.steady, everything=closing):
+            zone_id, interlock, state = summary.key
+            self._audit.record(
+                "interlock_again",
+                outcome="found",
+                reason=interlock.value,
+                zone=zone_id,
+                state=state,
+                count=summary.count,
+            )
 
     @callback
     def async_faulted(self, key: Key, fault: str) -> None:

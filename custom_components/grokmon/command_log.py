@@ -89,6 +89,12 @@ class CommandLog:
             self._audit.record(event, outcome="refused", reason=reason, who=who, **target, **facts)
 
     @callback
+    def done(self, event: str, who: Principal, now: Moment, target: Mapping[str, str], **facts: Any) -> None:
+        """Record what somebody did that is no command; that it was done again, once a minute."""
+        if self._is_first(_Decision(event, "done", "", who, tuple(target.items())), now):
+            self._audit.record(event, who=who, **target, **facts)
+
+    @callback
     def settled(self, order: Order, settled: Settled, now: Moment) -> None:
         """Record what became of an order."""
         event = "ack_late" if settled.fate is Fate.LATE else f"command_{settled.fate}"

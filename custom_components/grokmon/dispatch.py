@@ -101,6 +101,7 @@ class Dispatcher:
             if not future.done():
                 future.set_exception(_stopping())
         self.log.summarise(self.clock.now(), closing=True)
+        self._alarms.async_summarise(self.clock.now(), closing=True)
         await self._books.async_save_quietly()
 
     async def async_send(self, command: Command, who: Principal) -> None:
@@ -173,10 +174,10 @@ class Dispatcher:
     async def async_identify(self, device_id: str, who: Principal) -> None:
         """Let a device show where it is. Raises GatewayError or HomeAssistantError when it cannot be told."""
         cid = ulid_now()
-        now = self.clock.now().wall
-        message = self._gateway.command(device_id, commands.identify(cid, self.clock.told(now)), now)
+        now = self.clock.now()
+        message = self._gateway.command(device_id, commands.identify(cid, self.clock.told(now.wall)), now.wall)
         self.controller.identify(device_id, cid)
-        self._audit.record("identify", who=who, device=device_id, cid=cid)
+        self.log.done("identify", who, now, {"device": device_id}, cid=cid)
         await self._publish(message)
 
     async def async_changed_by_hand(self) -> None:
@@ -200,9 +201,10 @@ class Dispatcher:
             self._queue.async_turned_off(command.key)
         try:
             self._present(command)
-            # Whoever switches off what is off is heard, and is on record once a minute.
+            # Whoever switches off what nobody wants on is heard, and is on record once a minute; the hub has a reason.
             output = self.controller.output(command.key)
-            repeated = not (command.energises or output.is_on or output.runs)
+            doubtful = who.caller is Caller.SYSTEM and (output.is_on or output.runs)
+            repeated = not (command.energises or output.is_wanted or doubtful)
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
         except PolicyError as error:
             self.log.refused(command, who, error, self.clock.now())
@@ -284,6 +286,7 @@ class Dispatcher:
                 # The client may have kept it, and send it once it is connected again.
                 self.controller.lose(order)
                 self.log.lost(order, Code.COMMAND_NOT_SENT.value, self.clock.now())
+                self._note_change(order)
                 error = CommandError(Code.COMMAND_NOT_SENT, str(error))
             # Whoever asked may be gone.
             if (future := self._waiting.get(order.cid)) is not None and not future.done():
@@ -296,6 +299,7 @@ class Dispatcher:
             return
         self.controller.withdraw(order)
         self.log.withdrawn(order, code.value, self.clock.now())
+        self._note_change(order)
 
     @callback
     def _settle(self, settled: Settled) -> None:
@@ -304,11 +308,16 @@ class Dispatcher:
         if order is None:
             return
         self.log.settled(order, settled, self.clock.now())
-        if not self.log.is_unrecorded(order):
-            self._books.async_changed()
+        self._note_change(order)
         future = self._waiting.get(order.cid)
         if future is not None and not future.done():
             future.set_result(settled)
+
+    @callback
+    def _note_change(self, order: Order) -> None:
+        """Have saved what an order left, also where it did not go out: an *off* ended what stood."""
+        if not self.log.is_unrecorded(order):
+            self._books.async_changed()
 
     @callback
     def _give_up(self, orders: Iterable[Order]) -> None:
@@ -326,6 +335,7 @@ class Dispatcher:
                 self._spawn(self._async_switch_off(Stop(settled.order.key, Code.COMMAND_TIMEOUT.value)))
         self._act(self.controller.tick(now))
         self.log.summarise(now, closing=False)
+        self._alarms.async_summarise(now, closing=False)
         if self._books.is_due:
             self._spawn(self._books.async_save_quietly())
 

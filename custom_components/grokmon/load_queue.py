@@ -32,7 +32,9 @@ class LoadQueue:
 
         @callback
         def begin(_now: datetime) -> None:
-            turn.set_result(None)
+            # Whoever waits may be cancelled in the same moment.
+            if not turn.done():
+                turn.set_result(None)
 
         cancel = async_call_later(self._hass, delay, begin)
         try:

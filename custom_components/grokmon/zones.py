@@ -94,6 +94,8 @@ class Zones:
             now = self._dispatcher.clock.now()
             self._dispatcher.log.denied("stage_refused", who, error.code.value, now, target, detail=error.detail)
             raise
+        if stage is zone.stage:
+            return
         # Here at once: what follows from the subentry would be told as a change by somebody else.
         controller.zones[zone_id] = replace(zone, stage=stage)
         subentry = self._entry.subentries[zone_id]

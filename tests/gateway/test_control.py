@@ -1021,3 +1021,46 @@ def test_books_of_a_lamp_are_closed_when_it_is_off(room: ControlRoom) -> None:
     room.set(LAMP, on=False)
     room.now += 500
     assert room.controller.ledger.burned(LAMP, room.now, DAY_S) == 60
+
+
+def test_limit_that_is_lowered_holds_for_what_is_on() -> None:
+    """What burns brighter than it may from now on is switched off."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT)
+    room = ControlRoom(node=node_of(lamp))
+    room.set(LAMP, percent=100)
+    room.configure(node=node_of(replace(lamp, max_percent=50)))
+    assert [stop.code for stop in only(room.pass_time(1), Stop)] == ["limit_exceeded"]
+
+
+def test_lease_that_is_shortened_holds_for_what_is_on() -> None:
+    """The next renewal is for as long as it may be from now on."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT, lease_s=3600)
+    room = ControlRoom(node=node_of(lamp))
+    room.set(LAMP, percent=100)
+    room.configure(node=node_of(replace(lamp, lease_s=60)))
+    _, lease_s = room.controller.renewing(LAMP, "0" * 26, room.moment)
+    assert lease_s == 60
+
+
+def test_output_that_goes_on_and_off_by_itself(room: ControlRoom) -> None:
+    """A device whose output comes on again after each answer is not commanded at the speed of the network."""
+    on, off = Observed(on=True, reason="local"), Observed(on=False, reason="command")
+    stops = 0
+    for _ in range(300):
+        room.now += 0.2
+        for stop in only(room.report(outlet=on), Stop):
+            stops += 1
+            order = room.accept(OUTLET, system(stop.code), on=False).order
+            room.answer(order, states={"outlet": off})
+    assert 4 <= stops <= 6
+
+
+def test_fault_before_an_order_went_out(room: ControlRoom) -> None:
+    """What was still at the disk when its output failed has not gone out, and costs nothing."""
+    order = room.book(PUMP, amount_ml=100).order
+    room.controller._fault(room.controller.outputs[PUMP], "mismatch")
+    assert room.controller.unpublished() == [order]
+    room.now += ACK_TIMEOUT_S
+    assert room.controller.expire(room.moment) == []
+    room.controller.withdraw(order)
+    assert room.controller.ledger.given(room.now, 60, keys=[PUMP]) == 0

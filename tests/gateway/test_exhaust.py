@@ -66,7 +66,7 @@ def test_fan_that_was_kept_off_is_off_again() -> None:
     saved = room.controller.outputs[EXHAUST].as_dict()
     again = Output(EXHAUST, room.controller.outputs[EXHAUST].actuator)
     again.take_up(saved, room.now)
-    assert (again.forced, again.was_off) == (True, True)
+    assert (again.forced, again.kept_off) == (True, True)
     assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
 
 
@@ -360,3 +360,53 @@ def test_fan_that_is_let_be_and_set_again_is_driven(room: ControlRoom) -> None:
     room.now += 301
     room.set(EXHAUST, AUTOMATION, percent=20)
     assert only(room.pass_time(1), Drive) == [drive]
+
+
+def test_sensor_that_flutters_does_not_wear_a_fan_out(room: ControlRoom) -> None:
+    """What is hot and cool in turn starts a fan at once, and then no more than every quarter of a minute."""
+    starts = 0
+    for second in range(60):
+        room.now += 1
+        for drive in only(room.measure(temp_c=22.0 if second % 2 else 36.0), Drive):
+            room.set(EXHAUST, drive.principal, percent=100)
+            starts += 1
+    assert 5 <= starts <= 8
+
+
+def test_driven_fan_is_not_started_as_often_as_anybody_switches_it_off(room: ControlRoom) -> None:
+    """Off is for everybody, and a fan that is needed comes back, but not once a second."""
+    drives = only(room.measure(temp_c=36.0), Drive)
+    starts = 0
+    for _ in range(60):
+        for drive in drives:
+            room.set(EXHAUST, drive.principal, percent=100)
+            room.set(EXHAUST, AI, on=False)
+            starts += 1
+        drives = only(room.pass_time(1), Drive)
+    assert 5 <= starts <= 8
+
+
+def test_fan_that_was_kept_off_while_its_device_is_away() -> None:
+    """It is off again after the interlock, also where its device was not heard when it tripped."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)))
+    room.set(EXHAUST, PERSON, percent=60)
+    room.set(EXHAUST, PERSON, on=False)
+    room.controller.absent("node")
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.controller.withdraw(room.book(EXHAUST, drive.principal, percent=100).order)
+    room.report(exhaust=Observed(on=False))
+    (drive,) = only(room.pass_time(20), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    actions = room.measure(temp_c=22.0)
+    assert (only(actions, Stop), only(actions, Drive)) == ([Stop(EXHAUST, "interlock_ended")], [])
+
+
+def test_fan_whose_device_started_anew_is_not_kept_off() -> None:
+    """Who switched it on last did not keep it off, though it is off: it goes to its safe state."""
+    room = ControlRoom(node=node_of(Actuator(name="exhaust", role=Role.EXHAUST, safe_percent=30)))
+    room.set(EXHAUST, PERSON, percent=60)
+    room.report(exhaust=Observed(on=False, reason="boot"))
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (back,) = only(room.measure(temp_c=22.0), Drive)
+    assert back.command.percent == 30

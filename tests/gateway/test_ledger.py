@@ -152,3 +152,14 @@ def test_burned_is_the_time_on(steps: list[tuple[bool, float]]) -> None:
     if now < DAY_S:
         assert ledger.burned(PUMP, now, DAY_S) == pytest.approx(expected)
     assert ledger.burned(PUMP, now, DAY_S) <= DAY_S
+
+
+def test_what_goes_on_and_off_all_the_time(ledger: Ledger) -> None:
+    """A lamp that flutters neither fills the books nor burns for less than it did."""
+    for second in range(0, 6000, 2):
+        ledger.begin(PUMP, second)
+        ledger.end(PUMP, second + 1)
+    ((_, _, burns),) = ledger.snapshot()["burns"]
+    assert len(burns) == 100
+    assert (burns[0][0], burns[-1]) == (0, [5998, 5999])
+    assert 3000 <= ledger.burned(PUMP, 6000, DAY_S) <= 5999

@@ -296,7 +296,7 @@ def test_output_over_a_restart(changes: dict[str, Any]) -> None:
 def test_output_of_an_earlier_release() -> None:
     """Take up what does not say who holds it, nor that it is to be let be."""
     data = Output(EXHAUST, FAN, let_be=True, held_by=Caller.PERSON, commanded_at=11.0, stopped_at=2.0).as_dict()
-    for name in ("forced", "resume", "was_off", "let_be", "held_by", "commanded_at"):
+    for name in ("forced", "resume", "kept_off", "let_be", "held_by", "commanded_at"):
         del data[name]
     after = Output(EXHAUST, FAN)
     after.take_up(data, 12)

@@ -18,10 +18,9 @@ class _Open[K: Hashable]:
 
 @dataclass(frozen=True, slots=True)
 class Summary[K: Hashable]:
-    """How often something happened again after `since` (seconds since the epoch), `merged` from so many keys."""
+    """How often something happened again, `merged` from so many keys."""
 
     key: K
-    since: float
     count: int
     merged: int = 0
 
@@ -61,7 +60,7 @@ class Aggregator[K: Hashable]:
             if not everything and 0.0 <= now - window.since < self._windows[window.turn]:
                 continue
             if window.count:
-                summaries.append(Summary(key, window.since, window.count, len(window.merged)))
+                summaries.append(Summary(key, window.count, len(window.merged)))
                 self._open[key] = _Open(now, min(window.turn + 1, len(self._windows) - 1))
             else:
                 del self._open[key]

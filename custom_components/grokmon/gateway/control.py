@@ -38,6 +38,7 @@ class Controller:
         self.outputs: dict[Key, Output] = {}
         self._devices: dict[str, Device] = {}
         self._orders: dict[str, Order] = {}
+        self._sent: dict[str, float] = {}
         self._late: OrderedDict[str, Order] = OrderedDict()
         self._renewals: OrderedDict[str, Key] = OrderedDict()
         self._identified: OrderedDict[str, str] = OrderedDict()
@@ -105,10 +106,10 @@ class Controller:
         if amount is not None:
             self.ledger.enter(Dose(cid, order.key, who.caller, amount, now.steady))
         if output.pending is not None:
-            self._retire(output.pending)
-            if output.published_at is not None:
+            if output.pending.cid in self._sent:
                 # It may have been carried out: what stood before it does not any more.
                 output.wish = None
+            self._retire(output.pending)
         replaced = output.send(order)
         self._orders[cid] = order
         output.note_caller(order)
@@ -117,6 +118,7 @@ class Controller:
     def withdraw(self, order: Order) -> None:
         """Take back an order that was not published."""
         self._orders.pop(order.cid, None)
+        self._sent.pop(order.cid, None)
         self.ledger.release(order.cid)
         if self.is_current(order):
             self.outputs[order.key].take_back()
@@ -128,11 +130,11 @@ class Controller:
 
     def published(self, order: Order, now: Moment) -> None:
         """Note that an order goes out: from here on it may have been carried out, and is to be answered."""
-        self.outputs[order.key].published_at = now.steady
+        self._sent[order.cid] = now.steady
 
     def unpublished(self) -> list[Order]:
         """Return the orders that were accepted and did not go out yet."""
-        return [order for order in self._orders.values() if self._sent_at(order) is None]
+        return [order for cid, order in self._orders.items() if cid not in self._sent]
 
     def acknowledge(self, ack: Ack, now: Moment) -> tuple[Settled, list[Action]]:
         """Take over a device's answer. Raises CommandError (`ack_unexpected`) for one that nobody waits for."""
@@ -141,8 +143,7 @@ class Controller:
 
     def expire(self, now: Moment) -> list[Settled]:
         """Give up the orders that were not answered in time. Their doses stay in the books: they may have come."""
-        sent = [(order, self._sent_at(order)) for order in self._orders.values()]
-        overdue = [order for order, at in sent if at is not None and now.steady - at >= ACK_TIMEOUT_S]
+        overdue = [self._orders[cid] for cid, at in self._sent.items() if now.steady - at >= ACK_TIMEOUT_S]
         for order in overdue:
             self.lose(order)
         return [Settled(Fate.TIMEOUT, order) for order in overdue]
@@ -280,7 +281,7 @@ class Controller:
     def _settle(self, ack: Ack, now: Moment) -> Settled:
         if (order := self._orders.get(ack.cid)) is not None and order.key.device_id == ack.device_id:
             del self._orders[ack.cid]
-            self._conclude(order, ack.result, now)
+            self._conclude(order, ack.result, self._sent.pop(ack.cid, now.steady), now)
             return Settled(Fate(ack.result.value), order, ack.reason)
         if (key := self._renewals.get(ack.cid)) is not None and key.device_id == ack.device_id:
             del self._renewals[ack.cid]
@@ -299,14 +300,13 @@ class Controller:
             return Settled(Fate.LATE, late, ack.reason)
         raise CommandError(Code.ACK_UNEXPECTED)
 
-    def _conclude(self, order: Order, result: Result, now: Moment) -> None:
+    def _conclude(self, order: Order, result: Result, sent_at: float, now: Moment) -> None:
         output = self.outputs.get(order.key)
         if result is Result.REJECTED:
             self.ledger.release(order.cid)
         if output is None or output.pending is not order:
             # A fault came in between: what was ordered is not wanted any more.
             return
-        sent_at = output.published_at or now.steady
         output.pending = None
         if result is not Result.DONE:
             return
@@ -378,15 +378,11 @@ class Controller:
             self._retire(output.pending)
         return output.drop()
 
-    def _sent_at(self, order: Order) -> float | None:
-        """Return when an order went out, None before that."""
-        output = self.outputs.get(order.key)
-        return output.published_at if output is not None and output.pending is order else order.at
-
     def _retire(self, order: Order) -> None:
         """Wait for an answer no longer, but know it when it comes. What went out may have been carried out."""
-        self._orders.pop(order.cid, None)
-        if (sent_at := self._sent_at(order)) is None:
+        if self._orders.pop(order.cid, None) is None:
+            return
+        if (sent_at := self._sent.pop(order.cid, None)) is None:
             self.ledger.release(order.cid)
             return
         if (output := self.outputs.get(order.key)) is not None:

@@ -23,15 +23,16 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
     output.forced |= output.is_driven
     if interlock is None:
         return _let_go(output, now, ai_allowed=ai_allowed)
-    goes_on = output.is_driven or not output.may_be_driven(now)
-    if output.let_be or (output.forced and not output.returns and goes_on):
+    again = output.forced and not output.returns
+    if output.let_be or (again and (output.is_driven or not output.may_be_driven(now))):
+        return []
+    if not again and not output.starts.take(now):
         return []
     if not output.forced:
         if output.wish is None:
             output.resume = None
         elif output.wish.order.principal.identity != GIVEN_BACK:
             output.resume = output.wish.order
-        output.was_off = output.is_kept_off
     output.forced, output.returns, output.driven_at = True, 0, now
     return [Drive(Command(key=output.key, percent=output.actuator.max_percent), system(interlock.value))]
 
@@ -53,6 +54,6 @@ def _give_back(output: Output, *, ai_allowed: bool) -> Action:
     if resume is not None and ((resume.principal.caller is Caller.AI and not ai_allowed) or output.returns >= _TRIES):
         resume = output.resume = None
     command = output.rest if resume is None else resume.command
-    if output.was_off or not command.energises or output.returns >= 2 * _TRIES:
+    if output.kept_off or not command.energises or output.returns >= 2 * _TRIES:
         return Stop(output.key, GIVEN_BACK)
     return Drive(command, system(GIVEN_BACK))

@@ -7,11 +7,14 @@ ones; budgets are over the past 24 hours or the past hour, so that no midnight a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .actuators import Key
 from .principals import Caller
 from .zones import DAY_S
+
+# So many times of burning are kept of each lamp.
+_MOST_BURNS: Final = 100
 
 
 @dataclass(slots=True)
@@ -84,6 +87,10 @@ class Ledger:
             burns[-1].end = None
         else:
             burns.append(Burn(now))
+        if len(burns) > _MOST_BURNS:
+            # What goes on and off all the time counts as on in between.
+            burns[1].start = burns[0].start
+            del burns[0]
 
     def end(self, key: Key, now: float) -> None:
         """Enter that an output is off from now, which may be in the future; nothing changes when it was."""

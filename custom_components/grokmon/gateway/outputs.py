@@ -5,7 +5,7 @@ for; without one, an output is to be off, or where its safe state is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 from .actuators import Actuator, Command, Key, Observed
 from .orders import Order, Wish
 from .principals import Caller
+from .ratelimit import TokenBucket
 
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
 MISMATCH_S: Final = 5.0
@@ -23,6 +24,11 @@ _PUMP_MARGIN_S: Final = 2.0
 _AGAIN_S: Final = 10.0
 # How soon a renewal is tried again that could not be sent.
 _RENEW_AGAIN_S: Final = 5.0
+# So often in a minute an interlock starts a fan that it let go: sensors flutter.
+_STARTS: Final = 4
+# So often in a minute a device is told to stop what goes on and off unasked.
+_STOPS: Final = 3
+_MINUTE_S: Final = 60.0
 # Who gives a fan back that an interlock drove.
 GIVEN_BACK: Final = "interlock_ended"
 # How an output may come to be off without anything being wrong.
@@ -46,13 +52,14 @@ class Output:
     it. `started_at` and `stopped_at` are when it last did, as far as anybody knows. `held_by` is the class of who last
     commanded it, at `commanded_at`.
 
-    `published_at` is when what is pending went out. `taken_up` says that the wish is of an earlier run, and that the
-    device has not spoken since. `told_at` is when it was last told to stop because it may not go on. `unasked_since` is
-    since when it has been on unasked, `unasked_told_at` when it was last told to stop because of that.
+    `kept_off` says that *off* was the last that anybody asked of it. `taken_up` says that the wish is of an earlier
+    run, and that the device has not spoken since. `told_at` is when it was last told to stop because it may not go on.
+    `unasked_since` is since when it has been on unasked, `unasked_told_at` when it was last told to stop because of
+    that.
 
     `forced` says that an interlock drives it, or has yet to give it back, which was tried `returns` times; `driven_at`
-    is when it was last driven or given back, `resume` what stood before that. `was_off` says that somebody kept it off
-    then, `let_be` that an administrator switched it off all the same.
+    is when it was last driven or given back, `resume` what stood before that. `let_be` says that an administrator
+    switched it off all the same. `starts` and `stops` bound how often the hub itself does so.
     """
 
     key: Key
@@ -60,7 +67,6 @@ class Output:
     zone_id: str | None = None
     observed: Observed | None = None
     pending: Order | None = None
-    published_at: float | None = None
     wish: Wish | None = None
     taken_up: bool = False
     fault: str | None = None
@@ -76,24 +82,26 @@ class Output:
     returns: int = 0
     driven_at: float = 0.0
     resume: Order | None = None
-    was_off: bool = False
+    kept_off: bool = False
     let_be: bool = False
+    starts: TokenBucket = field(default_factory=lambda: TokenBucket(_STARTS, _MINUTE_S), compare=False)
+    stops: TokenBucket = field(default_factory=lambda: TokenBucket(_STOPS, _MINUTE_S), compare=False)
 
     @property
     def is_on(self) -> bool:
         """Tell whether it is on, as far as anybody knows: what was sent and not answered counts as on."""
         observed = self.observed is not None and self.observed.on
-        return observed or self.wish is not None or (self.pending is not None and self.pending.command.energises)
+        return observed or self.is_wanted
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether it is to be on, or an order for that is on its way."""
+        return self.wish is not None or (self.pending is not None and self.pending.command.energises)
 
     @property
     def is_ending(self) -> bool:
         """Tell whether an *off* is on its way."""
         return self.pending is not None and not self.pending.command.energises
-
-    @property
-    def is_kept_off(self) -> bool:
-        """Tell whether somebody has switched it off, not only nobody on."""
-        return self.held_by is not None and self.observed is not None and not self.is_on
 
     @property
     def runs(self) -> bool:
@@ -143,7 +151,7 @@ class Output:
             "wish": self.wish.as_dict() if self.wish is not None else None,
             "forced": self.forced,
             "resume": self.resume.as_dict() if self.resume is not None else None,
-            "was_off": self.was_off,
+            "kept_off": self.kept_off,
             "let_be": self.let_be,
         }
 
@@ -153,7 +161,8 @@ class Output:
         # Earlier releases did not save these.
         self.forced, resume = data.get("forced", False), data.get("resume")
         self.resume = Order.from_dict(resume) if resume is not None else None
-        self.was_off, self.let_be, held_by = data.get("was_off", False), data.get("let_be", False), data.get("held_by")
+        self.kept_off, self.let_be = data.get("kept_off", False), data.get("let_be", False)
+        held_by = data.get("held_by")
         self.held_by = Caller(held_by) if held_by is not None else None
         self.commanded_at = data.get("commanded_at", 0.0)
         wish = data["wish"]
@@ -168,7 +177,7 @@ class Output:
 
     def send(self, order: Order) -> Order | None:
         """Note an order that is on its way; return the one that it takes the place of."""
-        replaced, self.pending, self.published_at = self.pending, order, None
+        replaced, self.pending = self.pending, order
         if not order.command.energises:
             # From here on nothing is renewed, whatever becomes of the order: the lease ends it at the latest.
             self.wish = None
@@ -186,6 +195,7 @@ class Output:
         caller = order.principal.caller
         if caller is Caller.SYSTEM:
             return
+        self.kept_off = not order.command.energises
         if order.command.energises or self.held_by is None or caller.rank <= self.held_by.rank:
             # Off is for everybody. Who comes later does not get what is held by having switched it off first.
             self.held_by, self.commanded_at = caller, order.at
@@ -250,9 +260,10 @@ class Output:
         """Return the lease that a renewal gives: no longer than what is still to run."""
         if self.wish is None:
             return 0
+        lease_s = min(self.wish.order.lease_s, self.actuator.lease_s)
         if self.wish.until is None:
-            return self.wish.order.lease_s
-        return max(1, min(self.wish.order.lease_s, ceil(self.wish.until - now)))
+            return lease_s
+        return max(1, min(lease_s, ceil(self.wish.until - now)))
 
     def drop(self) -> Order | None:
         """Give up the order that is on its way and the wish that stands; return the order."""
@@ -305,6 +316,8 @@ class Output:
         if self._differs(now) is Step.FAULT or lasts:
             return Step.FAULT
         if self.unasked_told_at is not None and now - self.unasked_told_at < _AGAIN_S:
+            return Step.SAME
+        if not self.stops.take(now):
             return Step.SAME
         self.unasked_told_at = now
         return Step.UNWANTED

@@ -125,6 +125,9 @@ class Policy:
         self._sensors(site, now, running=True)
         self._photoperiod(site, now)
         self._lamp(site, now)
+        if (wish := site.output.wish) is not None:
+            # Its limits may have been changed since.
+            normalise(wish.order.command, site.output.actuator)
         if site.output.wished_by is Caller.AI and not self.ai_allowed:
             raise PolicyError(Code.AI_BLOCKED, "the AI is switched off")
 

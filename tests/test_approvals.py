@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Generator
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from homeassistant.auth.models import User
 from homeassistant.components.http.const import KEY_HASS_USER
 from homeassistant.components.repairs import RepairsFlow
 from homeassistant.core import Context, ServiceCall
+from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.http import current_request
 from homeassistant.setup import async_setup_component
+import probatio
 import pytest
 
 from custom_components.grokmon.const import CONF_AI_USERS, DOMAIN
@@ -232,11 +234,14 @@ async def test_answered_on_the_phone(node: RoomDevice, options: dict[str, Any], 
 
 
 @pytest.mark.parametrize("options", [{"notify": "phone"}])
+@pytest.mark.parametrize("away", [True, False])
 async def test_phone_that_is_away_and_an_approval_that_comes_to_nothing(
-    node: RoomDevice, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+    node: RoomDevice, caplog: pytest.LogCaptureFixture, options: dict[str, Any], away: bool
 ) -> None:
-    """A notification that cannot be sent, and an approval that is refused, are said in the log."""
-    assert options
+    """A notification that cannot be sent, or is not taken as it is, and an approval that is refused, are in the log."""
+    if not away:
+        schema = probatio.Schema({probatio.Required("message"): str})
+        node.room.hass.services.async_register("notify", options["notify"], Mock(), schema)
     question = await asked(node)
     assert "could not be sent" in caplog.text
     await node.report({"smoke": True})
@@ -349,8 +354,10 @@ async def test_repairs_need_a_running_hub(node: RoomDevice) -> None:
     confirm: Any = await async_create_fix_flow(node.room.hass, "x", {"issue": "interlock_latched", "zone_id": "z"})
     confirm.hass, confirm.handler, confirm.flow_id = node.room.hass, DOMAIN, "flow"
     await node.room.hass.config_entries.async_unload(node.room.entry.entry_id)
-    assert (await approval.async_step_approve())["reason"] == "not_loaded"
-    assert (await confirm.async_step_confirm({}))["reason"] == "not_loaded"
+    with pytest.raises(AbortFlow, match="not_loaded"):
+        await approval.async_step_approve()
+    with pytest.raises(AbortFlow, match="not_loaded"):
+        await confirm.async_step_confirm({})
 
 
 async def test_only_administrators_decide(node: RoomDevice, hass_read_only_user: User) -> None:

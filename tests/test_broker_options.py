@@ -158,10 +158,14 @@ async def test_disk_that_refuses(room: Room) -> None:
 
 
 async def test_without_a_running_hub(room: Room) -> None:
-    """Without the store there is nowhere to put a password."""
+    """What is chosen then would not be on record, not even in a form that was open before."""
+    form = await _begin(room, "general")
     assert await room.hass.config_entries.async_unload(room.entry.entry_id)
-    done = await _begin(room, "broker")
-    assert (done["type"], done["reason"]) == ("abort", "not_loaded")
+    late = await _submit(room, form, {"stale_after": 120})
+    begun = await room.hass.config_entries.options.async_init(room.entry.entry_id)
+    for done in (late, begun):
+        assert (done["type"], done["reason"]) == ("abort", "not_loaded")
+    assert room.entry.options == {}
 
 
 async def test_http(room: Room) -> None:

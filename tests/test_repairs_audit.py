@@ -66,7 +66,7 @@ async def test_restore_is_confirmed(room: Room) -> None:
     issue = _issue(room, "restored")
     assert issue is not None
     assert (issue.is_fixable, issue.is_persistent, issue.severity) == (True, True, ir.IssueSeverity.ERROR)
-    assert issue.translation_placeholders == {"at": "2026-11-20 08:30+00:00"}
+    assert issue.translation_placeholders == {"at": "2026-11-20 00:30"}
     manager, form = await _begin(room, "restored")
     assert (form["type"], form["step_id"]) == ("form", "confirm")
     assert await room.audit("restore_confirmed") == []

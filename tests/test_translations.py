@@ -256,6 +256,8 @@ def _abort_reasons(module: str) -> set[str]:
         if name in {"async_abort", "async_update_and_abort"} and "reason" in keywords
         for reason in _strings(keywords["reason"])
     }
+    if any(name == "hub_of_flow" for name, _ in _calls(module)):
+        constant |= {"not_loaded"}
     return constant | ({"disabled", "active", "revoked"} if module == "credential_steps" else set())
 
 

@@ -102,3 +102,21 @@ async def test_device_follows_its_zone(room: Room) -> None:
     room.hass.config_entries.async_remove_subentry(room.entry, zone.subentry_id)
     await room.settle()
     assert await zone_of_the_device() is None
+
+
+async def test_nothing_is_changed_while_the_hub_is_away(room: Room) -> None:
+    """What the trail cannot tell is not done: no new zone, no change, and not by a form that was open before."""
+    zone = await room.add_zone("Tent")
+    adding = await room.start_flow("zone")
+    changing = await room.submit(await room.start_flow("zone", zone.subentry_id), {"next_step_id": "interlocks"})
+    assert changing["data_schema"] is not None
+    answers = {str(key): key.description["suggested_value"] for key in changing["data_schema"].schema}
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    late = [
+        await room.submit(adding, {"name": "Other", "stage": "flowering"}),
+        await room.submit(changing, answers | {"enabled": []}),
+        await room.start_flow("zone"),
+        await room.start_flow("zone", zone.subentry_id),
+    ]
+    assert [(done["type"], done["reason"]) for done in late] == [(FlowResultType.ABORT, "not_loaded")] * 4
+    assert [dict(each.data) for each in room.entry.subentries.values()] == [dict(zone.data)]

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, HomeAssistant, ServiceCall
+from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.exceptions import ServiceValidationError, Unauthorized
 
 from .callers import login
@@ -77,6 +78,13 @@ def hub_of(hass: HomeAssistant) -> GrokmonHub:
     """Return the hub. Raises ServiceValidationError when it is not set up."""
     if (hub := running_hub(hass)) is None:
         raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_loaded")
+    return hub
+
+
+def hub_of_flow(hass: HomeAssistant) -> GrokmonHub:
+    """Return the hub. Raises AbortFlow when it does not run: what a flow changed then would not be on record."""
+    if (hub := running_hub(hass)) is None:
+        raise AbortFlow("not_loaded")
     return hub
 
 

@@ -13,6 +13,7 @@ from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.translation import async_get_translations
+import probatio
 
 from .audit_log import AuditLog
 from .const import CONF_AI_USERS, CONF_NOTIFY, DOMAIN
@@ -151,7 +152,7 @@ class Approvals:
         }
         try:
             await self._hass.services.async_call("notify", service, data, blocking=True)
-        except HomeAssistantError as error:
+        except (HomeAssistantError, probatio.Invalid) as error:
             _LOGGER.warning("The notification could not be sent: %s", error)
 
     def _words(self, approval: Approval) -> dict[str, str]:

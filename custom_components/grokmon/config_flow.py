@@ -18,7 +18,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import actor, running_hub
+from .access import actor, hub_of_flow
 from .choices import Choices
 from .claiming import request_id
 from .const import (
@@ -98,8 +98,7 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
 
     async def async_step_approve(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask whether the fingerprint is the one that the device shows, and what the device is."""
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         errors: dict[str, str] = {}
         if user_input is not None:
             choices = Choices(
@@ -128,6 +127,7 @@ class GrokmonConfigFlow(ConfigFlow, domain=DOMAIN):
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Change the topic prefix."""
+        hub_of_flow(self.hass)
         entry = self._get_reconfigure_entry()
         errors = _errors(user_input)
         if user_input is not None and not errors:

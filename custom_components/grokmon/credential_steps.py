@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTime
-from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     SelectSelector,
@@ -16,7 +15,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import actor, running_hub
+from .access import actor, hub_of_flow
 from .broker.address import place_for_devices
 from .choices import METHODS, Choices, Method
 from .const import (
@@ -213,9 +212,7 @@ class CredentialSteps(OutputSteps):
     @property
     def _hub(self) -> GrokmonHub:
         """Return the hub that runs now; without one there is nothing to go on with."""
-        if (hub := running_hub(self.hass)) is None:
-            raise AbortFlow("not_loaded")
-        return hub
+        return hub_of_flow(self.hass)
 
     @property
     def _device_id(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigEntryState, SubentryFlowResult
+from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTemperature
 from homeassistant.helpers.selector import (
     NumberSelector,
@@ -19,6 +19,7 @@ from homeassistant.helpers.selector import (
 from homeassistant.util import slugify
 import probatio
 
+from .access import hub_of_flow
 from .const import (
     CONF_ACTUATORS,
     CONF_DEVICE_ID,
@@ -95,8 +96,7 @@ class DeviceFlow(CredentialSteps):
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask for the name and the zone."""
-        if self._get_entry().state is not ConfigEntryState.LOADED:
-            return self.async_abort(reason="not_loaded")
+        hub_of_flow(self.hass)
         errors: dict[str, str] = {}
         if user_input is not None:
             if user_input[CONF_NAME].strip():
@@ -137,8 +137,6 @@ class DeviceFlow(CredentialSteps):
 
     async def async_step_reconfigure(self, _user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask what to change."""
-        if self._get_entry().state is not ConfigEntryState.LOADED:
-            return self.async_abort(reason="not_loaded")
         if self._device_id not in self._hub.gateway.registry:
             return self.async_abort(reason="credential_missing")
         device = self._hub.gateway.registry[self._device_id]

@@ -1,5 +1,9 @@
-"""Fields of forms that more than one form has."""
+"""What more than one form has."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.selector import (
     NumberSelector,
@@ -10,8 +14,28 @@ from homeassistant.helpers.selector import (
     QrErrorCorrectionLevel,
 )
 from homeassistant.helpers.translation import async_get_translations
+import probatio
 
 from .const import DOMAIN
+
+
+class Forms(ConfigSubentryFlow):
+    """A flow of a subentry, whose forms begin with what was answered before, or with what holds."""
+
+    def _form(
+        self,
+        step_id: str,
+        schema: probatio.Schema,
+        values: Mapping[str, Any] | None,
+        errors: dict[str, str],
+        placeholders: Mapping[str, str] | None = None,
+    ) -> SubentryFlowResult:
+        return self.async_show_form(
+            step_id=step_id,
+            data_schema=self.add_suggested_values_to_schema(schema, values),
+            errors=errors,
+            description_placeholders=placeholders,
+        )
 
 
 def number(low: float, high: float, unit: str | None = None, *, whole: bool = False) -> NumberSelector:

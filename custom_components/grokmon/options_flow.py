@@ -17,7 +17,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import running_hub
+from .access import hub_of_flow, running_hub
 from .anchors import problems
 from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, async_new_key_form
 from .broker_form import BROKER_OPTIONS, problems_of, split_secrets
@@ -82,6 +82,7 @@ class GrokmonOptionsFlow(OptionsFlow):
 
     async def async_step_init(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask what to change."""
+        hub_of_flow(self.hass)
         return self.async_show_menu(
             step_id="init", menu_options=["general", "ai_users", "limits", "broker", "http", "audit", "audit_key"]
         )
@@ -90,7 +91,7 @@ class GrokmonOptionsFlow(OptionsFlow):
         """Ask for what holds for the room as a whole."""
         if user_input is not None:
             kept = {name: value for name, value in self.config_entry.options.items() if name != CONF_NOTIFY}
-            return self.async_create_entry(data=kept | user_input)
+            return self._save(kept | user_input)
         # One that is away just now stays chosen.
         chosen = {self.config_entry.options[CONF_NOTIFY]} if CONF_NOTIFY in self.config_entry.options else set()
         actions = self.hass.services.async_services_for_domain("notify").keys() - _NOT_TO_A_PHONE
@@ -102,7 +103,7 @@ class GrokmonOptionsFlow(OptionsFlow):
     async def async_step_ai_users(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask which users act for an AI."""
         if user_input is not None:
-            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+            return self._save({**self.config_entry.options, **user_input})
         users = [
             SelectOptionDict(value=user.id, label=user.name or user.id)
             for user in await self.hass.auth.async_get_users()
@@ -123,7 +124,7 @@ class GrokmonOptionsFlow(OptionsFlow):
         errors = problems(user_input or {})
         if user_input is not None and not errors:
             kept = {name: value for name, value in self.config_entry.options.items() if name not in AUDIT_FIELDS}
-            return self.async_create_entry(data=kept | user_input)
+            return self._save(kept | user_input)
         schema = self.add_suggested_values_to_schema(AUDIT_OPTIONS, user_input or self.config_entry.options)
         return self.async_show_form(step_id="audit", data_schema=schema, errors=errors)
 
@@ -131,8 +132,7 @@ class GrokmonOptionsFlow(OptionsFlow):
         """Ask before the audit trail gets a new key."""
         if user_input is None:
             return self.async_show_form(step_id="audit_key", data_schema=probatio.Schema({}))
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         try:
             form = await async_new_key_form(hub.audit)
         except OSError:
@@ -143,12 +143,11 @@ class GrokmonOptionsFlow(OptionsFlow):
         """End: the key is not shown again."""
         if (hub := running_hub(self.hass)) is not None:
             hub.keeper.async_key_seen()
-        return self.async_create_entry(data=dict(self.config_entry.options))
+        return self._save(dict(self.config_entry.options))
 
     async def async_step_broker(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask how devices come by accounts at the broker, and where it is."""
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         errors = problems_of(user_input or {})
         chosen, secrets = split_secrets(user_input or {})
         # A password does not come back in a form, and counts all the same.
@@ -159,7 +158,7 @@ class GrokmonOptionsFlow(OptionsFlow):
             except HomeAssistantError:
                 errors["base"] = "store_not_written"
             else:
-                return self.async_create_entry(data={**self.config_entry.options, CONF_BROKER: chosen})
+                return self._save({**self.config_entry.options, CONF_BROKER: chosen})
         shown = chosen or self.config_entry.options.get(CONF_BROKER, {})
         schema = self.add_suggested_values_to_schema(BROKER_OPTIONS, shown)
         return self.async_show_form(step_id="broker", data_schema=schema, errors=errors)
@@ -167,7 +166,7 @@ class GrokmonOptionsFlow(OptionsFlow):
     async def async_step_http(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask what devices may reach over HTTP."""
         if user_input is not None:
-            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+            return self._save({**self.config_entry.options, **user_input})
         schema = self.add_suggested_values_to_schema(_HTTP, self.config_entry.options)
         return self.async_show_form(step_id="http", data_schema=schema)
 
@@ -191,7 +190,7 @@ class GrokmonOptionsFlow(OptionsFlow):
                     errors[f"min_{what}"] = "lowest_above_highest"
             if not errors:
                 changed = {**limits, self._caller.value: answers}
-                return self.async_create_entry(data={**self.config_entry.options, CONF_LIMITS: changed})
+                return self._save({**self.config_entry.options, CONF_LIMITS: changed})
         current = limits_from(limits)[self._caller]
         shown = {name: value for name in _LIMIT_FIELDS if (value := getattr(current, name)) is not None}
         return self.async_show_form(
@@ -200,3 +199,7 @@ class GrokmonOptionsFlow(OptionsFlow):
             errors=errors,
             description_placeholders={"caller": await label(self.hass, "caller", self._caller)},
         )
+
+    def _save(self, options: dict[str, Any]) -> ConfigFlowResult:
+        hub_of_flow(self.hass)
+        return self.async_create_entry(data=options)

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.helpers.selector import SelectSelector, SelectSelectorConfig, SelectSelectorMode
 import probatio
 
+from .access import hub_of_flow
 from .actuator_form import PROBLEMS, changed_actuator, limits_of, limits_schema
 from .choices import Choices
 from .const import CONF_ACTUATORS
-from .forms import label
+from .forms import Forms, label
 from .gateway.actuators import Actuator, Role
 from .gateway.errors import RegistryError
 
@@ -27,7 +28,7 @@ def actuator_selector(names: list[str], *, multiple: bool) -> SelectSelector:
     )
 
 
-class OutputSteps(ConfigSubentryFlow):
+class OutputSteps(Forms):
     """Change the outputs of a device."""
 
     def __init__(self) -> None:
@@ -83,25 +84,11 @@ class OutputSteps(ConfigSubentryFlow):
         return Choices.from_subentry(self._get_reconfigure_subentry())
 
     def _change(self, choices: Choices) -> SubentryFlowResult:
+        hub_of_flow(self.hass)
         return self.async_update_and_abort(
             self._get_entry(),
             self._get_reconfigure_subentry(),
             title=choices.name,
             data=choices.as_data(),
             reason="reconfigure_successful",
-        )
-
-    def _form(
-        self,
-        step_id: str,
-        schema: probatio.Schema,
-        values: Mapping[str, Any] | None,
-        errors: dict[str, str],
-        placeholders: Mapping[str, str] | None = None,
-    ) -> SubentryFlowResult:
-        return self.async_show_form(
-            step_id=step_id,
-            data_schema=self.add_suggested_values_to_schema(schema, values),
-            errors=errors,
-            description_placeholders=placeholders,
         )

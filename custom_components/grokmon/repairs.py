@@ -10,7 +10,7 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import TextSelector
 import probatio
 
-from .access import actor, running_hub
+from .access import actor, hub_of_flow
 from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
 from .audit_form import async_new_key_form
@@ -58,8 +58,7 @@ class _ConfirmFlow(_Flow):
         """Ask, then fix."""
         if user_input is None:
             return self.async_show_form(step_id="confirm", data_schema=probatio.Schema({}))
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         try:
             obstacle = await self._async_fix(hub)
         except GatewayError as error:
@@ -109,8 +108,7 @@ class ApprovalFlow(_Flow):
         return await self._async_decide(approved=False)
 
     async def _async_decide(self, *, approved: bool) -> RepairsFlowResult:
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         try:
             await hub.approvals.async_decide(self._fact("approval_id"), approved=approved, administrator=actor())
         except GatewayError as error:
@@ -144,8 +142,7 @@ class AuditKeyFlow(_Flow):
 
     async def async_step_init(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Go on with a new key, and show it."""
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         try:
             form = await async_new_key_form(hub.audit)
         except OSError:
@@ -188,8 +185,7 @@ class PostureFlow(_Flow):
 
     async def async_step_again(self, _user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Measure again: what is in order now is no issue any more."""
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         try:
             await hub.trust.posture.async_measure()
         except HomeAssistantError:
@@ -200,8 +196,7 @@ class PostureFlow(_Flow):
 
     async def async_step_acknowledge(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Ask for the reason."""
-        if (hub := running_hub(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
+        hub = hub_of_flow(self.hass)
         errors: dict[str, str] = {}
         if user_input is not None:
             reason = user_input[CONF_REASON].strip()[:_REASON]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigSubentry, ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.config_entries import ConfigSubentry, SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTemperature, UnitOfTime, UnitOfVolume
 from homeassistant.helpers.selector import (
     BooleanSelector,
@@ -15,8 +15,9 @@ from homeassistant.helpers.selector import (
 from homeassistant.util import dt as dt_util
 import probatio
 
+from .access import hub_of_flow
 from .const import CONF_STAGE, SUBENTRY_ZONE
-from .forms import label, number
+from .forms import Forms, label, number
 from .gateway.errors import RegistryError
 from .gateway.zones import TARGET_METRICS, Interlock, Stage, Zone
 
@@ -82,7 +83,7 @@ _INTERLOCKS: Final = probatio.Schema(
 )
 
 
-class ZoneFlow(ConfigSubentryFlow):
+class ZoneFlow(Forms):
     """Add or change a zone."""
 
     def __init__(self) -> None:
@@ -91,6 +92,7 @@ class ZoneFlow(ConfigSubentryFlow):
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask for the name and the growth stage."""
+        hub_of_flow(self.hass)
         errors = self._name_errors(user_input)
         if user_input is None or errors:
             return self._form("user", _ZONE, user_input or {}, errors)
@@ -98,6 +100,7 @@ class ZoneFlow(ConfigSubentryFlow):
 
     async def async_step_reconfigure(self, _user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask what to change."""
+        hub_of_flow(self.hass)
         return self.async_show_menu(
             step_id="reconfigure",
             menu_options=["settings", "budgets", "targets", "interlocks"],
@@ -189,6 +192,7 @@ class ZoneFlow(ConfigSubentryFlow):
         return self._save(title=self._subentry.title, changes=changes)
 
     def _save(self, *, title: str, changes: Mapping[str, Any]) -> SubentryFlowResult:
+        hub_of_flow(self.hass)
         data = {**self._subentry.data, **changes}
         return self.async_update_and_abort(
             self._get_entry(), self._subentry, title=title, data=data, reason="reconfigure_successful"
@@ -206,21 +210,6 @@ class ZoneFlow(ConfigSubentryFlow):
             if subentry.subentry_type == SUBENTRY_ZONE and subentry.subentry_id != own_id
         }
         return {CONF_NAME: "zone_exists"} if name in taken else {}
-
-    def _form(
-        self,
-        step_id: str,
-        schema: probatio.Schema,
-        values: Mapping[str, Any],
-        errors: dict[str, str],
-        placeholders: Mapping[str, str] | None = None,
-    ) -> SubentryFlowResult:
-        return self.async_show_form(
-            step_id=step_id,
-            data_schema=self.add_suggested_values_to_schema(schema, values),
-            errors=errors,
-            description_placeholders=placeholders,
-        )
 
 
 def _clock(seconds: float) -> str:

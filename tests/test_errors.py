@@ -17,6 +17,8 @@ BUDGET = {"unit": "mL", "hours": "24", "limit": "1", "left": "0", "wait": "1 h"}
     [
         (CommandError(Code.COMMAND_TIMEOUT, "node/outlet"), HomeAssistantError),
         (PolicyError(Code.LIMIT_EXCEEDED, "node/outlet"), ServiceValidationError),
+        (PolicyError(Code.AUDIT_UNAVAILABLE, "node/outlet"), HomeAssistantError),
+        (PolicyError(Code.DEVICE_OFFLINE, "node/outlet"), HomeAssistantError),
         (RegistryError(Code.UNKNOWN_DEVICE, "node/outlet"), ServiceValidationError),
     ],
 )

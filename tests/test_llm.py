@@ -189,7 +189,7 @@ async def test_water_waits_for_approval(node: RoomDevice) -> None:
     assert not node.protocol.outputs.outputs["irrigation"].on
     issues = [issue for issue in ir.async_get(node.room.hass).issues.values() if issue.translation_key == "approval"]
     assert [issue.translation_placeholders["reason"] for issue in issues if issue.translation_placeholders] == [
-        "\n\n> dry soil"
+        '\n\n"dry soil"'
     ]
 
 

@@ -1,6 +1,5 @@
 """Binary sensors: the booleans of devices, and whether a device is heard."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, override
 
@@ -12,9 +11,9 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import CONNECTIVITY, DeviceCoordinator, fault_key
 from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, follow_zones, placeholders_of
-from .gateway.actuators import Actuator
+from .gateway.actuators import Actuator, Kind
 from .gateway.catalog import CATALOG, Metric
-from .hub import GrokmonConfigEntry, GrokmonHub
+from .hub import GrokmonConfigEntry
 from .zone import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, LIGHT_PERIOD, VPD_IN_TARGET, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
@@ -50,7 +49,7 @@ async def async_setup_entry(
 ) -> None:
     """Set up the binary sensors of zones, and of every device as it is enrolled."""
     follow_devices(entry, async_add_entities, DEVICE_SENSORS, DeviceBinarySensor)
-    follow_outputs(entry, async_add_entities, _faults)
+    follow_outputs(entry, async_add_entities, lambda _hub, *output: FaultSensor(*output), *Kind)
     follow_zones(entry, async_add_entities, lambda zone: [ZoneBinarySensor(zone, each) for each in ZONE_SENSORS])
 
 
@@ -62,10 +61,6 @@ ZONE_SENSORS: Final = (
     BinarySensorEntityDescription(key=VPD_IN_TARGET, translation_key=f"zone_{VPD_IN_TARGET}"),
     BinarySensorEntityDescription(key=CLIMATE_IN_TARGET, translation_key=f"zone_{CLIMATE_IN_TARGET}"),
 )
-
-
-def _faults(_hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[BinarySensorEntity]:
-    yield FaultSensor(coordinator, actuator)
 
 
 class FaultSensor(DeviceEntity, BinarySensorEntity):

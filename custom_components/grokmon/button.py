@@ -1,6 +1,5 @@
 """Buttons: a dose now, everything off, and the reset of what latched."""
 
-from collections.abc import Iterator
 from typing import Final, override
 
 from homeassistant.components.button import ButtonEntity
@@ -31,12 +30,7 @@ async def async_setup_entry(
     async_add_entities([StopEverything(entry)])
     follow_zones(entry, async_add_entities, lambda zone: (StopZone(hub, zone), ResetInterlocks(hub, zone)))
     follow_devices(entry, async_add_entities, {IDENTIFY: hub}, lambda device, hub: IdentifyButton(hub, device))
-    follow_outputs(entry, async_add_entities, _create)
-
-
-def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[ButtonEntity]:
-    if actuator.kind is Kind.PUMP:
-        yield DoseButton(hub, coordinator, actuator)
+    follow_outputs(entry, async_add_entities, DoseButton, Kind.PUMP)
 
 
 class IdentifyButton(DeviceEntity, ButtonEntity):

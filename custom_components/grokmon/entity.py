@@ -5,14 +5,14 @@ from typing import Any, override
 
 from homeassistant.core import Context, callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
-from homeassistant.helpers.entity import Entity
+from homeassistant.helpers.entity import Entity, ToggleEntity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .access import async_admit
 from .const import DOMAIN, MANUFACTURER
 from .coordinator import Coordinator, DeviceCoordinator, output_key
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Command, Key, Observed
+from .gateway.actuators import Actuator, Command, Key, Kind, Observed
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .unique_ids import HUB, unique_id
 from .zone import ZoneCoordinator
@@ -105,6 +105,21 @@ class OutputEntity(DeviceEntity):
         await self._hub.async_command(Command(key=self.output, **wanted), who)
 
 
+class SwitchedEntity(OutputEntity, ToggleEntity):
+    """An entity that is on or off."""
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        """Return whether the device says that it is on."""
+        return None if self.observed is None else self.observed.on
+
+    @override
+    async def async_turn_off(self, **kwargs: Any) -> None:
+        """Turn off."""
+        await self._async_command(on=False)
+
+
 def placeholders_of(actuator: Actuator) -> dict[str, str]:
     """Return what the name of an entity of an actuator has beside its role: one that is not the first has a name."""
     number = actuator.name.removeprefix(actuator.role).strip("_").replace("_", " ")
@@ -153,19 +168,19 @@ def follow_devices[D](
 def follow_outputs(
     entry: GrokmonConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
-    create: Callable[[GrokmonHub, DeviceCoordinator, Actuator], Iterable[Entity]],
+    create: Callable[[GrokmonHub, DeviceCoordinator, Actuator], Entity],
+    *kinds: Kind,
 ) -> None:
-    """Add the entities of every actuator, now and as devices are enrolled or get more of them."""
+    """Add the entity of every actuator of some kinds, now and as devices are enrolled or get more of them."""
     hub = entry.runtime_data
 
     @callback
     def add(coordinator: DeviceCoordinator, keys: frozenset[str]) -> None:
         async_add_entities(
             [
-                entity
+                create(hub, coordinator, actuator)
                 for key, actuator in coordinator.actuators.items()
-                if key in keys
-                for entity in create(hub, coordinator, actuator)
+                if key in keys and actuator.kind in kinds
             ],
             config_subentry_id=coordinator.subentry_id,
         )

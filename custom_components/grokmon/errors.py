@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, async_get_hass
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
@@ -11,8 +11,11 @@ from homeassistant.helpers.translation import async_get_translations
 from .const import DOMAIN
 from .forms import label
 from .gateway.actuators import Key
-from .gateway.errors import CommandError, GatewayError
+from .gateway.errors import Code, CommandError, GatewayError
 from .unique_ids import full_name, output_entity
+
+# What was asked for was right, and did not come about.
+_IN_VAIN: Final = frozenset({Code.AUDIT_UNAVAILABLE, Code.COMMAND_SUPERSEDED, Code.DEVICE_OFFLINE})
 
 
 def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -26,7 +29,8 @@ def translate_errors[**P, R](function: Callable[P, Awaitable[R]]) -> Callable[P,
         try:
             return await function(*args, **kwargs)
         except GatewayError as error:
-            kind = HomeAssistantError if isinstance(error, CommandError) else ServiceValidationError
+            in_vain = isinstance(error, CommandError) or error.code in _IN_VAIN
+            kind = HomeAssistantError if in_vain else ServiceValidationError
             raise kind(
                 translation_domain=DOMAIN,
                 translation_key=error.sentence,

@@ -1,6 +1,5 @@
 """Fans: exhaust, circulation and intake, in percent or in steps."""
 
-from collections.abc import Iterator
 from typing import Any, override
 
 from homeassistant.components.fan import FanEntity
@@ -8,10 +7,9 @@ from homeassistant.components.fan.const import FanEntityFeature
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import DeviceCoordinator
-from .entity import OutputEntity, follow_outputs
-from .gateway.actuators import Actuator, Kind
-from .hub import GrokmonConfigEntry, GrokmonHub
+from .entity import SwitchedEntity, follow_outputs
+from .gateway.actuators import Kind
+from .hub import GrokmonConfigEntry
 
 PARALLEL_UPDATES = 0
 _STEPS_OF_PERCENT = 100
@@ -21,15 +19,10 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the fans of every device as it is enrolled."""
-    follow_outputs(entry, async_add_entities, _create)
+    follow_outputs(entry, async_add_entities, GrokmonFan, Kind.FAN)
 
 
-def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[FanEntity]:
-    if actuator.kind is Kind.FAN:
-        yield GrokmonFan(hub, coordinator, actuator)
-
-
-class GrokmonFan(OutputEntity, FanEntity):
+class GrokmonFan(SwitchedEntity, FanEntity):
     """A fan."""
 
     _attr_supported_features = FanEntityFeature.SET_SPEED | FanEntityFeature.TURN_ON | FanEntityFeature.TURN_OFF
@@ -39,12 +32,6 @@ class GrokmonFan(OutputEntity, FanEntity):
     def speed_count(self) -> int:
         """Return the number of speeds."""
         return self.actuator.speeds or _STEPS_OF_PERCENT
-
-    @property
-    @override
-    def is_on(self) -> bool | None:
-        """Return whether the device says that it is on."""
-        return None if self.observed is None else self.observed.on
 
     @property
     @override
@@ -66,8 +53,3 @@ class GrokmonFan(OutputEntity, FanEntity):
     async def async_set_percentage(self, percentage: int) -> None:
         """Set the speed; 0 turns off."""
         await self._async_command(percent=percentage)
-
-    @override
-    async def async_turn_off(self, **kwargs: Any) -> None:
-        """Turn off."""
-        await self._async_command(on=False)

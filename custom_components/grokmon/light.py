@@ -1,6 +1,5 @@
 """Lights: lamps that are dimmed in percent."""
 
-from collections.abc import Iterator
 from typing import Any, override
 
 from homeassistant.components.light import LightEntity
@@ -9,10 +8,9 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.util.color import brightness_to_value, value_to_brightness
 
-from .coordinator import DeviceCoordinator
-from .entity import OutputEntity, follow_outputs
-from .gateway.actuators import Actuator, Kind
-from .hub import GrokmonConfigEntry, GrokmonHub
+from .entity import SwitchedEntity, follow_outputs
+from .gateway.actuators import Kind
+from .hub import GrokmonConfigEntry
 
 PARALLEL_UPDATES = 0
 _SCALE = (1, 100)
@@ -22,25 +20,14 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the lights of every device as it is enrolled."""
-    follow_outputs(entry, async_add_entities, _create)
+    follow_outputs(entry, async_add_entities, GrokmonLight, Kind.LIGHT)
 
 
-def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[LightEntity]:
-    if actuator.kind is Kind.LIGHT:
-        yield GrokmonLight(hub, coordinator, actuator)
-
-
-class GrokmonLight(OutputEntity, LightEntity):
+class GrokmonLight(SwitchedEntity, LightEntity):
     """A lamp."""
 
     _attr_color_mode = ColorMode.BRIGHTNESS
     _attr_supported_color_modes = {ColorMode.BRIGHTNESS}  # noqa: RUF012 - as Home Assistant has it
-
-    @property
-    @override
-    def is_on(self) -> bool | None:
-        """Return whether the device says that it is on."""
-        return None if self.observed is None else self.observed.on
 
     @property
     @override
@@ -57,8 +44,3 @@ class GrokmonLight(OutputEntity, LightEntity):
         # Rounded, the least brightness would be off.
         percent = None if brightness is None else float(max(1, round(brightness_to_value(_SCALE, brightness))))
         await self._async_command(on=True, percent=percent)
-
-    @override
-    async def async_turn_off(self, **kwargs: Any) -> None:
-        """Turn off."""
-        await self._async_command(on=False)

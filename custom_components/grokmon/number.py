@@ -1,6 +1,5 @@
 """Numbers: the amount of a pump's next dose."""
 
-from collections.abc import Iterator
 from typing import override
 
 from homeassistant.components.number import NumberDeviceClass, NumberMode, RestoreNumber
@@ -20,12 +19,7 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: GrokmonConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the amounts of pumps as they are enrolled."""
-    follow_outputs(entry, async_add_entities, _create)
-
-
-def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[RestoreNumber]:
-    if actuator.kind is Kind.PUMP:
-        yield DoseNumber(hub, coordinator, actuator)
+    follow_outputs(entry, async_add_entities, DoseNumber, Kind.PUMP)
 
 
 class DoseNumber(OutputEntity, RestoreNumber):

@@ -1,6 +1,5 @@
 """Switches: what is on or off, pumps that end by themselves, and whether the AI may act."""
 
-from collections.abc import Iterator
 from typing import Any, override
 
 from homeassistant.components.switch import SwitchEntity
@@ -11,7 +10,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .access import async_admit_administrator
 from .coordinator import AI_CONTROL, DeviceCoordinator
-from .entity import HubEntity, OutputEntity, follow_outputs
+from .entity import HubEntity, SwitchedEntity, follow_outputs
 from .errors import translate_errors
 from .gateway.actuators import Actuator, Kind, Role
 from .hub import GrokmonConfigEntry, GrokmonHub
@@ -24,36 +23,20 @@ async def async_setup_entry(
 ) -> None:
     """Set up the switch of the hub, and those of every device as it is enrolled."""
     async_add_entities([AiControl(entry)])
-    follow_outputs(entry, async_add_entities, _create)
+    follow_outputs(entry, async_add_entities, GrokmonSwitch, Kind.SWITCH, Kind.PUMP)
 
 
-def _create(hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> Iterator[SwitchEntity]:
-    if actuator.kind is Kind.SWITCH or actuator.kind is Kind.PUMP:
-        yield GrokmonSwitch(hub, coordinator, actuator)
-
-
-class GrokmonSwitch(OutputEntity, SwitchEntity):
+class GrokmonSwitch(SwitchedEntity, SwitchEntity):
     """An output that is on or off. On is, for a pump and a CO2 valve, one dose of the usual amount."""
 
     def __init__(self, hub: GrokmonHub, coordinator: DeviceCoordinator, actuator: Actuator) -> None:
         super().__init__(hub, coordinator, actuator)
         self._attr_device_class = SwitchDeviceClass.OUTLET if actuator.role is Role.OUTLET else SwitchDeviceClass.SWITCH
 
-    @property
-    @override
-    def is_on(self) -> bool | None:
-        """Return whether the device says that it is on."""
-        return None if self.observed is None else self.observed.on
-
     @override
     async def async_turn_on(self, **kwargs: Any) -> None:
         """Turn on."""
         await self._async_command(on=True)
-
-    @override
-    async def async_turn_off(self, **kwargs: Any) -> None:
-        """Turn off."""
-        await self._async_command(on=False)
 
 
 class AiControl(HubEntity, SwitchEntity):

@@ -14,7 +14,7 @@ from .entity import DeviceEntity, ZoneEntity, follow_devices, follow_outputs, fo
 from .gateway.actuators import Actuator, Kind
 from .gateway.catalog import CATALOG, Metric
 from .hub import GrokmonConfigEntry
-from .zone import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, LIGHT_PERIOD, VPD_IN_TARGET, ZoneCoordinator
+from .zone_coordinator import CLIMATE_IN_TARGET, INTERLOCK_ACTIVE, LIGHT_PERIOD, VPD_IN_TARGET, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 

@@ -15,7 +15,7 @@ from .errors import translate_errors
 from .gateway.actuators import Actuator, Kind
 from .gateway.errors import Code, PolicyError
 from .hub import GrokmonConfigEntry, GrokmonHub
-from .zone import ZoneCoordinator
+from .zone_coordinator import ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 STOP: Final = "stop"

@@ -15,7 +15,7 @@ from .errors import translate_errors
 from .gateway.actuators import Actuator, Command, Key, Kind, Observed
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .unique_ids import HUB, unique_id
-from .zone import ZoneCoordinator
+from .zone_coordinator import ZoneCoordinator
 
 
 class GrokmonEntity(Entity):

@@ -39,8 +39,7 @@ from .security import SecurityMonitor
 from .staging import Staging
 from .store import SecurityStore, SessionStore
 from .trust import Trust
-from .zone import zones_of
-from .zones import Zones
+from .zones import Zones, zones_of
 
 _LOGGER = logging.getLogger(__name__)
 

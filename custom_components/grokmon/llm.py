@@ -28,7 +28,7 @@ from .gateway.principals import Caller, Principal
 from .gateway.zones import DAY_S, HOUR_S, TARGET_METRICS, Stage, Zone
 from .hub import GrokmonHub
 from .unique_ids import output_entity, registered
-from .zone import STAGE, readings_in
+from .zone_coordinator import STAGE, readings_in
 
 _MAX_REASON: Final = 200
 _MARKUP: Final = frozenset("[]()<>`*_#|:/@")

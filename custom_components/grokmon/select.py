@@ -11,7 +11,7 @@ from .entity import ZoneEntity, follow_zones
 from .errors import translate_errors
 from .gateway.zones import Stage
 from .hub import GrokmonConfigEntry, GrokmonHub
-from .zone import STAGE, ZoneCoordinator
+from .zone_coordinator import STAGE, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 

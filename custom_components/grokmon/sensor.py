@@ -25,7 +25,7 @@ from .gateway.posture import Posture
 from .gateway.zones import Interlock
 from .hub import GrokmonConfigEntry
 from .unique_ids import full_name, metric_entity
-from .zone import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, SILENT, VPD, WATER_LEFT, ZoneCoordinator
+from .zone_coordinator import INTERLOCK, NEXT_LIGHT_CHANGE, NO_INTERLOCK, SILENT, VPD, WATER_LEFT, ZoneCoordinator
 
 PARALLEL_UPDATES = 0
 # What changes with every reading, and is looked at when something is wrong.

@@ -9,18 +9,27 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr
 
 from .audit_log import AuditLog
-from .const import CONF_STAGE, DOMAIN, MANUFACTURER
+from .const import CONF_STAGE, DOMAIN, MANUFACTURER, SUBENTRY_ZONE
 from .coordinator import DeviceCoordinator
 from .dispatch import Dispatcher
 from .gateway.errors import PolicyError
 from .gateway.principals import Principal
 from .gateway.zones import Stage, Zone
-from .zone import ZoneCoordinator
+from .zone_coordinator import ZoneCoordinator
 
 # Home Assistant does not tell who changed a subentry.
 _SOMEBODY: Final = "user"
 
 type AddZone = Callable[[ZoneCoordinator], None]
+
+
+def zones_of(entry: ConfigEntry[Any]) -> list[Zone]:
+    """Return the zones that the subentries hold."""
+    return [
+        Zone.from_dict(subentry.subentry_id, subentry.title, subentry.data)
+        for subentry in entry.subentries.values()
+        if subentry.subentry_type == SUBENTRY_ZONE
+    ]
 
 
 class Zones:

@@ -1,15 +1,13 @@
-"""Zones: the settings that a person chose, and what each zone shows of itself."""
+"""The coordinator of a zone: what it shows of itself."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any, Final
+from typing import Final
 
-from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import callback
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .const import SUBENTRY_ZONE
 from .coordinator import Coordinator, DeviceCoordinator
 from .gateway.actuators import Moment, Role
 from .gateway.climate import celsius_of
@@ -30,15 +28,6 @@ CLIMATE_IN_TARGET: Final = "climate_in_target"
 NO_INTERLOCK: Final = "none"
 _CLIMATE: Final = ("temp_c", "humidity_percent", "co2_ppm")
 _READ: Final = (*_CLIMATE, "vpd_kpa", "ppfd_umol", "soil_moisture_percent")
-
-
-def zones_of(entry: ConfigEntry[Any]) -> list[Zone]:
-    """Return the zones that the subentries hold."""
-    return [
-        Zone.from_dict(subentry.subentry_id, subentry.title, subentry.data)
-        for subentry in entry.subentries.values()
-        if subentry.subentry_type == SUBENTRY_ZONE
-    ]
 
 
 def readings_in(zone_id: str, devices: Iterable[DeviceCoordinator]) -> dict[str, float]:

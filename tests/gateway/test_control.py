@@ -1064,3 +1064,19 @@ def test_fault_before_an_order_went_out(room: ControlRoom) -> None:
     assert room.controller.expire(room.moment) == []
     room.controller.withdraw(order)
     assert room.controller.ledger.given(room.now, 60, keys=[PUMP]) == 0
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_output_that_is_on_by_hand_has_no_lease(room: ControlRoom, newer: bool) -> None:
+    """On by hand instead of by the command is on unasked, and ends; a newer command is not meant by that."""
+    room.set(OUTLET, on=True)
+    room.controller.renewing(OUTLET, "9" * 26, room.moment)
+    if newer:
+        room.set(OUTLET, on=True)
+    states = {"outlet": Observed(on=True, reason="command" if newer else "local")}
+    answer = Ack(
+        device_id="node", cid="9" * 26, result=Result.REJECTED, reason="not_running", states=states, hello=None
+    )
+    settled, actions = room.controller.acknowledge(answer, room.moment)
+    assert settled.order is None
+    assert only(actions, Stop) == ([] if newer else [Stop(OUTLET, "unasked")])

@@ -40,7 +40,7 @@ class Controller:
         self._orders: dict[str, Order] = {}
         self._sent: dict[str, float] = {}
         self._late: OrderedDict[str, Order] = OrderedDict()
-        self._renewals: OrderedDict[str, Key] = OrderedDict()
+        self._renewals: OrderedDict[str, Order] = OrderedDict()
         self._identified: OrderedDict[str, str] = OrderedDict()
         self._watering = WateringWatch()
 
@@ -185,7 +185,7 @@ class Controller:
         if output.wish is None:
             raise PolicyError(Code.COMMAND_SUPERSEDED, str(key))
         lease_s = output.lease_of(now.steady)
-        self._remember(self._renewals, cid, key)
+        self._remember(self._renewals, cid, output.wish.order)
         output.wish.renewed_at = now.steady
         return output.wish.order, lease_s
 
@@ -283,11 +283,10 @@ class Controller:
             del self._orders[ack.cid]
             self._conclude(order, ack.result, self._sent.pop(ack.cid, now.steady), now)
             return Settled(Fate(ack.result.value), order, ack.reason)
-        if (key := self._renewals.get(ack.cid)) is not None and key.device_id == ack.device_id:
+        if (order := self._renewals.get(ack.cid)) is not None and order.key.device_id == ack.device_id:
             del self._renewals[ack.cid]
-            output = self.outputs.get(key)
-            if output is not None and output.wish is not None and ack.result is Result.DONE:
-                output.wish.confirmed_at = now.steady
+            if (output := self.outputs.get(order.key)) is not None:
+                output.answered(order, ack, now.steady)
             return Settled(Fate.RENEWED, None, ack.reason)
         if self._identified.get(ack.cid) == ack.device_id:
             del self._identified[ack.cid]

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any, Final
 
 from .actuators import Actuator, Command, Key, Observed
+from .models import Ack, Result
 from .orders import Order, Wish
 from .principals import Caller
 from .ratelimit import TokenBucket
@@ -31,6 +32,8 @@ _STOPS: Final = 3
 _MINUTE_S: Final = 60.0
 # Who gives a fan back that an interlock drove.
 GIVEN_BACK: Final = "interlock_ended"
+# What a device says to a renewal of what is not on by that command.
+NOT_RUNNING: Final = "not_running"
 # How an output may come to be off without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
@@ -255,6 +258,16 @@ class Output:
         if self.wish is not None:
             third = self.wish.order.lease_s / 3
             self.wish.renewed_at = now - third + min(third, _RENEW_AGAIN_S)
+
+    def answered(self, order: Order, ack: Ack, now: float) -> None:
+        """Take over what the device said to the renewal of an order."""
+        if self.wish is None or self.wish.order.cid != order.cid:
+            return
+        if ack.result is Result.DONE:
+            self.wish.confirmed_at = now
+        elif ack.reason == NOT_RUNNING:
+            # Somebody set it by hand: on without a lease is on unasked.
+            self.wish = None
 
     def lease_of(self, now: float) -> int:
         """Return the lease that a renewal gives: no longer than what is still to run."""

@@ -259,3 +259,44 @@ async def test_mark_that_could_not_be_taken_away(tent: RoomDevice) -> None:
     _start_anew(room)
     assert await room.set_up()
     assert await room.audit("restored") == []
+
+
+def _key(room: Room) -> bytes:
+    return (room.audit_path.parent / "next.key").read_bytes()
+
+
+async def test_backup_whose_end_never_comes(tent: RoomDevice) -> None:
+    """The key of the trail waits for hours, not for ever, and so do checkpoints."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    before = _key(room)
+    await room.let_pass(60)
+    assert _key(room) == before
+    await room.let_pass(6 * 3600)
+    room.hub.audit.record("note")
+    await room.hub.audit.async_flush(checkpoint=True)
+    assert _key(room) != before
+    assert room.hub.audit.checkpoint == room.hub.audit.entries
+
+
+async def test_backup_that_could_not_begin(tent: RoomDevice) -> None:
+    """Nobody says that it has ended, and nothing waits for that."""
+    room = tent.room
+    room.break_store()
+    with pytest.raises(HomeAssistantError):
+        await async_pre_backup(room.hass)
+    room.repair_store()
+    before = _key(room)
+    room.hub.audit.record("note")
+    await room.hub.audit.async_flush()
+    assert _key(room) != before
+
+
+async def test_no_new_key_while_a_backup_copies(tent: RoomDevice) -> None:
+    """A backup of the lines of one key and of the next one would look like a trail that was cut."""
+    room = tent.room
+    await async_pre_backup(room.hass)
+    with pytest.raises(OSError, match="backup"):
+        await room.hub.audit.async_new_key("user")
+    await async_post_backup(room.hass)
+    assert await room.hub.audit.async_new_key("user")

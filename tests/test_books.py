@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+import contextlib
 from typing import Any
 from unittest.mock import patch
 
@@ -168,3 +169,31 @@ async def test_stop_while_the_books_are_read(node: RoomDevice) -> None:
     with patch.object(Books, "async_load", stopped):
         await room.set_up()
     await _still_blocked(room)
+
+
+async def test_who_blocks_the_ai_again_has_it_on_the_disk(node: RoomDevice) -> None:
+    """After a disk that failed, nobody is told that it is done while it is not."""
+    room = node.room
+    await room.hub.dispatcher.async_changed_by_hand()
+
+    async def refused(_make: Callable[[], Any]) -> None:
+        raise OSError
+
+    with saves(room, refused), contextlib.suppress(HomeAssistantError, OSError):
+        await room.act("switch", "turn_off", "hub/ai_control")
+    await room.act("switch", "turn_off", "hub/ai_control")
+    assert room.stored("control")["control"]["ai_allowed"] is False
+
+
+async def test_off_that_is_only_counted_is_on_the_disk(node: RoomDevice) -> None:
+    """What changes what is to be done after an interlock is saved, however often it was said."""
+    room = node.room
+    await room.act("fan", "turn_off", "node/output_exhaust")
+    await room.act("fan", "turn_on", "node/output_exhaust")
+    node.protocol.by_hand("exhaust", room.now, on=False)
+    await node.answer()
+    await room.let_pass(1)
+    await room.act("fan", "turn_off", "node/output_exhaust")
+    await room.let_pass(1)
+    (saved,) = room.stored("control")["control"]["outputs"]
+    assert saved["kept_off"] is True

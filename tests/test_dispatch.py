@@ -23,6 +23,7 @@ from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.audit import Verdict
 from custom_components.grokmon.gateway.errors import Code, CommandError, PolicyError
 from custom_components.grokmon.gateway.models import Outbound
+from custom_components.grokmon.gateway.principals import Caller, Principal
 
 from .common import Room, RoomDevice
 
@@ -821,3 +822,51 @@ async def test_interlock_that_flutters_does_not_fill_the_trail(node: RoomDevice)
         ("interlock_again", "ended", 14),
     ]
     assert [event.data["code"] for event in events if "over_temperature" in event.data["detail"]] == ["interlock"]
+
+
+async def test_interlock_that_lasts_is_the_last_that_is_told(node: RoomDevice) -> None:
+    """What tripped again within a minute and lasts is told once more, not only that it ended."""
+    room = node.room
+    probe = await room.enrol("probe", "temp_c", zone="Tent")
+    events = async_capture_events(room.hass, "grokmon_security_event")
+    decided = async_capture_events(room.hass, "grokmon_decision")
+    for degrees in (40.0, 22.0, 40.0):
+        await probe.report({"temp_c": degrees})
+        await node.answer()
+    for _ in range(30):
+        await probe.report({"temp_c": 40.0})
+        await node.answer()
+        await room.let_pass(10)
+    told = [event.data["code"] for event in events if "over_temperature" in event.data["detail"]]
+    last = [event.data["detail"] for event in decided if event.data.get("reason") == "over_temperature"][-1]
+    assert (told, last) == (["interlock", "interlock"], "tripped")
+
+
+async def test_latch_is_in_the_trail_each_time_and_in_no_sum(node: RoomDevice) -> None:
+    """An administrator stands between the two."""
+    room = node.room
+    probe = await room.enrol("probe", "leak", zone="Tent")
+    zone = next(iter(room.hub.zones.coordinators))
+    for _ in range(2):
+        await probe.report({"leak": True})
+        await probe.report({"leak": False})
+        await room.hub.async_reset_interlocks(zone, "user")
+    for _ in range(7):
+        await room.let_pass(10)
+    tripped = [entry for entry in await room.audit("interlock") if entry["state"] == "tripped"]
+    assert (len(tripped), await room.audit("interlock_again")) == (2, [])
+
+
+async def test_guest_who_switches_a_driven_fan_off_fills_nothing(node: RoomDevice) -> None:
+    """The fan is on again each time, and both are on record once a minute."""
+    room = node.room
+    probe = await room.enrol("probe", "temp_c", zone="Tent")
+    await probe.report({"temp_c": 40.0})
+    await room.let_pass(1)
+    before, guest = len(await room.audit()), Principal(caller=Caller.PERSON, identity="guest")
+    for _ in range(30):
+        await room.hub.async_command(Command(key=Key("node", "exhaust"), on=False), guest)
+        assert not outputs(node)["exhaust"]
+        await room.let_pass(1)
+        assert outputs(node)["exhaust"]
+    assert len(await room.audit()) - before <= 8

@@ -46,6 +46,7 @@ async def test_kind(error: GatewayError, kind: type[HomeAssistantError]) -> None
         (PolicyError(Code.BUDGET_EXCEEDED, values=BUDGET | {"whose": "Tent/grow_light"}), "Tent/grow_light"),
         (PolicyError(Code.BUDGET_EXCEEDED, values=BUDGET | {"whose": "Tent"}), "Tent"),
         (CommandError(Code.COMMAND_TIMEOUT, "node/outlet"), "Node Outlet"),
+        (CommandError(Code.COMMAND_FAILED, "node/outlet: overheated"), "Node Outlet: overheated"),
         (CommandError(Code.COMMAND_SUPERSEDED, "node/gone"), "node/gone"),
     ],
 )

@@ -300,3 +300,19 @@ async def test_sessions_that_cannot_be_read(tent: RoomDevice) -> None:
     assert not (room.storage / "grokmon.sessions").exists()
     await tent.report({"temp_c": 21.5})
     assert room.state("tent-1/temp_c").state == "21.5"
+
+
+async def test_sessions_that_cannot_be_deleted(tent: RoomDevice) -> None:
+    """A disk that takes nothing just now is tried again: what was read must not be read twice."""
+    room, remove = tent.room, Store.async_remove
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+
+    async def refused(store: Store[Any]) -> None:
+        if store.key == "grokmon.sessions":
+            raise OSError(30, "Read-only file system")
+        await remove(store)
+
+    with patch.object(Store, "async_remove", refused):
+        assert not await room.set_up()
+    assert room.entry.state is ConfigEntryState.SETUP_RETRY
+    assert "Read-only" in (room.entry.reason or "")

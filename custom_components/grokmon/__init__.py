@@ -35,6 +35,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> b
         await _async_start(hass, entry)
     except ConfigEntryError, ConfigEntryNotReady:
         raise
+    except OSError as error:
+        raise ConfigEntryNotReady(str(error)) from error
     except HomeAssistantError as error:
         # A disk that fails, or a broker that goes away just now, may be back in a moment.
         raise ConfigEntryNotReady(

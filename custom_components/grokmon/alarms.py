@@ -56,12 +56,17 @@ class Alarms:
     @callback
     def async_tripped(self, change: Tripped, controller: Controller, now: Moment) -> None:
         """Tell that an interlock tripped or ended; of a sensor fault, which sensors are silent."""
-        name = self._name_of(change.zone_id)
         state = "tripped" if change.active else "ended"
         latches = RULES[change.interlock].latches
         # What flutters around its limit is counted; what latches cannot.
-        if not self._often.add((change.zone_id, change.interlock, state), now.steady) and not latches:
+        if not latches and not self._often.add((change.zone_id, change.interlock, state), now.steady):
             return
+        self._tell(change, controller, now)
+
+    def _tell(self, change: Tripped, controller: Controller, now: Moment) -> None:
+        name = self._name_of(change.zone_id)
+        state = "tripped" if change.active else "ended"
+        latches = RULES[change.interlock].latches
         self._audit.record(
             "interlock", outcome="found", reason=change.interlock.value, zone=change.zone_id, state=state
         )
@@ -77,10 +82,13 @@ class Alarms:
             self._raise_interlock(change.zone_id, change.interlock)
 
     @callback
-    def async_summarise(self, now: Moment, *, closing: bool) -> None:
+    def async_summarise(self, controller: Controller, now: Moment, *, closing: bool) -> None:
         """Record how often interlocks tripped and ended again."""
+        lasting: list[Tripped] = []
         for summary in self._often.close(now.steady, everything=closing):
             zone_id, interlock, state = summary.key
+            if state == "tripped" and interlock in controller.interlocks.tripped(zone_id):
+                lasting.append(Tripped(zone_id, interlock, True))
             self._audit.record(
                 "interlock_again",
                 outcome="found",
@@ -89,6 +97,8 @@ class Alarms:
                 state=state,
                 count=summary.count,
             )
+        for change in lasting:
+            self._tell(change, controller, now)
 
     @callback
     def async_faulted(self, key: Key, fault: str) -> None:

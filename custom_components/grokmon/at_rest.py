@@ -9,7 +9,7 @@ from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady, Home
 
 from .const import DOMAIN
 from .gateway.vault import VaultError
-from .kek import FILE_NAME, Kek, KekError, KekSource, forget_previous, load_kek, replace_generated
+from .kek import FILE_NAME, Kek, KekAwayError, KekError, KekSource, forget_previous, load_kek, replace_generated
 from .store import SecurityStore
 
 
@@ -28,7 +28,7 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
         kek = await hass.async_add_executor_job(_open, folder)
         store = SecurityStore(hass, kek)
         await store.async_load()
-    except OSError as error:
+    except (KekAwayError, OSError) as error:
         raise ConfigEntryNotReady(
             translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
         ) from error

@@ -187,6 +187,9 @@ class AuditLog:
         return await self._hass.async_add_executor_job(self._file.extent)
 
     async def _async_change_key(self, actor: str) -> Key:
+        if async_is_running(self._hass):
+            # A backup would have lines of the old key and, copied later, the new one.
+            raise OSError("a backup is being made")
         await self._async_write(mark=True)
         self.record(KEY_CHANGED, actor=actor)
         await self._async_write(mark=False)
@@ -207,10 +210,11 @@ class AuditLog:
         await self._hass.async_add_executor_job(self._file.close)
 
     async def _async_write(self, *, mark: bool, checkpoint: bool = False) -> None:
+        # What a backup copies one after the other has to fit: a key that lags is caught up with, one ahead is a gap.
+        waits = async_is_running(self._hass)
+        mark, checkpoint = mark and not waits, checkpoint and not waits
         if self._closed or (not self._waiting and (self._marked or not mark) and not checkpoint):
             return
-        # What a backup copies one after the other has to fit: a key that lags is caught up with, one ahead is a gap.
-        mark = mark and not async_is_running(self._hass)
         batch, self._waiting = self._waiting, []
         written = 0
 

@@ -16,7 +16,11 @@ async def async_pre_backup(hass: HomeAssistant) -> None:
     hub.audit.record("backup_begun")
     await hub.audit.async_flush(checkpoint=True)
     async_begin(hass, at := time())
-    await hub.store.async_mark_backup(at)
+    try:
+        await hub.store.async_mark_backup(at)
+    except BaseException:
+        async_end(hass)
+        raise
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:

@@ -4,6 +4,7 @@ Apart from `backup.py`, which Home Assistant calls, since the hub has to know of
 """
 
 from dataclasses import dataclass
+from time import time
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
@@ -17,6 +18,7 @@ class _Backup:
     running: bool = True
 
 
+_LONGEST_S = 6 * 3600.0
 _LAST: HassKey[_Backup] = HassKey(f"{DOMAIN}_backup")
 
 
@@ -44,4 +46,4 @@ def async_is_own(hass: HomeAssistant, at: float) -> bool:
 def async_is_running(hass: HomeAssistant) -> bool:
     """Tell whether a backup is being made."""
     backup = hass.data.get(_LAST)
-    return backup is not None and backup.running
+    return backup is not None and backup.running and 0.0 <= time() - backup.at < _LONGEST_S

@@ -9,6 +9,7 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from .audit_log import AuditLog
 from .const import EVENT_DECISION
 from .coordinator import AUDIT
+from .gateway.actuators import UNITS
 from .gateway.audit_record import Record
 from .gateway.security_events import Category, Severity
 from .security import SecurityMonitor
@@ -66,7 +67,6 @@ WORDS: Final = {
 }
 # What of the details is told, the first that there is.
 _DETAILS: Final = ("detail", "state", "entity", "service")
-_UNITS: Final = {"percent": "%", "amount_ml": "mL", "seconds": "s"}
 
 
 def in_words(params: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def in_words(params: Mapping[str, Any]) -> str:
 
 def figures_of(params: Mapping[str, Any]) -> str:
     """Return how much a command wants; a number that was none stands in the trail as text."""
-    wanted = [(params[name], unit) for name, unit in _UNITS.items() if name in params]
+    wanted = [(params[name], unit) for name, unit in UNITS.items() if name in params]
     return ", ".join(f"{value if isinstance(value, str) else f'{value:g}'} {unit}" for value, unit in wanted)
 
 

@@ -101,7 +101,7 @@ class Dispatcher:
             if not future.done():
                 future.set_exception(_stopping())
         self.log.summarise(self.clock.now(), closing=True)
-        self._alarms.async_summarise(self.clock.now(), closing=True)
+        self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
         await self._books.async_save_quietly()
 
     async def async_send(self, command: Command, who: Principal) -> None:
@@ -201,11 +201,12 @@ class Dispatcher:
             self._queue.async_turned_off(command.key)
         try:
             self._present(command)
-            # Whoever switches off what nobody wants on is heard, and is on record once a minute; the hub has a reason.
             output = self.controller.output(command.key)
-            doubtful = who.caller is Caller.SYSTEM and (output.is_on or output.runs)
-            repeated = not (command.energises or output.is_wanted or doubtful)
+            repeated = output.is_repeated(command, who)
+            before = output.kept_off, output.forced, output.let_be
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
+            if before != (output.kept_off, output.forced, output.let_be):
+                self._books.async_changed()
         except PolicyError as error:
             self.log.refused(command, who, error, self.clock.now())
             raise
@@ -316,7 +317,7 @@ class Dispatcher:
     @callback
     def _note_change(self, order: Order) -> None:
         """Have saved what an order left, also where it did not go out: an *off* ended what stood."""
-        if not self.log.is_unrecorded(order):
+        if order.command.energises or not self.log.is_unrecorded(order):
             self._books.async_changed()
 
     @callback
@@ -335,7 +336,7 @@ class Dispatcher:
                 self._spawn(self._async_switch_off(Stop(settled.order.key, Code.COMMAND_TIMEOUT.value)))
         self._act(self.controller.tick(now))
         self.log.summarise(now, closing=False)
-        self._alarms.async_summarise(now, closing=False)
+        self._alarms.async_summarise(self.controller, now, closing=False)
         if self._books.is_due:
             self._spawn(self._books.async_save_quietly())
 

@@ -53,6 +53,8 @@ async def _async_words(hass: HomeAssistant, error: GatewayError) -> dict[str, st
 
 
 def _called(hass: HomeAssistant, said: str) -> str:
-    """Return the name of an output; whatever else is said stays as it is."""
-    device_id, _, actuator = said.partition("/")
-    return full_name(hass, output_entity(hass, Key(device_id, actuator))) or said
+    """Return the name of an output, and what is said of it; whatever else is said stays as it is."""
+    output, colon, reason = said.partition(": ")
+    device_id, _, actuator = output.partition("/")
+    name = full_name(hass, output_entity(hass, Key(device_id, actuator)))
+    return said if name is None else f"{name}{colon}{reason}"

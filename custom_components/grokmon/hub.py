@@ -218,6 +218,7 @@ class GrokmonHub:
     async def async_allow_ai(self, allowed: bool, who: Principal) -> None:
         """Let the AI act, or not: at once, and for what it has switched on already, too."""
         if self.dispatcher.controller.policy.ai_allowed is allowed:
+            await self.dispatcher.async_changed_by_hand()
             return
         self.dispatcher.controller.policy.ai_allowed = allowed
         self.audit.record("ai_allowed" if allowed else "ai_blocked", who=who)

@@ -41,6 +41,10 @@ class KekError(Exception):
     """The source that was named does not give a key. The message names the source, never the content."""
 
 
+class KekAwayError(KekError):
+    """The source that was named cannot be reached, and perhaps will be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kek:
     """The key-encryption key, and the one before it while what it sealed is not sealed anew yet."""
@@ -113,14 +117,16 @@ def _from_vault(environ: Mapping[str, str]) -> str:
     except (KeyError, TypeError) as error:
         raise KekError(f"Vault: the secret has no field {_FIELD}") from error
     except (hvac.exceptions.VaultError, OSError) as error:
-        raise KekError(f"Vault: {type(error).__name__}") from error
+        raise KekAwayError(f"Vault: {type(error).__name__}") from error
 
 
 def _read(path: Path, source: str) -> str:
     try:
         return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise KekError(f"{source}: {error.strerror if isinstance(error, OSError) else 'not a key'}") from error
+    except OSError as error:
+        raise KekAwayError(f"{source}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KekError(f"{source}: not a key") from error
 
 
 def _parse(text: str, source: str) -> bytes:

@@ -17,7 +17,7 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .access import hub_of_flow, running_hub
+from .access import hub_of_flow
 from .anchors import problems
 from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, async_new_key_form
 from .broker_form import BROKER_OPTIONS, problems_of, split_secrets
@@ -141,8 +141,7 @@ class GrokmonOptionsFlow(OptionsFlow):
 
     async def async_step_key(self, _user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """End: the key is not shown again."""
-        if (hub := running_hub(self.hass)) is not None:
-            hub.keeper.async_key_seen()
+        hub_of_flow(self.hass).keeper.async_key_seen()
         return self._save(dict(self.config_entry.options))
 
     async def async_step_broker(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

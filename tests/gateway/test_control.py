@@ -1,6 +1,7 @@
 """Tests of the way out: orders, answers, leases, feedback, interlocks at work, and restarts."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -1033,13 +1034,35 @@ def test_limit_that_is_lowered_holds_for_what_is_on() -> None:
 
 
 def test_lease_that_is_shortened_holds_for_what_is_on() -> None:
-    """The next renewal is for as long as it may be from now on."""
+    """It is renewed for as long as it may be from now on, and as often as that needs."""
     lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT, lease_s=3600)
     room = ControlRoom(node=node_of(lamp))
     room.set(LAMP, percent=100)
     room.configure(node=node_of(replace(lamp, lease_s=60)))
-    _, lease_s = room.controller.renewing(LAMP, "0" * 26, room.moment)
-    assert lease_s == 60
+    leases, ended = set[int](), list[Ended]()
+    for second in range(600):
+        room.now += 1
+        room.report(grow_light=Observed(on=True, percent=100))
+        actions = room.controller.tick(room.moment)
+        ended += only(actions, Ended)
+        for renew in only(actions, Renew):
+            leases.add(room.controller.renewing(renew.key, f"{second:026}", room.moment)[1])
+            room.controller.renewed(renew.key, room.moment, sent=second % 2 == 0)
+    assert (leases, ended) == ({60}, [])
+
+
+def test_what_is_on_unasked_is_told_every_ten_seconds(room: ControlRoom) -> None:
+    """A device that does not stop is told again, also after it was found faulty."""
+    told: list[float] = []
+    for _ in range(120):
+        actions = [*room.report(outlet=Observed(on=True, reason="local")), *room.controller.tick(room.moment)]
+        for stop in only(actions, Stop):
+            told.append(room.now)
+            order = room.accept(OUTLET, system(stop.code), on=False).order
+            room.answer(order, states={})
+        room.now += 1
+    assert max(later - earlier for earlier, later in pairwise(told)) <= 11
+    assert len(told) <= 14
 
 
 def test_output_that_goes_on_and_off_by_itself(room: ControlRoom) -> None:

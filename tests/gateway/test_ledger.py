@@ -163,3 +163,13 @@ def test_what_goes_on_and_off_all_the_time(ledger: Ledger) -> None:
     assert len(burns) == 100
     assert (burns[0][0], burns[-1]) == (0, [5998, 5999])
     assert 3000 <= ledger.burned(PUMP, 6000, DAY_S) <= 5999
+
+
+def test_flutter_in_the_evening_does_not_count_as_burning_all_day(ledger: Ledger) -> None:
+    """What is merged are times with next to nothing in between."""
+    ledger.begin(PUMP, 0)
+    ledger.end(PUMP, 600)
+    for second in range(40_000, 40_400, 2):
+        ledger.begin(PUMP, second)
+        ledger.end(PUMP, second + 1)
+    assert 800 <= ledger.burned(PUMP, 40_400, DAY_S) <= 1000

@@ -114,7 +114,7 @@ async def test_budget_ends_and_a_revoked_key_opens_nothing(field: Battle) -> Non
     """More messages than granted are refused as such; a revoked device is unavailable at once and refused."""
     installation = field.installation
     enrolled = await installation.enrol(CHATTY, rate_limit=10)
-    entity_id = (await installation.entity_ids())[f"{CHATTY.device_id}_temp_c"]
+    entity_id = (await installation.entity_ids())[f"{CHATTY.device_id}/temp_c"]
     async with device_of(enrolled, installation.address(CHATTY.device_id)) as device:
         for number in range(15):
             await device.publish({"temp_c": 20.0 + number})

@@ -42,7 +42,8 @@ class Role(StrEnum):
     IRRIGATION = "irrigation"
 
 
-_UNITS: Final = {"percent": "%", "amount_ml": "mL", "seconds": "s"}
+# What the figures of a command are in.
+UNITS: Final = {"percent": "%", "amount_ml": "mL", "seconds": "s"}
 
 KIND_OF: Final[Mapping[Role, Kind]] = {
     Role.GROW_LIGHT: Kind.LIGHT,
@@ -275,7 +276,7 @@ def normalise(command: Command, actuator: Actuator) -> Command:
         raise PolicyError(
             Code.LIMIT_EXCEEDED,
             f"{wanted} of {actuator.name}: {low:g} to {high:g}",
-            values={"low": f"{low:g}", "high": f"{high:g}", "unit": _UNITS[wanted]},
+            values={"low": f"{low:g}", "high": f"{high:g}", "unit": UNITS[wanted]},
             limit=high,
         )
     changes: dict[str, Any] = {"on": True, wanted: float(value)}

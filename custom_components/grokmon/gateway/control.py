@@ -344,7 +344,7 @@ class Controller:
 
     def _keep(self, output: Output, wish: Wish, now: Moment) -> list[Action]:
         """Return what a standing wish needs: nothing, a renewal, or its end."""
-        lease_s = wish.order.lease_s
+        lease_s = min(wish.order.lease_s, output.actuator.lease_s)
         if wish.until is not None and now.steady >= wish.until:
             return [Stop(output.key, "done")]
         if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * lease_s:

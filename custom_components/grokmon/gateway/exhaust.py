@@ -26,8 +26,6 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
     again = output.forced and not output.returns
     if output.let_be or (again and (output.is_driven or not output.may_be_driven(now))):
         return []
-    if not again and not output.starts.take(now):
-        return []
     if not output.forced:
         if output.wish is None:
             output.resume = None
@@ -40,6 +38,9 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
 def _let_go(output: Output, now: float, *, ai_allowed: bool) -> list[Action]:
     output.let_be = False
     if not output.forced or (output.returns and not output.may_be_driven(now)):
+        return []
+    if not output.returns and not output.starts.take(now):
+        # What flutters stays on in between.
         return []
     back = _give_back(output, ai_allowed=ai_allowed)
     output.returns, output.driven_at = output.returns + 1, now

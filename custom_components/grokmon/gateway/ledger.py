@@ -89,8 +89,8 @@ class Ledger:
             burns.append(Burn(now))
         if len(burns) > _MOST_BURNS:
             # What goes on and off all the time counts as on in between.
-            burns[1].start = burns[0].start
-            del burns[0]
+            at = min(range(1, len(burns)), key=lambda each: burns[each].start - (burns[each - 1].end or 0.0))
+            burns[at - 1].end = burns.pop(at).end
 
     def end(self, key: Key, now: float) -> None:
         """Enter that an output is off from now, which may be in the future; nothing changes when it was."""

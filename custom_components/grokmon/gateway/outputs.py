@@ -13,7 +13,7 @@ from typing import Any, Final
 from .actuators import Actuator, Command, Key, Observed
 from .models import Ack, Result
 from .orders import Order, Wish
-from .principals import Caller
+from .principals import Caller, Principal
 from .ratelimit import TokenBucket
 
 # "Commanded and observed differ for 5 s": the time that a device has to do what it acknowledged.
@@ -172,6 +172,15 @@ class Output:
         if wish is not None and now < wish["lease_until"]:
             self.wish, self.taken_up = Wish.from_dict(wish, now), True
 
+    def is_repeated(self, wanted: Command, who: Principal) -> bool:
+        """Tell whether a command is one of those that anybody may give without end: on record once a minute."""
+        if self.forced:
+            # Somebody switches a driven fan off, and the interlock on again.
+            return who.caller is Caller.SYSTEM or not wanted.energises
+        # Whoever switches off what nobody wants on is heard; the hub itself has a reason.
+        doubtful = who.caller is Caller.SYSTEM and (self.is_on or self.runs)
+        return not (wanted.energises or self.is_wanted or doubtful)
+
     def run_s(self, wanted: Command) -> float | None:
         """Return for how long a command may keep it on, None for as long as nobody says otherwise."""
         if wanted.amount_ml is not None:
@@ -198,7 +207,8 @@ class Output:
         caller = order.principal.caller
         if caller is Caller.SYSTEM:
             return
-        self.kept_off = not order.command.energises
+        if not order.command.energises:
+            self.kept_off = True
         if order.command.energises or self.held_by is None or caller.rank <= self.held_by.rank:
             # Off is for everybody. Who comes later does not get what is held by having switched it off first.
             self.held_by, self.commanded_at = caller, order.at
@@ -241,7 +251,7 @@ class Output:
             return
         self.unasked_since = self.unasked_told_at = None
         if order.principal.caller is not Caller.SYSTEM:
-            self.forced, self.resume = False, None
+            self.forced, self.resume, self.kept_off = False, None, False
         elif order.principal.identity == GIVEN_BACK:
             self.forced = False
         until = None if order.run_s is None else now + order.run_s
@@ -256,7 +266,7 @@ class Output:
     def not_renewed(self, now: float) -> None:
         """Note that the device could not be told to go on: it is tried again soon."""
         if self.wish is not None:
-            third = self.wish.order.lease_s / 3
+            third = min(self.wish.order.lease_s, self.actuator.lease_s) / 3
             self.wish.renewed_at = now - third + min(third, _RENEW_AGAIN_S)
 
     def answered(self, order: Order, ack: Ack, now: float) -> None:
@@ -328,9 +338,10 @@ class Output:
         lasts = self.fault is None and now - self.unasked_since >= _AGAIN_S
         if self._differs(now) is Step.FAULT or lasts:
             return Step.FAULT
-        if self.unasked_told_at is not None and now - self.unasked_told_at < _AGAIN_S:
-            return Step.SAME
-        if not self.stops.take(now):
+        if self.unasked_told_at is None:
+            if not self.stops.take(now):
+                return Step.SAME
+        elif now - self.unasked_told_at < _AGAIN_S:
             return Step.SAME
         self.unasked_told_at = now
         return Step.UNWANTED

@@ -369,7 +369,7 @@ class GrokmonHub:
             rejected[device_id] += count
         for device_id, coordinator in self.enrolment.coordinators.items():
             if coordinator.async_tick(now, rejected[device_id]):
-                _LOGGER.warning("%s has not been heard for %.0f s", coordinator.device.name, coordinator.silence)
+                _LOGGER.info("%s has not been heard for %.0f s", coordinator.device.name, coordinator.silence)
                 self.audit.record("silent", outcome="found", device=device_id)
                 self.trust.credentials.async_silent(device_id)
                 self.dispatcher.async_absent(device_id)

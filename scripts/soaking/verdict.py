@@ -17,7 +17,6 @@ _CONNECTION = re.compile(r"connect|failed to receive on socket")
 _COMMAND = "homeassistant.components.api"
 _LAMP = "Error during service call to light."
 _OURS = "custom_components.grokmon"
-_SILENT = "has not been heard for"
 _SHOWN = 5
 _GROWTH = 0.01
 
@@ -59,7 +58,6 @@ def judge_log(lines: Iterable[str], verdict: Verdict) -> Counter[str]:
     errors: list[str] = []
     blocking: list[str] = []
     slow: list[str] = []
-    silent: list[str] = []
     warnings: list[str] = []
     loggers: Counter[str] = Counter()
     for line in lines:
@@ -75,10 +73,9 @@ def judge_log(lines: Iterable[str], verdict: Verdict) -> Counter[str]:
         elif level in _BAD_LEVELS and not _of_a_broker_that_ended(logger, text):
             errors.append(f"{logger}: {text}")
         elif level == "WARNING" and logger.startswith(_OURS):
-            (silent if _SILENT in text else warnings).append(text)
+            warnings.append(text)
     verdict.none("errors in the log, but for those about a broker that was ended", errors)
-    verdict.add("devices told silent while the broker was away", len(silent))
-    verdict.none("other warnings of the integration in the log", warnings)
+    verdict.none("warnings of the integration in the log", warnings)
     verdict.none("blocking calls detected", blocking)
     verdict.none("slow callbacks, and what took too long", slow)
     return loggers

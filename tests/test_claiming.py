@@ -26,7 +26,8 @@ from .live.needles import Needles, of_bytes, of_root_key
 from .test_credential_keeper import leaks
 
 ADDRESS = "192.0.2.7"
-WITH_ACCOUNTS = {"broker": {"mode": "files"}}
+HOUR = 3600.0
+WITH_ACCOUNTS: dict[str, Any] = {"broker": {"mode": "files"}}
 
 type Settings = dict[str, Any]
 
@@ -606,6 +607,27 @@ async def test_settings_end_with_the_first_use(room: Room, key: PrivateKey) -> N
     assert settings["password"]
     await _claimed(room, settings, key).report({"temp_c": 21.5})
     _refused_ask(room, Code.DEVICE_EXISTS, key)
+
+
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS])
+async def test_settings_outlive_the_look_at_what_expires(room: Room, key: PrivateKey) -> None:
+    """What the broker checks does not count as used while the device has fetched nothing."""
+    await room.let_pass(HOUR - 5)
+    await _approved(room, key)
+    await room.let_pass(10)
+    assert _ask(room, key)["password"]
+
+
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS | {"http_enrolment": True}])
+async def test_code_for_a_device_that_was_enrolled_long_ago(tent: RoomDevice) -> None:
+    """A device with an account at the broker may fetch until it is first heard, and not afterwards."""
+    room = tent.room
+    await room.let_pass(HOUR + 60)
+    settings = await _claim(room, await _code(room))
+    assert settings["password"]
+    await _claimed(room, settings).report({"temp_c": 21.5})
+    await room.let_pass(HOUR + 60)
+    await _refused_code(room, "claim_too_late")
 
 
 @pytest.mark.parametrize("status", [DeviceStatus.DISABLED, DeviceStatus.REVOKED])

@@ -18,7 +18,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_mqtt_message,
 )
 
-from custom_components.grokmon import posture
+from custom_components.grokmon import posture, turns
 from custom_components.grokmon.broker.connection import Login, UnreachableError
 from custom_components.grokmon.broker.probe import Target
 from custom_components.grokmon.checklist import Checklist
@@ -182,19 +182,34 @@ async def test_failed_turn_is_nobody_elses() -> None:
         if len(runs) == 2:
             raise OSError("once")
 
-    turns = Turns(job)
-    first = asyncio.create_task(turns.async_run())
+    shared = Turns(job)
+    first = asyncio.create_task(shared.async_run())
     await begun.wait()
-    others = [asyncio.create_task(turns.async_run()) for _ in range(3)]
+    others = [asyncio.create_task(shared.async_run()) for _ in range(3)]
     await asyncio.sleep(0)
     go_on.set()
     await first
     outcome = await asyncio.gather(*others, return_exceptions=True)
     assert [type(each) for each in outcome] == [OSError, type(None), type(None)]
     assert len(runs) == 3
-    await turns.async_end()
-    await turns.async_run()
+    await shared.async_end()
+    await shared.async_run()
     assert len(runs) == 3
+
+
+async def test_unload_waits_some_seconds_for_a_probe_that_hangs(
+    quiet_room: Room, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that does not let go of a probe does not keep the hub from ending, and nothing is told of it then."""
+    room = quiet_room
+    assert await room.hass.config_entries.async_setup(room.entry.entry_id)
+    await room.until(lambda: slow.begun == 1)
+    monkeypatch.setattr(turns, "_LAST_SECONDS", 0.0)
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert not slow.go_on.is_set()
+    slow.go_on.set()
+    await room.settle()
+    assert "probed" not in {entry["event"] for entry in room.audit_on_disk()}
 
 
 # With whom

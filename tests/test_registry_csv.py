@@ -175,8 +175,8 @@ async def test_status_is_not_read(room: Room) -> None:
         ("tent-2,B,es256,ph", "public_key_invalid", "not a public key in PEM"),
         ("tent-1,B,hs256,ph", "device_exists", "tent-1"),
         ("there,B,hs256,ph", "device_exists", "there"),
-        ("grokmon-probe-1,B,hs256,ph", "device_id_invalid", "grokmon-probe-1 is kept for the gateway itself"),
-        ("grokmon-probe-2,B,hs256,ph", "device_id_invalid", "grokmon-probe-2 is kept for the gateway itself"),
+        ("grokmon-probe-1,B,hs256,ph", "device_id_invalid", "grokmon-probe-1"),
+        ("grokmon-probe-2,B,hs256,ph", "device_id_invalid", "grokmon-probe-2"),
     ],
 )
 async def test_one_wrong_row_refuses_all(room: Room, row: str, code: str, detail: str) -> None:

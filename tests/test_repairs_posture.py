@@ -148,3 +148,18 @@ async def test_files_were_read(room: Room, findings: Findings) -> None:
     assert done["type"] == "create_entry"
     assert "broker_files_changed" not in _issues(room)
     assert room.hub.gateway.broker_enforced
+
+
+@pytest.mark.parametrize("options", [{"broker": {"mode": "files", "plaintext_port": 1883}}])
+async def test_files_were_read_and_the_disk_is_full(room: Room) -> None:
+    """What would be asked again after a restart is not taken for settled; what is settled is not asked again."""
+    room.break_store()
+    manager, form = await _begin(room, "broker_files_changed")
+    done = await manager.async_configure(form["flow_id"], {})
+    assert (done["type"], done["reason"]) == ("abort", "store_not_written")
+    assert "broker_files_changed" in _issues(room)
+    room.repair_store()
+    manager, form = await _begin(room, "broker_files_changed")
+    assert (await manager.async_configure(form["flow_id"], {}))["type"] == "create_entry"
+    await room.reload()
+    assert "broker_files_changed" not in _issues(room)

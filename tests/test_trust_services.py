@@ -22,6 +22,7 @@ import jwt
 import probatio
 import pytest
 
+from custom_components.grokmon.choices import METHODS, Choices
 from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.credentials import LIFETIMES
 from custom_components.grokmon.gateway.errors import Code, GatewayError
@@ -29,6 +30,7 @@ from custom_components.grokmon.gateway.lifecycle import OVERLAP
 from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.posture import Check, Finding
 
+from .broker.test_address import set_mqtt
 from .common import Room, RoomDevice
 from .live.needles import Needles, of_bytes
 from .test_credential_keeper import leaks
@@ -108,6 +110,7 @@ async def test_unknown_device(tent: RoomDevice, service: str) -> None:
         *((service, {"device_id": None}) for service in OF_A_DEVICE),
         *((service, {"anything": 1}) for service in ("rotate_authority", "probe_broker", "export_registry")),
         *(("sign_certificate", {"device_id": "tent-1", "days": days}) for days in (0, -1, 731, "many", 1e9)),
+        *(("sign_certificate", {"device_id": "tent-1", "overlap_hours": hours}) for hours in (-1, 169, "many")),
     ],
 )
 async def test_refuses_what_is_out_of_form(tent: RoomDevice, service: str, data: dict[str, Any]) -> None:
@@ -178,6 +181,35 @@ async def test_token_of_a_device_that_may_not_speak(tent: RoomDevice) -> None:
     assert refused.value.code is Code.CREDENTIAL_REVOKED
 
 
+# The names of others
+
+
+@pytest.mark.parametrize("options", [{"broker": {"mode": "none", "admin_username": "boss"}}])
+@pytest.mark.parametrize("name", ["homeassistant", "boss"])
+async def test_name_of_anothers_account(room: Room, name: str) -> None:
+    """No device is called like Home Assistant or the administrator at the broker: its certificate would open that."""
+    set_mqtt(room, {"username": "homeassistant"})
+    for service, data in (
+        ("enroll_device", {"device_id": name, "name": "Tent 9", "metrics": ["temp_c"]}),
+        ("import_registry", {"csv": f"device_id,name,auth,metrics\n{name},Tent 9,hs256,ph"}),
+    ):
+        assert (await _refusal(room, service, data))[0] == "device_id_invalid"
+    choices = Choices(device_id=name, name="T", zone=None, metrics=frozenset(), ranges={})
+    with pytest.raises(GatewayError, match="device_id_invalid"):
+        room.hub.enrolment.prepare(choices, METHODS["eddsa"])
+    assert name not in room.hub.gateway.registry
+
+
+async def test_name_that_another_took_later(room: Room) -> None:
+    """A device that was called so before gets no certificate in that name."""
+    set_mqtt(room, {})
+    await room.enrol("homeassistant")
+    set_mqtt(room, {"username": "homeassistant"})
+    refused = await _refusal(room, "sign_certificate", {"device_id": "homeassistant"})
+    assert refused == ("device_id_invalid", {"detail": "homeassistant"})
+    assert not room.hub.trust.certificates.in_use
+
+
 # Certificates
 
 
@@ -246,7 +278,7 @@ def _bad_requests() -> dict[str, tuple[str, str]]:
         "cut": (request[:200], "not a certificate request in PEM"),
         "other curve": (_request(generate_private_key(SECP384R1())), "a key that is neither P-256 nor Ed25519"),
         "forged": (forged, "not signed with its own key"),
-        "endless": (request * 100, "too long"),
+        "endless": (request * 100, "longer than 4096 characters, leave out what is before BEGIN CERTIFICATE REQUEST"),
     }
 
 

@@ -14,8 +14,8 @@ from homeassistant.helpers.selector import (
 )
 import probatio
 
-from .broker.accounts import CONF_ADMIN, CONF_ADMIN_PASSWORD, CONF_MODE, CONF_PROBE_PASSWORD, AccountMode
-from .broker.address import CONF_CA
+from .broker.accounts import CONF_ADMIN_PASSWORD, CONF_MODE, CONF_PROBE_PASSWORD, AccountMode
+from .broker.address import CONF_ADMIN, CONF_CA
 from .forms import number
 from .posture import CONF_PLAINTEXT_PORT, DEFAULT_PLAINTEXT_PORT
 

@@ -22,8 +22,6 @@ _LOGGER = logging.getLogger(__name__)
 ISSUE_EXPIRES: Final = "credential_expires"
 ISSUE_SILENT: Final = "silent_after_rotation"
 _EVERY_S: Final = 3600.0
-# Of the others nobody tells when they are first used.
-_TELLING: Final = frozenset({CredentialKind.KEY, CredentialKind.TOKEN})
 
 
 class CredentialKeeper:
@@ -70,11 +68,13 @@ class CredentialKeeper:
 
         return await self._async_change(device_id, rotated, "rotated", actor, overlap_s=round(overlap))
 
-    async def async_add(self, device_id: str, credential: Credential, actor: str) -> Device:
+    async def async_add(
+        self, device_id: str, credential: Credential, actor: str, overlap: float = lifecycle.OVERLAP
+    ) -> Device:
         """Give a device a credential of a kind; one of the same kind ends after the overlap. Raises RegistryError."""
         return await self._async_change(
             device_id,
-            lambda device: lifecycle.rotate(device.credentials, credential, time()),
+            lambda device: lifecycle.rotate(device.credentials, credential, time(), overlap),
             "issued",
             actor,
             kind=credential.kind.value,
@@ -212,5 +212,5 @@ def _may_miss_new_credentials(device: Device, now: float) -> bool:
     """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again."""
     newest = {each.kind: each for each in lifecycle.current(device.credentials)}
     replaced = [kind for kind in CredentialKind if lifecycle.restorable(device.credentials, kind, now) is not None]
-    telling = [newest[kind] for kind in replaced if kind in _TELLING]
+    telling = [newest[kind] for kind in replaced if kind.tells]
     return bool(replaced) and (not telling or any(each.state is CredentialState.PENDING for each in telling))

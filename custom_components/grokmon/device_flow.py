@@ -35,7 +35,7 @@ from .gateway.catalog import CATALOG, Metric
 from .gateway.errors import RegistryError
 from .gateway.models import DEFAULT_RATE_LIMIT, Auth, DeviceStatus, Range
 from .gateway.registry import MAX_RATE_LIMIT
-from .gateway.topics import DEVICE_ID_PATTERN, RESERVED_IDS
+from .gateway.topics import DEVICE_ID_PATTERN
 from .output_steps import actuator_selector
 
 CONF_TEMPLATE: Final = "template"
@@ -110,7 +110,7 @@ class DeviceFlow(CredentialSteps):
         errors: dict[str, str] = {}
         if user_input is not None:
             device_id = user_input[CONF_DEVICE_ID]
-            if DEVICE_ID_PATTERN.fullmatch(device_id) is None or device_id in RESERVED_IDS:
+            if DEVICE_ID_PATTERN.fullmatch(device_id) is None or self._hub.enrolment.is_reserved(device_id):
                 errors[CONF_DEVICE_ID] = "device_id_invalid"
             elif device_id in self._hub.gateway.registry:
                 errors[CONF_DEVICE_ID] = "device_exists"

@@ -15,8 +15,10 @@ from homeassistant.helpers import device_registry as dr, entity_registry as er, 
 from homeassistant.helpers.typing import UNDEFINED, UndefinedType
 
 from .audit_log import AuditLog
+from .broker.address import others_accounts
 from .choices import Choices, Method
 from .const import (
+    CONF_BROKER,
     CONF_DEVICE_ID,
     CONF_STALE_AFTER,
     DEFAULT_STALE_AFTER,
@@ -97,20 +99,22 @@ class Enrolment:
 
     def zone_named(self, name: str) -> str | None:
         """Return the identifier of the zone with this name."""
-        for subentry in self._entry.subentries.values():
-            if subentry.subentry_type == SUBENTRY_ZONE and subentry.title.casefold() == name.casefold():
-                return subentry.subentry_id
-        return None
+        zones = (each for each in self._entry.subentries.values() if each.subentry_type == SUBENTRY_ZONE)
+        return next((each.subentry_id for each in zones if each.title.casefold() == name.casefold()), None)
 
     def check(self, choices: Choices) -> None:
         """Refuse choices that the registry would not take. Raises RegistryError."""
         check(choices.device(self._store.state.devices[choices.device_id]))
 
+    def is_reserved(self, device_id: str) -> bool:
+        """Tell whether an identifier is kept for the gateway itself, or is the name of another's account."""
+        return device_id in (*RESERVED_IDS, *others_accounts(self._hass, self._entry.options.get(CONF_BROKER, {})))
+
     def prepare(self, choices: Choices, method: Method, public_key: str = "") -> SecurityRecord:
         """Return the security record for a new device, not yet kept. Raises RegistryError."""
         self._refuse_known(choices.device_id)
-        if choices.device_id in RESERVED_IDS:
-            raise RegistryError(Code.DEVICE_ID_INVALID, f"{choices.device_id} is kept for the gateway itself")
+        if self.is_reserved(choices.device_id):
+            raise RegistryError(Code.DEVICE_ID_INVALID, choices.device_id)
         fresh: list[Credential] = []
         if method.auth is Auth.SIGNED:
             fresh.append(self.async_issue_key(method.algorithm, public_key))
@@ -177,7 +181,7 @@ class Enrolment:
                 changed = change(before)
                 if changed == before.credentials:
                     return before
-                await self._async_keep({device_id: replace(_record_of(before), credentials=changed)})
+                await self._async_keep({device_id: replace(SecurityRecord.of(before), credentials=changed)})
                 key_ids = [each.key_id for each in changed if each not in before.credentials]
                 self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
                 await self._audit.async_flush(mark=False)
@@ -216,7 +220,7 @@ class Enrolment:
             key_ids = [each.key_id for each in before.credentials]
             self._audit.record(_STATUS_EVENTS[status], device=device_id, key_ids=key_ids, actor=actor)
             # Not taken back when the disk fails: the device is refused all the same, and a later write keeps it so.
-            self._store.state.devices[device_id] = _record_of(changed)
+            self._store.state.devices[device_id] = SecurityRecord.of(changed)
             # The broker need not wait for the disk.
             self._changed(before, changed)
             await self._store.async_save()
@@ -385,14 +389,10 @@ class Enrolment:
                 if (device := self._gateway.registry.get(device_id)) is None:
                     return
                 # Not taken back when the disk fails: it is so all the same, and a later write keeps it.
-                self._store.state.devices[device_id] = _record_of(device)
+                self._store.state.devices[device_id] = SecurityRecord.of(device)
                 await self._store.async_save()
         except HomeAssistantError:
             _LOGGER.exception("The first use of new credentials of %s was not kept", device_id)
-
-
-def _record_of(device: Device) -> SecurityRecord:
-    return SecurityRecord(device.credentials, device.auth, device.status)
 
 
 def _issue_id(device_id: str) -> str:

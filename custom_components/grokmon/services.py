@@ -34,7 +34,7 @@ from .gateway.models import DEFAULT_RATE_LIMIT, CredentialKind, Device, DeviceSt
 from .hub import GrokmonHub
 from .onboarding import settings_of
 from .staging_services import async_setup_staging_services
-from .trust_services import async_setup_trust_services
+from .trust_services import OVERLAP_HOURS, async_setup_trust_services
 
 CONF_NAME: Final = "name"
 CONF_KINDS: Final = "kinds"
@@ -54,9 +54,7 @@ _ENROL: Final = probatio.Schema(
 )
 _ROTATION: Final = {
     probatio.Optional(CONF_KINDS): probatio.All(cv.ensure_list, [probatio.Coerce(CredentialKind)]),
-    probatio.Optional(CONF_OVERLAP, default=lifecycle.OVERLAP / 3600): probatio.All(
-        probatio.Coerce(float), probatio.Range(min=0, max=168)
-    ),
+    **OVERLAP_HOURS,
 }
 _ROTATE: Final = probatio.Schema(
     {

@@ -24,7 +24,16 @@ from .const import DOMAIN
 from .gateway import credentials
 from .gateway.access_tokens import KEY_BYTES
 from .gateway.authority import Authority, key_pem, load_authority
-from .gateway.models import Algorithm, Auth, Credential, CredentialKind, CredentialState, DeviceStatus, PrivateKey
+from .gateway.models import (
+    Algorithm,
+    Auth,
+    Credential,
+    CredentialKind,
+    CredentialState,
+    Device,
+    DeviceStatus,
+    PrivateKey,
+)
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
 
@@ -60,6 +69,11 @@ class SecurityRecord:
             DeviceStatus(data["status"]),
         )
 
+    @classmethod
+    def of(cls, device: Device) -> SecurityRecord:
+        """Return the record of a device."""
+        return cls(device.credentials, device.auth, device.status)
+
     def as_dict(self, vault: Vault, owner: str) -> dict[str, Any]:
         """Return the record as JSON, its secrets sealed for their owner."""
         return {
@@ -74,12 +88,14 @@ class BrokerState:
     """What is secret or decided about the broker.
 
     `admin_password` is that of its administration, `probe_password` that of the probe's two accounts. `revoking` holds
-    the accounts of revoked devices that the broker may still have, by device.
+    the accounts of revoked devices that the broker may still have, by device. `files_unread` is set before files are
+    written for it, until an administrator has confirmed that it has read them.
     """
 
     admin_password: str = field(default="", repr=False)
     probe_password: str = field(default_factory=lambda: token_urlsafe(KEK_BYTES), repr=False)
     revoking: dict[str, list[str]] = field(default_factory=dict)
+    files_unread: bool = False
 
 
 @dataclass(slots=True)
@@ -195,6 +211,7 @@ class SecurityStore:
                 self._unseal(data["broker"]["admin_password"], _ADMIN).decode(),
                 self._unseal(data["broker"]["probe_password"], _PROBE).decode(),
                 data["broker"]["revoking"],
+                data["broker"]["files_unread"],
             ),
             AuthorityState(
                 [
@@ -251,6 +268,7 @@ class SecurityStore:
                 "admin_password": vault.seal(state.broker.admin_password.encode(), _ADMIN),
                 "probe_password": vault.seal(state.broker.probe_password.encode(), _PROBE),
                 "revoking": {device_id: list(accounts) for device_id, accounts in state.broker.revoking.items()},
+                "files_unread": state.broker.files_unread,
             },
             "authority": {
                 "authorities": [

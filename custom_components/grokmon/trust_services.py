@@ -11,9 +11,10 @@ import probatio
 from .access import async_administrator, hub_of
 from .at_rest import async_rotate_kek
 from .broker.certificates import MAX_DAYS
-from .const import CONF_DEVICE_ID, CONF_HTTP_ENROLMENT, DOMAIN
+from .const import CONF_DEVICE_ID, CONF_HTTP_ENROLMENT, CONF_OVERLAP, DOMAIN
 from .errors import translate_errors
-from .gateway import credentials
+from .gateway import credentials, lifecycle
+from .gateway.errors import Code, RegistryError
 from .onboarding import CLAIM_PATH, settings_of
 from .registry_csv import async_import, export
 
@@ -21,6 +22,11 @@ CONF_REQUEST: Final = "request"
 CONF_DAYS: Final = "days"
 CONF_CSV: Final = "csv"
 
+OVERLAP_HOURS: Final = {
+    probatio.Optional(CONF_OVERLAP, default=lifecycle.OVERLAP / 3600): probatio.All(
+        probatio.Coerce(float), probatio.Range(min=0, max=168)
+    )
+}
 _DEVICE: Final = {probatio.Required(CONF_DEVICE_ID): cv.string}
 _SIGN: Final = probatio.Schema(
     {
@@ -29,6 +35,7 @@ _SIGN: Final = probatio.Schema(
         probatio.Optional(CONF_DAYS, default=365): probatio.All(
             probatio.Coerce(int), probatio.Range(min=1, max=MAX_DAYS)
         ),
+        **OVERLAP_HOURS,
     }
 )
 
@@ -75,8 +82,15 @@ async def _async_sign(call: ServiceCall) -> ServiceResponse:
     actor = await async_administrator(call)
     hub = hub_of(call.hass)
     device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
+    if hub.enrolment.is_reserved(device.device_id):
+        # It was free when the device was enrolled; the broker would take the certificate for the other's.
+        raise RegistryError(Code.DEVICE_ID_INVALID, device.device_id)
     signed = await hub.trust.certificates.async_sign(
-        device.device_id, call.data.get(CONF_REQUEST), call.data[CONF_DAYS], actor
+        device.device_id,
+        call.data.get(CONF_REQUEST),
+        call.data[CONF_DAYS],
+        actor,
+        overlap=call.data[CONF_OVERLAP] * 3600.0,
     )
     return {"device_id": device.device_id, **signed}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant
@@ -9,7 +10,7 @@ from homeassistant.exceptions import HomeAssistantError
 
 from .const import DOMAIN
 
-# A disk that hangs must not keep everything else from being put away.
+# A disk that hangs, or a broker, must not keep everything else from being put away.
 _LAST_SECONDS: Final = 10.0
 
 
@@ -55,10 +56,11 @@ class Turns:
             self._done = number
 
     async def async_end(self) -> None:
-        """Begin no other run, and wait for the one that is under way."""
+        """Begin no other run, and wait for the one that is under way, or some seconds."""
         self._ended = True
-        async with self._lock:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS), self._lock:
+                pass
 
 
 class Changes:

@@ -102,7 +102,7 @@ def _broker(data: bytes) -> None:
     dynamic_security._response(data, "listClients", "1")  # noqa: SLF001 - what is fuzzed
     refused(lambda: broker_drift.parse_account(answer), ValueError)
     refused(lambda: broker_drift.parse_role(answer), ValueError)
-    found = refused(lambda: broker_drift.parse_found(answer, answer, answer), ValueError)
+    found = refused(lambda: broker_drift.parse_found(answer, answer, answer, answer), ValueError)
     if found is not None:
         role = broker_accounts.role_of(PREFIX, "tent-1", ["telemetry"], ["session"])
         account = broker_accounts.Account(username="tent-1.a", device_id="tent-1", client_id="tent-1")

@@ -679,18 +679,25 @@ def folder(room: Room) -> Path:
     return Path(room.hass.config.path("grokmon", "broker"))
 
 
+async def read_files(room: Room) -> None:
+    """Tell that the broker has read its files, as the repair does, which ends the issue then."""
+    await room.hub.trust.accounts.async_files_read()
+    ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
+
+
 @files
 async def test_files_are_written(tent: RoomDevice, broker: FakeBroker) -> None:
     """Files follow the registry; there is an issue when they changed, and none when they did not."""
     room = tent.room
     assert issues(room) == {"broker_files_changed"}
-    # A restart would find the files as they are, and the broker may not have read them.
-    assert ir.async_get(room.hass).issues["grokmon", "broker_files_changed"].is_persistent
     written = (folder(room) / "passwd").read_text()
     assert "tent-1." in written
     assert "grokmon-probe-1:" in written
     assert (folder(room) / "passwd").stat().st_mode & 0o777 == 0o600
-    ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
+    # A restart finds the files as they are, and the broker may not have read them.
+    await room.reload()
+    assert issues(room) == {"broker_files_changed"}
+    await read_files(room)
     count, probes = len(await room.audit("broker_files_written")), broker.probes
     for _ in range(3):
         await room.let_pass(RETRY)
@@ -721,13 +728,59 @@ async def test_files_that_cannot_be_written(room: Room) -> None:
 
 
 @files
+async def test_killed_before_the_files_were_told_of(tent: RoomDevice) -> None:
+    """Whoever is killed as soon as the files are written tells of them at the next start."""
+    room = tent.room
+    await read_files(room)
+    with patch.object(accounts.BrokerAccounts, "_tell_files"):
+        await set_status(room, DeviceStatus.REVOKED)
+    assert issues(room) == set()
+    await room.reload()
+    assert issues(room) == {"broker_files_changed"}
+    await read_files(room)
+    await room.reload()
+    assert issues(room) == set()
+
+
+@files
+async def test_files_wait_for_the_disk(tent: RoomDevice) -> None:
+    """Nothing is written of which nobody would be told after a crash; it is tried again."""
+    room = tent.room
+    await read_files(room)
+    before = (folder(room) / "passwd").read_text()
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    await read_files(room)
+    room.break_store()
+    await room.let_pass(DAY + RETRY)
+    assert "broker_accounts_pending" in issues(room)
+    assert (folder(room) / "passwd").read_text().count("tent-1.") == 2
+    room.repair_store()
+    await room.let_pass(RETRY)
+    assert issues(room) == {"broker_files_changed"}
+    assert (folder(room) / "passwd").read_text().count("tent-1.") == before.count("tent-1.") == 1
+
+
+@files
+async def test_name_of_home_assistant_that_the_files_cannot_hold(room: Room) -> None:
+    """An odd user name of Home Assistant is told as what keeps the files from being written."""
+
+    async def address(*_: object) -> Address:
+        return Address(Endpoint("127.0.0.1", 1), Login("home assistant", "secret-password"))
+
+    with patch.object(accounts, "async_address", address):
+        await room.hub.trust.accounts.async_bring_in_step()
+    raised = ir.async_get(room.hass).issues["grokmon", "broker_accounts_pending"]
+    assert "user name of Home Assistant" in str(raised.translation_placeholders)
+
+
+@files
 async def test_files_after_a_day_and_an_overlap(tent: RoomDevice) -> None:
     """Who is no longer to get in is taken out of the file when the time has come."""
     room = tent.room
     before = (folder(room) / "passwd").read_text().count("tent-1.")
     await room.call("rotate_credentials", {"device_id": "tent-1"})
     assert (folder(room) / "passwd").read_text().count("tent-1.") == before + 1
-    ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
+    await read_files(room)
     await room.let_pass(DAY + RETRY)
     assert (folder(room) / "passwd").read_text().count("tent-1.") == before
     assert issues(room) == {"broker_files_changed"}

@@ -10,7 +10,7 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.grokmon.broker.address import async_address, place_for_devices
+from custom_components.grokmon.broker.address import async_address, others_accounts, place_for_devices
 from custom_components.grokmon.broker.connection import Login, Protocol, UnreachableError
 from custom_components.grokmon.gateway.authority import new_authority
 from tests.common import Room
@@ -50,6 +50,14 @@ async def test_as_home_assistant_reaches_it(quiet_room: Room) -> None:
     (subject,) = names(address.endpoint.tls)
     assert "grokmon authority" in subject
     assert "secret-password" not in repr(address)
+
+
+async def test_accounts_of_others(quiet_room: Room) -> None:
+    """Home Assistant and the administrator have names of their own, where they have any."""
+    set_mqtt(quiet_room, {"username": "hass"})
+    assert others_accounts(quiet_room.hass, {"admin_username": "admin"}) == {"hass", "admin"}
+    set_mqtt(quiet_room, {})
+    assert "hass" not in others_accounts(quiet_room.hass, {})
 
 
 async def test_defaults(quiet_room: Room) -> None:

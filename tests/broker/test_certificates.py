@@ -201,16 +201,60 @@ async def test_disabled_device_is_not_on_the_list(tent: RoomDevice) -> None:
 
 
 async def test_replaced_certificate_ends(tent: RoomDevice) -> None:
-    """The certificate before is accepted for the overlap, can be restored for a week, and is listed then."""
+    """The certificate before is accepted for the overlap and on the list within an hour after it, for good."""
     room = tent.room
     first = await sign(room)
     await sign(room)
-    await room.let_pass(DAY + HOUR)
+    await room.let_pass(DAY - HOUR)
+    assert revoked(room) == set()
+    await room.let_pass(2 * HOUR)
+    assert revoked(room) == {serial(first)}
     states = {each.state for each in room.hub.gateway.registry["tent-1"].of_kind(CredentialKind.CERTIFICATE)}
     assert CredentialState.RETIRING in states
+    before = number(room)
+    await room.let_pass(2 * HOUR)
+    assert number(room) == before
     await room.let_pass(8 * DAY)
     await room.let_pass(HOUR)
     assert revoked(room) == {serial(first)}
+
+
+async def test_restored_certificate_is_taken_off_the_list(tent: RoomDevice) -> None:
+    """What was replaced holds again once it is restored, and what replaced it does not."""
+    room = tent.room
+    first, second = await sign(room), await sign(room)
+    await room.let_pass(DAY + HOUR)
+    assert revoked(room) == {serial(first)}
+    await room.call("restore_credentials", {"device_id": "tent-1"})
+    await room.settle()
+    assert revoked(room) == {serial(second)}
+    await room.reload()
+    assert revoked(room) == {serial(second)}
+
+
+async def test_replaced_certificate_that_expired_is_not_listed(tent: RoomDevice) -> None:
+    """The list holds what would be good otherwise."""
+    room = tent.room
+    await sign(room, days=2)
+    await sign(room)
+    await room.let_pass(DAY + HOUR)
+    assert len(revoked(room)) == 1
+    await room.let_pass(DAY)
+    assert revoked(room) == set()
+
+
+async def test_certificate_is_ended_at_once(tent: RoomDevice) -> None:
+    """Without an overlap the certificate before is on the list as soon as there is another, and cannot be restored."""
+    room = tent.room
+    first = await sign(room)
+    second = await sign(room, overlap_hours=0)
+    await room.settle()
+    assert revoked(room) == {serial(first)}
+    with pytest.raises(ServiceValidationError):
+        await room.call("restore_credentials", {"device_id": "tent-1"})
+    await sign(room, overlap_hours=2)
+    await room.let_pass(4 * HOUR)
+    assert revoked(room) == {serial(first), serial(second)}
 
 
 async def test_revoked_two_at_once(room: Room) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from custom_components.grokmon.broker.connection import (
     REFUSED,
+    BrokerError,
     Connection,
     Endpoint,
     Login,
     RefusedError,
 )
-from custom_components.grokmon.broker.files import PASSWORDS, RULES, write_files
+from custom_components.grokmon.broker.files import PASSWORDS, RULES, changed_files, write_files
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
 from tests.stack.brokers import HOME_ASSISTANT, MosquittoBroker
 from tests.stack.certificates import Certificates
@@ -69,8 +70,10 @@ async def broker(tmp_path: Path, certificates: Certificates, folder: Path) -> As
 
 
 def write(folder: Path, accounts: Sequence[Account] = (FIRST, SECOND), hub: Login | None = HUB) -> bool:
-    """Write the files."""
-    return write_files(str(folder), accounts, ROLES, PREFIX, hub)
+    """Write the files; tell whether one of them was another."""
+    changed = changed_files(str(folder), accounts, ROLES, PREFIX, hub)
+    write_files(changed)
+    return bool(changed)
 
 
 def read(folder: Path) -> tuple[bytes, bytes]:
@@ -178,6 +181,15 @@ def test_hub_without_an_account(folder: Path) -> None:
     assert read(folder)[1] == b""
     assert write(folder, hub=Login(HUB.username, None))
     assert users(folder) == [FIRST.username, SECOND.username]
+
+
+@pytest.mark.parametrize("name", ["home assistant", "home:assistant", "büro", "home\nuser tent-1"])
+def test_name_of_the_hub_that_the_files_cannot_hold(folder: Path, name: str) -> None:
+    """What would end a line early, or be read as something else, is told in a sentence, and nothing is written."""
+    with pytest.raises(BrokerError, match="the files cannot hold the user name of Home Assistant") as refused:
+        write(folder, hub=Login(name, "the hub's own"))
+    assert "the hub's own" not in str(refused.value)
+    assert not folder.exists()
 
 
 def test_folder_that_is_none(folder: Path) -> None:

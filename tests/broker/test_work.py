@@ -10,6 +10,7 @@ import pytest
 from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import (
     REFUSED,
+    BrokerError,
     ClosedError,
     Connection,
     Endpoint,
@@ -135,6 +136,22 @@ async def test_strangers_are_found_until_they_are_denied(broker: DynamicMosquitt
         assert there.publish(up("tent-1"), b"in its name") == NOT_AUTHORIZED
 
 
+async def test_strangers_by_the_default(broker: DynamicMosquittoBroker) -> None:
+    """Where the broker allows what no rule is about, whoever is not denied is named, without any role, too."""
+    work(broker)
+    who = endpoint(broker), login(broker, ADMIN), [up("tent-1")]
+    rule = {"acltype": "publishClientSend", "topic": f"{PREFIX}/v1/+/up/#", "priority": 10, "allow": False}
+    nobody = {"command": "createClient", "username": "nobody", "password": "n"}
+    meddle(broker, {"command": "addRoleACL", "rolename": "everything", **rule}, nobody)
+    assert find_strangers(*who) == ()
+    for allow, found in ((True, (ADMIN, "nobody")), (False, ())):
+        default = {"acltype": "publishClientSend", "allow": allow}
+        meddle(broker, {"command": "setDefaultACLAccess", "acls": [default]})
+        assert find_strangers(*who) == found
+        with Connection(endpoint(broker), "x", Login("nobody", "n")) as there:
+            assert (there.publish(up("tent-1"), b"in its name") < REFUSED) is allow
+
+
 @pytest.mark.parametrize(
     ("commands", "found"),
     [
@@ -248,12 +265,29 @@ async def test_broker_goes_away_in_the_middle(broker: DynamicMosquittoBroker) ->
     assert rest.problem is None
 
 
+async def test_broker_that_answers_no_more(broker: DynamicMosquittoBroker) -> None:
+    """Whoever leaves one change without an answer is not asked for the next, and the next time does the rest."""
+    asked: list[str] = []
+    original: Callable[..., Answer] = DynamicSecurity._ask
+
+    def ask(self: DynamicSecurity, connection: Connection, command: Command) -> Answer:
+        if command["command"].startswith(("list", "get")):
+            return original(self, connection, command)
+        asked.append(command["command"])
+        return Answer(command["command"], Outcome.UNKNOWN)
+
+    with patch.object(DynamicSecurity, "_ask", ask):
+        assert work(broker).problem == "not every account could be brought in step"
+    assert asked == ["createRole"]
+    assert work(broker).problem is None
+
+
 async def test_repair_that_does_not_help(broker: DynamicMosquittoBroker) -> None:
     """What the broker has afterwards counts, not what it was told."""
     execute = DynamicSecurity.execute
 
     def idle(self: DynamicSecurity, commands: Sequence[Command], **more: Any) -> list[Answer]:
-        reads = all(str(command["command"]).startswith("list") for command in commands)
+        reads = all(str(command["command"]).startswith(("list", "get")) for command in commands)
         return execute(self, commands, **more) if reads else [Answer("createRole", Outcome.DONE)]
 
     with patch.object(DynamicSecurity, "execute", idle):
@@ -333,6 +367,26 @@ async def test_retained_messages_that_stay(broker: DynamicMosquittoBroker, proto
     assert confirm_revoked(address, PREFIX, "tent-1", ()) is may_clear
     left = retained_topics(endpoint(broker), login(broker, HOME_ASSISTANT), "#")
     assert left == ([] if may_clear else [up("tent-1")])
+
+
+@pytest.mark.parametrize("protocol", list(Protocol), ids=["3.1.1", "5"])
+async def test_retained_messages_that_cannot_be_seen(broker: DynamicMosquittoBroker, protocol: Protocol) -> None:
+    """A hub that may subscribe no more than it needs does not take for gone what it is not shown."""
+    needs: list[Command] = [
+        {"acltype": kind, "topic": f"grokmon/v1/+/{way}/+", "allow": True, "priority": 0}
+        for kind, way in (
+            ("subscribePattern", "up"),
+            ("publishClientReceive", "up"),
+            ("publishClientSend", "down"),
+        )
+    ]
+    meddle(
+        broker,
+        {"command": "createRole", "rolename": "needs", "acls": needs},
+        {"command": "createClient", "username": "narrow", "password": "n", "roles": [{"rolename": "needs"}]},
+    )
+    with pytest.raises(BrokerError, match="may not see what is retained"):
+        confirm_revoked(Address(endpoint(broker, protocol), Login("narrow", "n")), PREFIX, "tent-1", ())
 
 
 async def test_without_an_account_of_the_hub(broker: DynamicMosquittoBroker) -> None:

@@ -373,16 +373,19 @@ def test_garbage(pem: str) -> None:
     assert refusal(pem) == "request_invalid: not a certificate request in PEM"
 
 
-@pytest.mark.parametrize("length", [16 * 1024 + 1, 10_000_000])
-def test_huge_request(length: int) -> None:
+@pytest.mark.parametrize("length", [authority.MAX_REQUEST_LENGTH + 1, 10_000_000])
+def test_huge_request(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse what is too long before anybody reads it, good as it may be."""
-    assert refusal(EC_REQUEST.rjust(length)) == "request_invalid: too long"
+    monkeypatch.setattr(x509, "load_pem_x509_csr", pytest.fail)
+    assert refusal(EC_REQUEST.rjust(length)) == (
+        "request_invalid: longer than 4096 characters, leave out what is before BEGIN CERTIFICATE REQUEST"
+    )
 
 
 def test_longest_request() -> None:
     """Read a request of just the right length."""
-    longest = "#" * (16 * 1024 - len(EC_REQUEST) - 1) + "\n" + EC_REQUEST
-    assert len(longest) == 16 * 1024
+    longest = "#" * (authority.MAX_REQUEST_LENGTH - len(EC_REQUEST) - 1) + "\n" + EC_REQUEST
+    assert len(longest) == authority.MAX_REQUEST_LENGTH
     assert authority.sign_request(SITE, longest, DEVICE, NOW).serial
 
 

@@ -91,35 +91,44 @@ GROUPS: dict[str, Any] = {
 }
 
 
+DEFAULTS: dict[str, Any] = {
+    "acls": [{"acltype": "publishClientReceive", "allow": True}, {"acltype": "publishClientSend", "allow": False}]
+}
+
+
 def test_what_the_broker_has() -> None:
-    """Read the three lists as Mosquitto writes them, with and without what 2.1 adds."""
-    found = parse_found(CLIENTS, ROLES, GROUPS)
+    """Read the lists as Mosquitto writes them, with and without what 2.1 adds."""
+    found = parse_found(CLIENTS, ROLES, GROUPS, DEFAULTS)
     assert found.accounts["tent-1.k1"] == THERE
     assert found.accounts["b"] == FoundAccount(
         username="b", client_id="", label="", enabled=False, roles=("r",), groups=("g",)
     )
     assert found.roles == {"r": {Acl(AclType.PUBLISH, "#", allow=False, priority=2)}}
     assert found.groups == {"g": ("r",)}
+    assert not found.may_publish
 
 
 @pytest.mark.parametrize(
-    ("clients", "roles", "groups"),
+    ("clients", "roles", "groups", "defaults"),
     [
-        (None, ROLES, GROUPS),
-        ([], ROLES, GROUPS),
-        ({"totalCount": 3, "clients": CLIENTS["clients"]}, ROLES, GROUPS),
-        ({"clients": CLIENTS["clients"]}, ROLES, GROUPS),
-        ({"totalCount": True, "clients": CLIENTS["clients"][:1]}, ROLES, GROUPS),
-        ({"totalCount": 1, "clients": ["tent-1"]}, ROLES, GROUPS),
-        (CLIENTS, {"totalCount": 1, "roles": ["r"]}, GROUPS),
-        (CLIENTS, {"totalCount": 0, "roles": {}}, GROUPS),
-        (CLIENTS, ROLES, {"totalCount": 1, "groups": [{"groupname": "g"}]}),
+        (None, ROLES, GROUPS, DEFAULTS),
+        ([], ROLES, GROUPS, DEFAULTS),
+        ({"totalCount": 3, "clients": CLIENTS["clients"]}, ROLES, GROUPS, DEFAULTS),
+        ({"clients": CLIENTS["clients"]}, ROLES, GROUPS, DEFAULTS),
+        ({"totalCount": True, "clients": CLIENTS["clients"][:1]}, ROLES, GROUPS, DEFAULTS),
+        ({"totalCount": 1, "clients": ["tent-1"]}, ROLES, GROUPS, DEFAULTS),
+        (CLIENTS, {"totalCount": 1, "roles": ["r"]}, GROUPS, DEFAULTS),
+        (CLIENTS, {"totalCount": 0, "roles": {}}, GROUPS, DEFAULTS),
+        (CLIENTS, ROLES, {"totalCount": 1, "groups": [{"groupname": "g"}]}, DEFAULTS),
+        (CLIENTS, ROLES, GROUPS, None),
+        (CLIENTS, ROLES, GROUPS, {"acls": [{"acltype": "publishClientSend", "allow": "true"}]}),
+        (CLIENTS, ROLES, GROUPS, {"acls": ["publishClientSend"]}),
     ],
 )
-def test_lists_of_another_form(clients: object, roles: object, groups: object) -> None:
+def test_lists_of_another_form(clients: object, roles: object, groups: object, defaults: object) -> None:
     """Refuse a list that is cut, not verbose or something else, rather than repair what is not broken."""
     with pytest.raises(ValueError, match="the broker's"):
-        parse_found(clients, roles, groups)
+        parse_found(clients, roles, groups, defaults)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +342,14 @@ def test_strangers(rules: list[Acl], found: tuple[str, ...]) -> None:
     """Name who else may publish in the name of a device: the first rule that fits decides."""
     assert strangers([TOPIC], has(THERE, everything=rules)) == found
     assert strangers([], has(THERE, everything=rules)) == ()
+
+
+def test_strangers_by_the_default() -> None:
+    """Name who is denied by no rule where the broker allows what no rule is about."""
+    allowed = {"acls": [{"acltype": "publishClientSend", "allow": True}]}
+    assert parse_found(CLIENTS, ROLES, GROUPS, allowed).may_publish
+    for rules, found in (([], ("hub",)), ([DENY], ()), ([replace(DENY, topic="other/#")], ("hub",))):
+        assert strangers([TOPIC], replace(has(THERE, everything=rules), may_publish=True)) == found
 
 
 def test_stranger_who_is_called_like_a_device() -> None:

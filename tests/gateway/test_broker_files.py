@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from custom_components.grokmon.gateway.broker_accounts import Account, role_of
-from custom_components.grokmon.gateway.broker_files import acl_file, password_line, salt_of
+from custom_components.grokmon.gateway.broker_files import acl_file, fits, password_line, salt_of
 
 ROLE = role_of("grokmon", "tent-1", ["telemetry"], ["command"])
 ACCOUNT = Account(username="tent-1.k1", device_id="tent-1", client_id="tent-1", password="correct horse")
@@ -45,6 +45,14 @@ def test_salt_of_a_line() -> None:
 def test_salt_of_another_line(old: str, new: str) -> None:
     """Find no salt in what this code did not write."""
     assert salt_of(password_line(ACCOUNT.username, "correct horse").replace(old, new)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "held"), [("homeassistant", True), ("a" * 129, False), ("a b", False), ("a:b", False)]
+)
+def test_name_that_fits(name: str, held: bool) -> None:
+    """Tell a name that both files can hold from one that would end a line early."""
+    assert fits(name) is held
 
 
 def test_access_list() -> None:

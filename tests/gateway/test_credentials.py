@@ -106,6 +106,23 @@ def test_hostile_public_key(algorithm: Algorithm, pem: str) -> None:
     assert caught.value.detail in {"not a public key in PEM", f"not a key for {algorithm}"}
 
 
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda pem: credentials.issue(Algorithm.ES256, NOW, pem),
+        lambda pem: credentials.fingerprint(Algorithm.ES256, pem),
+    ],
+    ids=["issue", "fingerprint"],
+)
+def test_huge_public_key(take: Callable[[str], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what is too long before OpenSSL checks it, good as it may be, and read what is just not too long."""
+    pem = public_pem(EC_KEY)
+    take(pem.rjust(credentials.MAX_PUBLIC_KEY_LENGTH))
+    monkeypatch.setattr(credentials, "load_pem_public_key", pytest.fail)
+    with pytest.raises(RegistryError, match="public_key_invalid: longer than 1024 characters, paste"):
+        take(pem.rjust(credentials.MAX_PUBLIC_KEY_LENGTH + 1))
+
+
 def test_point_beside_the_curve() -> None:
     """Refuse coordinates that are no point of the curve."""
     der = bytearray(EC_KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))

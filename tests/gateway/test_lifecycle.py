@@ -225,6 +225,27 @@ def test_taken_for_used(kind: CredentialKind) -> None:
     assert states(lifecycle.settle(known, NOW + OVERLAP + RESTORABLE)) == {"a": "revoked", "b": "active"}
 
 
+@pytest.mark.parametrize("kind", UNSEEN)
+@pytest.mark.parametrize("telling", SEEN)
+def test_not_taken_for_used_while_nothing_was(kind: CredentialKind, telling: CredentialKind) -> None:
+    """Take nothing for used that the broker checks while the device has used nothing else of what it has now."""
+    known = (one("k", kind=telling), one("a", kind=kind))
+    assert lifecycle.settle(known, NOW + 99 * DAY) == known
+    used = lifecycle.first_used(known, "k", NOW)
+    assert states(lifecycle.settle(used, NOW)) == {"k": "active", "a": "active"}
+    known = (one("k", REVOKED, telling), one("a", kind=kind))
+    assert states(lifecycle.settle(known, NOW))["a"] == "active"
+
+
+def test_taken_for_used_beside_what_was() -> None:
+    """Go by the newest of each kind, and by any that was used: a token may lie in a drawer."""
+    password = one("p", kind=CredentialKind.PASSWORD)
+    known = (one("k", ACTIVE), one("t", kind=CredentialKind.TOKEN), password)
+    assert states(lifecycle.settle(known, NOW))["p"] == "active"
+    known = (one("k", RETIRING, ends=NOW), one("l"), password)
+    assert states(lifecycle.settle(known, NOW))["p"] == "pending"
+
+
 @pytest.mark.parametrize("kind", SEEN)
 def test_not_taken_for_used(kind: CredentialKind) -> None:
     """Wait for the first use of what the gateway itself checks."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 import json
@@ -70,6 +71,7 @@ class TwoDoors(DynamicMosquittoBroker):
             f"crlfile {folder.resolve() / 'revoked.crl'}",
             "require_certificate true",
             "use_identity_as_username true",
+            "use_username_as_clientid true",
         ]
         super().__init__(folder, certificates, accounts=accounts, persistence=True, settings=door)
 
@@ -474,6 +476,14 @@ async def test_certificate_from_end_to_end(site: Site, tmp_path: Path) -> None:
     context.load_cert_chain(chain)
     door = Endpoint(site.broker.host, site.broker.certificate_port, context)
 
+    other = await site.enrol("cert-2")
+
+    def throws_out() -> bool:
+        with site.connect(other) as victim:
+            with suppress(BrokerError), Connection(door, "cert-2"):
+                pass
+            return not is_open(victim)
+
     def publishes() -> bool:
         with Connection(door, "cert-1") as device:
             assert device.publish(up("cert-2"), b"forged") == NOT_AUTHORIZED
@@ -489,6 +499,7 @@ async def test_certificate_from_end_to_end(site: Site, tmp_path: Path) -> None:
 
     await site.until(publishes)
     assert not is_worthless()
+    assert not throws_out(), "it is its own client, whatever it says"
     with Connection(door, "cert-1") as device:
         await site.revoke("cert-1")
         with pytest.raises(ClosedError):
@@ -496,6 +507,7 @@ async def test_certificate_from_end_to_end(site: Site, tmp_path: Path) -> None:
     await site.confirmed("cert-1")
     assert "cert-1" not in site.found().accounts
     assert is_worthless(), "the broker has not read the list as yet"
+    assert not throws_out()
     listed = (files / "crl.pem").read_text(encoding="utf-8")
     assert site.told("revocation_list")[-1]["revoked"] == 1
     site.broker.trust(site.broker.folder, bundle, listed)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 import json
@@ -445,6 +446,41 @@ async def test_certificate_is_worth_what_its_account_is(
         assert may_publish()
         assert overall(security.revoke("tent-1", ["tent-1"])) is Outcome.DONE
         assert not may_publish()
+
+
+async def test_certificate_is_bound_to_its_own_client_id(
+    stack_folder: Path, certificates: Certificates, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    """With `use_username_as_clientid` a certificate throws out nobody else, revoked or not; without it, who knows."""
+    if DynamicMosquittoBroker.find_plugin() is None:
+        pytest.skip("mosquitto's dynamic security plugin is not installed")
+    settings = [f"cafile {certificates.ca}", "require_certificate true", "use_identity_as_username true"]
+    devices = [Account(username=name, device_id=name, client_id=name) for name in ("tent-1", "tent-2")]
+    thief = replace(devices[0], client_id="tent-2")
+    for bound in (False, True):
+        more = ["use_username_as_clientid true"] if bound else []
+        folder = stack_folder / f"bound-{bound}"
+        async with DynamicMosquittoBroker(folder, certificates, settings=[*settings, *more]) as broker:
+            admin = Account(username=ADMIN, device_id=ADMIN, client_id=ADMIN)
+            with _by_certificate(broker, certificates, tmp_path, admin):
+                context = broker.client_context()
+                context.load_cert_chain(tmp_path / "admin.pem")
+            security = DynamicSecurity(Endpoint(broker.host, broker.port, context), login(broker, ADMIN))
+            for device in devices:
+                provision(security, role(device.device_id), device)
+
+            def stays_open(broker: DynamicMosquittoBroker = broker) -> bool:
+                with _by_certificate(broker, certificates, tmp_path, devices[1]) as victim:
+                    with suppress(BrokerError), _by_certificate(broker, certificates, tmp_path, thief):
+                        pass
+                    return is_open(victim)
+
+            before = stays_open()
+            assert overall(security.revoke("tent-1", ["tent-1"])) is Outcome.DONE
+            after = stays_open()
+        if bound:
+            assert (before, after) == (True, True)
+        measured(f"client ids bound to certificates: {bound}; nobody is thrown out: {before}, by who is gone: {after}")
 
 
 # Without the plugin

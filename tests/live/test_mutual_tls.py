@@ -76,6 +76,7 @@ class MutualTlsBroker(MosquittoBroker):
         lines = [
             "require_certificate true",
             "use_identity_as_username true",
+            "use_username_as_clientid true",
             f"cafile {self.folder / 'devices.crt'}",
             f"crlfile {self.folder / 'revoked.crl'}",
             f"acl_file {self.folder / 'acl'}",

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 import ssl
+import threading
 import time
 from typing import Any
 
 import pytest
 
-from custom_components.grokmon.broker.connection import Connection, Endpoint, Login, Protocol
+from custom_components.grokmon.broker.connection import REFUSED, Connection, Endpoint, Login, Protocol
 from custom_components.grokmon.broker.probe import Target, probe, probe_topics
 from custom_components.grokmon.gateway.posture import Check, Finding, Posture, PostureReport
 from tests.stack.brokers import HOME_ASSISTANT, MosquittoBroker
@@ -518,6 +519,32 @@ def _watch(what: Target, ready: Callable[[], object]) -> bool:
         connection.subscribe(*probe_topics(what.prefix, what.device_id))
         ready()
         return all(connection.receive(20) is not None for _ in range(3))
+
+
+async def test_mark_that_is_repeated_without_end(tmp_path: Path, certificates: Certificates) -> None:
+    """Come to an end though somebody who hears a mark floods the probe with it, and tell that it was heard."""
+    async with ProbedBroker(tmp_path, certificates, more=["grokmon/v1/+/probe/up"]) as broker:
+        what, stopped = target(broker, quiet=1.0), threading.Event()
+        flooding = asyncio.create_task(asyncio.to_thread(_flood, what, stopped))
+        try:
+            async with asyncio.timeout(40):
+                report = await probed(what)
+        finally:
+            stopped.set()
+        assert await flooding > len(Check)
+    assert report.finding(Check.FOREIGN_PUBLISH) is Finding.FAILED, details(report)
+
+
+def _flood(what: Target, stopped: threading.Event) -> int:
+    """Repeat the first mark of the observer's on a topic of the probe's until it is enough; return how often."""
+    times = 0
+    with Connection(what.endpoint, "flood", what.observer) as connection:
+        for name in (FIRST, SECOND):
+            connection.subscribe(*probe_topics(what.prefix, name))
+        heard = connection.receive(20)
+        while heard is not None and not stopped.is_set():
+            times += connection.publish(heard.topic, heard.payload) < REFUSED
+    return times
 
 
 async def test_broker_falls_silent(tmp_path: Path, certificates: Certificates) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_HOST
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util.hass_dict import HassKey
@@ -37,14 +38,13 @@ from custom_components.grokmon.issues import async_delete_issues
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
 
-from .address import Address, async_address
+from .address import CONF_ADMIN, Address, async_address
 from .connection import BrokerError, Login
-from .files import write_files
+from .files import changed_files, write_files
 from .probe import probe_topics
 from .work import Work, bring_in_step, confirm_revoked, find_strangers
 
 CONF_MODE: Final = "mode"
-CONF_ADMIN: Final = "admin_username"
 CONF_ADMIN_PASSWORD: Final = "admin_password"  # noqa: S105 - a name
 CONF_PROBE_PASSWORD: Final = "probe_password"  # noqa: S105 - a name
 ISSUE_UNREACHABLE: Final = "broker_accounts_pending"
@@ -116,8 +116,7 @@ class BrokerAccounts:
         """Bring the broker in step, now and again; return how to end that."""
         self._started = True
         self._expect_new_broker()
-        if self.mode is not AccountMode.FILES:
-            async_delete_issues(self._hass, ISSUE_FILES)
+        self._tell_files()
         if self.mode is AccountMode.NONE:
             async_delete_issues(self._hass, ISSUE_UNREACHABLE, ISSUE_REVOKING, ISSUE_MISSING)
             return []
@@ -170,6 +169,11 @@ class BrokerAccounts:
         topics = [uplink(self._prefix, device.device_id, channel) for device in self._registry for channel in Channel]
         address = await self.async_address()
         self.strangers = await self._hass.async_add_executor_job(find_strangers, address.endpoint, self._admin, topics)
+
+    async def async_files_read(self) -> None:
+        """Take note that the broker has read its files. Raises HomeAssistantError."""
+        self._store.state.broker.files_unread = False
+        await self._store.async_save()
 
     async def async_stop(self) -> None:
         """Change nothing more, and wait for what is under way: it would undo what the next start does."""
@@ -266,9 +270,14 @@ class BrokerAccounts:
         try:
             hub = (await self.async_address()).hub
             changed = await self._hass.async_add_executor_job(
-                write_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
+                changed_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
             )
-        except (BrokerError, OSError) as error:
+            if changed:
+                # Before: whoever is killed in between tells it at the next start.
+                self._store.state.broker.files_unread = True
+                await self._store.async_save()
+                await self._hass.async_add_executor_job(write_files, changed)
+        except (BrokerError, OSError, HomeAssistantError) as error:
             self._tell_problem(str(error))
             return
         self._looked_at = time()
@@ -278,8 +287,15 @@ class BrokerAccounts:
         self._tell_problem(None)
         if changed:
             self._audit.record("broker_files_written", accounts=len(accounts))
-            self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
+            self._tell_files()
         self._settled()
+
+    @callback
+    def _tell_files(self) -> None:
+        if self.mode is AccountMode.FILES and self._store.state.broker.files_unread:
+            self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
+        else:
+            async_delete_issues(self._hass, ISSUE_FILES)
 
     def _wanted(self) -> tuple[list[Account], list[Role]]:
         accounts = [account for device in self._registry for account in _accounts(device)]
@@ -346,8 +362,6 @@ class BrokerAccounts:
             issue_id,
             data={"issue": key} if fixable else None,
             is_fixable=fixable,
-            # Nobody finds out again that the broker did not read them.
-            is_persistent=fixable,
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,

@@ -20,6 +20,7 @@ from homeassistant.core import HomeAssistant, callback
 
 from .connection import Endpoint, Login, Protocol, UnreachableError
 
+CONF_ADMIN: Final = "admin_username"
 CONF_CA: Final = "ca_certificate"
 _AUTO: Final = "auto"
 _TLS_PORT: Final = 8883
@@ -54,6 +55,13 @@ async def async_address(hass: HomeAssistant, chosen: Mapping[str, Any]) -> Addre
     )
     username = data.get(CONF_USERNAME)
     return Address(endpoint, Login(username, data.get(CONF_PASSWORD)) if username else None)
+
+
+@callback
+def others_accounts(hass: HomeAssistant, chosen: Mapping[str, Any]) -> set[str | None]:
+    """Return the names of the accounts of Home Assistant and of the administrator: a device has to have another."""
+    entries = hass.config_entries.async_entries(mqtt.DOMAIN)
+    return {chosen.get(CONF_ADMIN), *(entry.data.get(CONF_USERNAME) for entry in entries)}
 
 
 @callback

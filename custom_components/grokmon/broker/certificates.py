@@ -55,6 +55,7 @@ class Certificates:
         self._making = asyncio.Lock()
         # Whether what the broker reads may lag behind what was revoked: at a start nobody knows.
         self._behind = True
+        self._listed: frozenset[str] = frozenset()
 
     @property
     def in_use(self) -> bool:
@@ -68,10 +69,12 @@ class Certificates:
             self._run(self._async_keep_fresh(), "grokmon revocation list")
         return [async_track_time_interval(self._hass, self._hourly, _HOUR, cancel_on_shutdown=True)]
 
-    async def async_sign(self, device_id: str, request_pem: str | None, days: int, actor: str) -> dict[str, str]:
+    async def async_sign(
+        self, device_id: str, request_pem: str | None, days: int, actor: str, *, overlap: float
+    ) -> dict[str, str]:
         """Return a certificate for a device, and what it needs beside; without a request with a new key, shown once.
 
-        Raises RegistryError.
+        One that it had ends after the overlap, in seconds. Raises RegistryError.
         """
         issuer = await self._async_authority()
         key = ""
@@ -82,7 +85,7 @@ class Certificates:
                 authority.sign_request, issuer, request_pem, device_id, time(), days
             )
         record = record_certificate(issued.serial, issued.certificate, time(), issued.not_after)
-        await self._keeper.async_add(device_id, record, actor)
+        await self._keeper.async_add(device_id, record, actor, overlap)
         signed = {"certificate": issued.certificate, "ca_certificate": self.bundle()}
         return signed | ({"private_key": key} if key else {})
 
@@ -136,7 +139,7 @@ class Certificates:
     async def _async_keep_fresh(self) -> None:
         now = time()
         lists = self._store.state.authority.revocation_list
-        if self._behind or authority.crl_due(lists, now):
+        if self._behind or self._ended(now).keys() != self._listed or authority.crl_due(lists, now):
             await self._async_reissue()
         else:
             self._tell(now)
@@ -151,11 +154,12 @@ class Certificates:
         state.number += 1
         # A certificate that has expired needs no list to be refused.
         state.revoked = {serial: at for serial, at in state.revoked.items() if time() - at < _KEPT_S}
-        number, revoked = state.number, dict(state.revoked)
+        number, ended = state.number, self._ended(time())
+        self._listed = frozenset(ended)
         authorities = list(state.authorities)
 
         def sign() -> str:
-            return "".join(authority.revocation_list(each, revoked, number, time()) for each in authorities)
+            return "".join(authority.revocation_list(each, ended, number, time()) for each in authorities)
 
         try:
             signed = await self._hass.async_add_executor_job(sign)
@@ -169,8 +173,21 @@ class Certificates:
             _LOGGER.warning("The list of revoked certificates was not written: %s", error)
             self._audit.record("revocation_list", outcome="failed", reason=type(error).__name__, number=number)
         else:
-            self._audit.record("revocation_list", number=number, revoked=len(revoked))
+            self._audit.record("revocation_list", number=number, revoked=len(ended))
         self._tell(time())
+
+    def _ended(self, now: float) -> dict[str, float]:
+        """Return since when certificates no longer hold: those that are revoked, and those whose overlap is over.
+
+        The latter can be restored, and are on the list only until then.
+        """
+        known = (each for record in self._store.state.devices.values() for each in record.credentials)
+        over = {
+            each.key_id: each.ends
+            for each in known
+            if each.kind is CredentialKind.CERTIFICATE and each.ends <= now < each.not_after
+        }
+        return over | self._store.state.authority.revoked
 
     @callback
     def _tell(self, now: float) -> None:

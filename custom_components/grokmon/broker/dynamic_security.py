@@ -23,6 +23,7 @@ NOT_ALLOWED: Final = "not allowed"
 CLEAR_SESSION: Final = "clearSession"
 _ERROR_CHARACTERS: Final = 100
 _EVERYTHING: Final = {"verbose": True, "count": -1, "offset": 0}
+_LISTS: Final = tuple({"command": name, **_EVERYTHING} for name in ("listClients", "listRoles", "listGroups"))
 
 
 class Outcome(StrEnum):
@@ -95,9 +96,7 @@ class DynamicSecurity:
 
     def fetch(self) -> Found:
         """Return what the broker has. Raises BrokerError when it does not say, or says it in another form."""
-        answers = self.execute(
-            [{"command": name, **_EVERYTHING} for name in ("listClients", "listRoles", "listGroups")]
-        )
+        answers = self.execute([*_LISTS, {"command": "getDefaultACLAccess"}])
         if overall(answers) is not Outcome.DONE:
             raise BrokerError("the broker does not list its accounts")
         try:

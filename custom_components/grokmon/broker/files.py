@@ -1,14 +1,14 @@
 """Password and ACL files, for a broker that has no dynamic security. Blocking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from custom_components.grokmon.disk import replace_file
 from custom_components.grokmon.gateway.broker_accounts import Account, Role
-from custom_components.grokmon.gateway.broker_files import acl_file, password_line, salt_of
+from custom_components.grokmon.gateway.broker_files import acl_file, fits, password_line, salt_of
 
-from .connection import Login
+from .connection import BrokerError, Login
 
 PASSWORDS: Final = "passwd"
 RULES: Final = "acl"
@@ -16,12 +16,15 @@ RULES: Final = "acl"
 _HUB_TOPICS: Final = ("#",)
 
 
-def write_files(
+def changed_files(
     folder: str, accounts: Sequence[Account], roles: Sequence[Role], prefix: str, hub: Login | None
-) -> bool:
-    """Write both files; return whether one of them changed, and the broker has to read them again. Raises OSError."""
+) -> dict[Path, str]:
+    """Return what has to be written, so that the files hold what is wanted. Raises OSError or BrokerError."""
+    if hub is not None and not fits(hub.username):
+        raise BrokerError(
+            "the files cannot hold the user name of Home Assistant: only letters, digits and signs of ASCII, no colon"
+        )
     path = Path(folder)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     rules = acl_file(prefix, roles, hub.username, accounts=accounts, hub_topics=_HUB_TOPICS) if hub else ""
     # A hash that holds is kept with its salt: salted anew, the file would never be the same.
     kept = _lines(path / PASSWORDS)
@@ -29,8 +32,15 @@ def write_files(
     if hub is not None and hub.password:
         wanted[hub.username] = hub.password
     lines = {name: password_line(name, password, salt_of(kept.get(name, ""))) for name, password in wanted.items()}
-    passwords = _replace(path / PASSWORDS, "".join(lines[name] for name in sorted(lines)))
-    return _replace(path / RULES, rules) or passwords
+    wanted_files = {path / PASSWORDS: "".join(lines[name] for name in sorted(lines)), path / RULES: rules}
+    return {file: text for file, text in wanted_files.items() if not _has(file, text)}
+
+
+def write_files(changed: Mapping[Path, str]) -> None:
+    """Write files; the broker has to read them then. Raises OSError."""
+    for path, text in changed.items():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, text.encode())
 
 
 def _lines(path: Path) -> dict[str, str]:
@@ -41,8 +51,5 @@ def _lines(path: Path) -> dict[str, str]:
     return {line.partition(":")[0]: line for line in text.splitlines(keepends=True)}
 
 
-def _replace(path: Path, text: str) -> bool:
-    if path.exists() and path.read_bytes() == text.encode():
-        return False
-    replace_file(path, text.encode())
-    return True
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_bytes() == text.encode()

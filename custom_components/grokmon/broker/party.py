@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from time import monotonic
 from typing import Final
 
 from .connection import REFUSED, ClosedError, Connection
@@ -34,9 +35,12 @@ class Party:
         return self._attempt(lambda: self.connection.publish(topic, text.encode()))
 
     def listen(self, seconds: float) -> None:
-        """Take in what has arrived until nothing comes for some seconds."""
+        """Take in what arrives within some seconds, and no more: whoever hears a mark may repeat it without end."""
+        ends = monotonic() + seconds
         try:
-            while self.open and (message := self.connection.receive(seconds, lambda each: self._run in each.payload)):
+            while self.open and (
+                message := self.connection.receive(ends - monotonic(), lambda each: self._run in each.payload)
+            ):
                 self._heard.append(message.payload)
         except ClosedError:
             self.open = False

@@ -11,8 +11,8 @@ from homeassistant.exceptions import HomeAssistantError
 from custom_components.grokmon.at_rest import async_open_store
 from custom_components.grokmon.const import CONF_BROKER
 
-from .accounts import CONF_ADMIN, CONF_MODE, AccountMode
-from .address import async_address
+from .accounts import CONF_MODE, AccountMode
+from .address import CONF_ADMIN, async_address
 from .connection import BrokerError, Login
 from .work import bring_in_step
 

@@ -10,7 +10,7 @@ from custom_components.grokmon.gateway.broker_drift import Drift, DriftKind, dif
 from custom_components.grokmon.gateway.topics import VERSION
 
 from .address import Address
-from .connection import BrokerError, Connection, Endpoint, Login, RefusedError
+from .connection import REFUSED, BrokerError, Connection, Endpoint, Login, RefusedError
 from .dynamic_security import DynamicSecurity, Outcome, clear_retained, overall
 
 _QUIET_S: Final = 0.3
@@ -42,7 +42,9 @@ def bring_in_step(
     repaired = difference(accounts, roles, driver.fetch())
     try:
         for drift in repaired:
-            driver.execute(drift.commands)
+            if overall(driver.execute(drift.commands)) is Outcome.UNKNOWN:
+                # Whoever answers no more makes each of a thousand others wait, too.
+                break
         # An answer may have been lost: what the broker has now is what counts.
         left = difference(accounts, roles, driver.fetch()) if repaired else ()
     except BrokerError as error:
@@ -78,7 +80,8 @@ def retained_topics(endpoint: Endpoint, login: Login, topic_filter: str) -> list
     """Return the topics under a filter on which the broker keeps a message. Raises BrokerError."""
     found: list[str] = []
     with Connection(endpoint, f"grokmon-{secrets.token_hex(8)}", login) as connection:
-        connection.subscribe(topic_filter)
+        if connection.subscribe(topic_filter) >= REFUSED:
+            raise BrokerError("the account of Home Assistant may not see what is retained")
         while (message := connection.receive(_QUIET_S, lambda each: each.retained)) is not None:
             found.append(message.topic)
     return found

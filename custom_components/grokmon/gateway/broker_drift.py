@@ -48,15 +48,21 @@ class FoundAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the broker has: accounts, the rules of roles, and the roles of groups, by name."""
+    """What the broker has: accounts, the rules of roles, and the roles of groups, by name.
+
+    `may_publish` tells what holds for a topic that no rule is about; an installation denies it.
+    """
 
     accounts: Mapping[str, FoundAccount]
     roles: Mapping[str, frozenset[Acl]]
     groups: Mapping[str, tuple[str, ...]]
+    may_publish: bool = False
 
 
-def parse_found(clients: object, roles: object, groups: object) -> Found:
-    """Return what the answers to listClients, listRoles and listGroups say, all verbose and not cut into pages.
+def parse_found(clients: object, roles: object, groups: object, defaults: object) -> Found:
+    """Return what the answers to listClients, listRoles, listGroups and getDefaultACLAccess say.
+
+    The lists are verbose, and not cut into pages.
 
     Raises ValueError when they are not of that form.
     """
@@ -65,6 +71,11 @@ def parse_found(clients: object, roles: object, groups: object) -> Found:
         accounts={account.username: account for account in accounts},
         roles=dict(parse_role(each) for each in _listed(roles, "roles")),
         groups={_get(each, "groupname", str): _names(each, "roles", "rolename") for each in _listed(groups, "groups")},
+        may_publish=any(
+            _get(each, "allow", bool)
+            for each in _get(defaults, "acls", list)
+            if _get(each, "acltype", str) == AclType.PUBLISH
+        ),
     )
 
 
@@ -164,8 +175,8 @@ def strangers(topics: Collection[str], found: Found) -> tuple[str, ...]:
     """Return the accounts that are not ours, and may publish on one of these topics.
 
     As the plugin decides it: by the first rule that fits, of an account's roles, then of those of its groups, in their
-    order; nobody may what no rule allows. Of two rules of a role with the same priority, one that allows counts. A
-    disabled account is one, too: Mosquitto lets it in by certificate.
+    order; where no rule fits, by the broker's default. Of two rules of a role with the same priority, one that allows
+    counts. A disabled account is one, too: Mosquitto lets it in by certificate.
     """
     others = [account for account in found.accounts.values() if not account.is_ours]
     return tuple(sorted(account.username for account in others if _may_publish(account, topics, found)))
@@ -227,7 +238,9 @@ def _may_publish(account: FoundAccount, topics: Collection[str], found: Found) -
         for acl in sorted(found.roles.get(name, ()), key=lambda each: (-each.priority, not each.allow))
         if acl.kind is AclType.PUBLISH
     ]
-    return any(next((allow for pattern, allow in rules if pattern.fullmatch(topic)), False) for topic in topics)
+    return any(
+        next((allow for pattern, allow in rules if pattern.fullmatch(topic)), found.may_publish) for topic in topics
+    )
 
 
 def _pattern(topic: str, account: FoundAccount) -> re.Pattern[str]:

@@ -10,13 +10,19 @@ from typing import Final
 from .broker_accounts import Account, Role
 from .topics import PREFIX_PATTERN, VERSION
 
-# The format of mosquitto_passwd: PBKDF2 with SHA-512. The passwords are random: more rounds would add nothing.
+# As mosquitto_passwd does it: PBKDF2 with SHA-512, in as many rounds. Passwords of devices are random: more would add
+# nothing. That of Home Assistant may be a person's, and is no worse off here than in a file of that tool.
 _ROUNDS: Final = 101
 _SALT_BYTES: Final = 12
 # No colon, which ends the name in the password file, no space and no control character, which ends it in the other.
 _USERNAME_PATTERN: Final = re.compile(r"[!-9;-~]{1,128}")
 _LINE_PATTERN: Final = re.compile(rf"[^:]+:\$7\${_ROUNDS}\$([A-Za-z0-9+/]{{16}})\$[A-Za-z0-9+/]{{86}}==\n")
 _TOPIC_PATTERN: Final = re.compile(r"[ -~]{1,1024}")
+
+
+def fits(username: str) -> bool:
+    """Tell whether the files can hold a user name that is not ours."""
+    return _USERNAME_PATTERN.fullmatch(username) is not None
 
 
 def password_line(username: str, password: str, salt: bytes | None = None) -> str:

@@ -23,6 +23,9 @@ from .models import Algorithm, Credential, CredentialKind, PrivateKey, PublicKey
 from .public_keys import anybody_can_sign, key_for
 
 ROOT_KEY_BYTES: Final = 32
+# A key of P-256 has some 180 characters in PEM. Any other is checked, too: a Diffie-Hellman group of 10,000 bits takes
+# seconds, in which nothing else runs.
+MAX_PUBLIC_KEY_LENGTH: Final = 1024
 PASSWORD_BYTES: Final = 24
 TOKEN_ID_BYTES: Final = 16
 # 128 bits: as many as a person may be asked to compare.
@@ -135,6 +138,9 @@ def _derive(credential: Credential, direction: bytes) -> bytes:
 
 
 def _load_public_key(algorithm: Algorithm, pem: str) -> PublicKey:
+    if len(pem) > MAX_PUBLIC_KEY_LENGTH:
+        too_long = f"longer than {MAX_PUBLIC_KEY_LENGTH} characters, paste it from BEGIN to END PUBLIC KEY"
+        raise RegistryError(Code.PUBLIC_KEY_INVALID, too_long)
     try:
         key = key_for(algorithm, load_pem_public_key(pem.encode()))
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -19,8 +19,6 @@ WARN_BEFORE: Final = 14 * 86_400.0
 type Credentials = tuple[Credential, ...]
 
 _IN_USE: Final = frozenset({CredentialState.ACTIVE, CredentialState.RETIRING})
-# The broker checks them, and does not tell.
-_UNSEEN: Final = frozenset({CredentialKind.PASSWORD, CredentialKind.CERTIFICATE})
 
 
 def rotate(credentials: Credentials, fresh: Credential, now: float, overlap: float = OVERLAP) -> Credentials:
@@ -82,7 +80,7 @@ def settle(credentials: Credentials, now: float) -> Credentials:
 
     What can no longer be restored is revoked, and what is revoked is forgotten when it would have expired: until then,
     somebody may still show it. The broker does not tell of a first use: what it checks is taken for used when the
-    overlap is over.
+    overlap is over, unless nothing else that the device has now was used, either.
     """
     settled = tuple(_settled(each, credentials, now) for each in credentials)
     return tuple(each for each in settled if each.state is not CredentialState.REVOKED or now < each.not_after)
@@ -120,7 +118,7 @@ def _replaced(credential: Credential, ends: float | None) -> Credential:
     """Return a credential that another one takes the place of, after `ends` or at once."""
     if credential.state is CredentialState.REVOKED:
         return credential
-    if ends is None or (credential.state is CredentialState.PENDING and credential.kind not in _UNSEEN):
+    if ends is None or (credential.state is CredentialState.PENDING and credential.kind.tells):
         return revoked(credential)
     return replace(credential, state=CredentialState.RETIRING, ends=min(credential.ends, ends))
 
@@ -128,8 +126,11 @@ def _replaced(credential: Credential, ends: float | None) -> Credential:
 def _settled(credential: Credential, credentials: Credentials, now: float) -> Credential:
     if credential.state is CredentialState.RETIRING and now >= credential.ends + RESTORABLE:
         return revoked(credential)
-    if credential.kind in _UNSEEN and credential.state is CredentialState.PENDING and now >= credential.not_before:
-        older = [each for each in credentials if each.kind is credential.kind and each.state in _IN_USE]
-        if all(now >= each.ends for each in older):
-            return replace(credential, state=CredentialState.ACTIVE)
-    return credential
+    if credential.kind.tells or credential.state is not CredentialState.PENDING or now < credential.not_before:
+        return credential
+    older = [each for each in credentials if each.kind is credential.kind and each.state in _IN_USE]
+    telling = [each for each in current(credentials) if each.kind.tells]
+    untouched = telling and all(each.state is CredentialState.PENDING for each in telling)
+    if untouched or any(now < each.ends for each in older):
+        return credential
+    return replace(credential, state=CredentialState.ACTIVE)

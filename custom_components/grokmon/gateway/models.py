@@ -68,6 +68,11 @@ class CredentialKind(StrEnum):
     TOKEN = "token"  # noqa: S105 - a name
     CERTIFICATE = "certificate"
 
+    @property
+    def tells(self) -> bool:
+        """Tell whether a first use is heard of: the broker checks passwords and certificates, and does not tell."""
+        return self in (CredentialKind.KEY, CredentialKind.TOKEN)
+
 
 class CredentialState(StrEnum):
     """Where a credential is in its life: issued, used, replaced, over."""

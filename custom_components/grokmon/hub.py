@@ -217,12 +217,10 @@ class GrokmonHub:
 
     async def async_allow_ai(self, allowed: bool, who: Principal) -> None:
         """Let the AI act, or not: at once, and for what it has switched on already, too."""
-        if self.dispatcher.controller.policy.ai_allowed is allowed:
-            await self.dispatcher.async_changed_by_hand()
-            return
-        self.dispatcher.controller.policy.ai_allowed = allowed
-        self.audit.record("ai_allowed" if allowed else "ai_blocked", who=who)
-        self.coordinator.async_set(AI_CONTROL, allowed)
+        if self.dispatcher.controller.policy.ai_allowed is not allowed:
+            self.dispatcher.controller.policy.ai_allowed = allowed
+            self.audit.record("ai_allowed" if allowed else "ai_blocked", who=who)
+            self.coordinator.async_set(AI_CONTROL, allowed)
         await self._async_settings_changed()
 
     async def async_override_photoperiod(self, zone_id: str, minutes: float, actor: str) -> None:

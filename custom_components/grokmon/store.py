@@ -211,7 +211,7 @@ class SecurityStore:
                 self._unseal(data["broker"]["admin_password"], _ADMIN).decode(),
                 self._unseal(data["broker"]["probe_password"], _PROBE).decode(),
                 data["broker"]["revoking"],
-                data["broker"]["files_unread"],
+                data["broker"].get("files_unread", False),
             ),
             AuthorityState(
                 [

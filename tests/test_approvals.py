@@ -17,12 +17,12 @@ from homeassistant.setup import async_setup_component
 import probatio
 import pytest
 
+from custom_components.grokmon.checked_store import CheckedStore
 from custom_components.grokmon.const import CONF_AI_USERS, DOMAIN
 from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.errors import PolicyError
 from custom_components.grokmon.gateway.principals import Caller, Principal
 from custom_components.grokmon.repairs import async_create_fix_flow
-from custom_components.grokmon.store import ControlStore
 
 from .common import Room, RoomDevice
 
@@ -343,7 +343,7 @@ async def test_disk_fails_during_a_repair(node: RoomDevice) -> None:
     await node.report({"smoke": False})
     flow: Any = await fix(room, f"interlock_latched_{zone}_smoke")
     failed = HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
-    with patch.object(ControlStore, "async_save", side_effect=failed):
+    with patch.object(CheckedStore, "async_save", side_effect=failed):
         assert (await flow.async_step_confirm({}))["reason"] == "store_not_written"
 
 

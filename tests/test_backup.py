@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 import json
 from pathlib import Path
 from shutil import copytree, rmtree
+from time import monotonic
+from unittest.mock import patch
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
@@ -12,7 +14,7 @@ from homeassistant.util import dt as dt_util
 import pytest
 
 from custom_components.grokmon.backup import async_post_backup, async_pre_backup
-from custom_components.grokmon.backup_mark import _LAST
+from custom_components.grokmon.backup_mark import _LAST, async_begin, async_end, async_is_running
 from custom_components.grokmon.const import DOMAIN
 
 from .common import START, Room, RoomDevice
@@ -300,3 +302,14 @@ async def test_no_new_key_while_a_backup_copies(tent: RoomDevice) -> None:
         await room.hub.audit.async_new_key("user")
     await async_post_backup(room.hass)
     assert await room.hub.audit.async_new_key("user")
+
+
+async def test_clock_that_is_set_while_a_backup_copies(room: Room) -> None:
+    """A backup is being made whatever somebody sets the clock to, for six hours of a clock that nobody sets."""
+    async_begin(room.hass, room.now)
+    steady = monotonic()
+    for later, running in ((0.0, True), (6 * 3600 - 1.0, True), (6 * 3600 + 1.0, False)):
+        with patch("custom_components.grokmon.backup_mark.monotonic", return_value=steady + later):
+            assert async_is_running(room.hass) is running
+    async_end(room.hass)
+    assert not async_is_running(room.hass)

@@ -23,7 +23,7 @@ import pytest
 
 from custom_components.grokmon.const import CONF_STALE_AFTER
 from custom_components.grokmon.gateway.models import DeviceStatus
-from custom_components.grokmon.store import SessionStore
+from custom_components.grokmon.session_store import SessionStore
 
 from .common import Room, RoomDevice
 from .device_simulator.credentials import DeviceIdentity, generate_root_key

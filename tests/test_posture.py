@@ -204,7 +204,7 @@ async def test_unload_waits_some_seconds_for_a_probe_that_hangs(
     room = quiet_room
     assert await room.hass.config_entries.async_setup(room.entry.entry_id)
     await room.until(lambda: slow.begun == 1)
-    monkeypatch.setattr(turns, "_LAST_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "_LAST_RUN_SECONDS", 0.0)
     assert await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert not slow.go_on.is_set()
     slow.go_on.set()

@@ -2,33 +2,36 @@
 
 import asyncio
 from base64 import standard_b64encode, urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import replace
 import json
 from pathlib import Path
 import stat
 from threading import Event
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.storage import Store
 import pytest
 
+from custom_components.grokmon import turns
+from custom_components.grokmon.broker import certificates
+from custom_components.grokmon.checked_store import CONTROL, CheckedStore, async_remove_stores
 from custom_components.grokmon.gateway import authority, credentials, lifecycle
 from custom_components.grokmon.gateway.models import Algorithm, Auth, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.vault import Vault, VaultError
 from custom_components.grokmon.kek import Kek, KekSource
+from custom_components.grokmon.session_store import SessionStore
 from custom_components.grokmon.store import (
     AuthorityState,
     BrokerState,
-    ControlStore,
     SecurityRecord,
     SecurityStore,
-    SessionStore,
-    async_remove_stores,
 )
 
+from .common import RoomDevice
 from .device_simulator.credentials import generate_key_pair, public_pem
 
 KEK = Kek(bytes(range(32)), KekSource.GENERATED)
@@ -367,7 +370,7 @@ async def test_removed_stores_are_gone(hass: HomeAssistant, path: Path) -> None:
     """Removing deletes all files; there being none is no error."""
     store, sessions = await _filled(hass), SessionStore(hass)
     await sessions.async_put(SESSIONS, NOW)
-    await ControlStore(hass).async_save(dict)
+    await CheckedStore(hass, CONTROL).async_save(dict)
     assert len(list(path.parent.glob("grokmon.*"))) == 3
     for _ in range(2):
         await sessions.async_remove()
@@ -431,11 +434,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Generator[Gate]:
 @pytest.mark.parametrize("stopping", [False, True])
 async def test_caller_is_cancelled(hass: HomeAssistant, gate: Gate, *, stopping: bool) -> None:
     """A thread goes on when its caller is cancelled: what is saved later is never overtaken by what was before."""
-    store = ControlStore(hass)
+    store = CheckedStore(hass, CONTROL)
     await gate.async_cancelled(hass, store.async_save(lambda: {"spent": 1}), stopping=stopping)
     await gate.async_open(hass.async_create_task(store.async_save(lambda: {"spent": 2})))
     assert not gate.met
-    assert await ControlStore(hass).async_load() == {"spent": 2}
+    assert await CheckedStore(hass, CONTROL).async_load() == {"spent": 2}
 
 
 async def test_what_a_cancelled_caller_takes_back_is_not_on_the_disk(hass: HomeAssistant, gate: Gate) -> None:
@@ -450,8 +453,8 @@ async def test_what_a_cancelled_caller_takes_back_is_not_on_the_disk(hass: HomeA
 
 async def test_next_run_waits_for_the_writes_of_the_one_before(hass: HomeAssistant, gate: Gate) -> None:
     """What a run still writes is what the next one reads: it could not be overtaken otherwise."""
-    await gate.async_cancelled(hass, ControlStore(hass).async_save(lambda: {"spent": 1}))
-    loading = hass.async_create_task(ControlStore(hass).async_load())
+    await gate.async_cancelled(hass, CheckedStore(hass, CONTROL).async_save(lambda: {"spent": 1}))
+    loading = hass.async_create_task(CheckedStore(hass, CONTROL).async_load())
     await gate.async_open(loading)
     assert loading.result() == {"spent": 1}
 
@@ -518,10 +521,10 @@ async def test_save_while_home_assistant_stops(hass: HomeAssistant) -> None:
 
 async def test_control_store(hass: HomeAssistant, path: Path) -> None:
     """What was saved comes back; what is not on the disk was not saved."""
-    store, control = ControlStore(hass), path.with_name("grokmon.control")
+    store, control = CheckedStore(hass, CONTROL), path.with_name("grokmon.control")
     assert await store.async_load() is None
     await store.async_save(lambda: {"spent": 1})
-    assert await ControlStore(hass).async_load() == {"spent": 1}
+    assert await CheckedStore(hass, CONTROL).async_load() == {"spent": 1}
     assert _mode(control) == 0o600
     _break(control)
     with pytest.raises(HomeAssistantError) as failed:
@@ -532,4 +535,38 @@ async def test_control_store(hass: HomeAssistant, path: Path) -> None:
     await store.async_save(lambda: {"spent": 3})
     hass.set_state(CoreState.running)
     _repair(control)
-    assert await ControlStore(hass).async_load() == {"spent": 1}
+    assert await CheckedStore(hass, CONTROL).async_load() == {"spent": 1}
+
+
+async def test_run_that_went_on_for_too_long_writes_over_nothing(
+    tent: RoomDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the end of a run could not wait for does not put back what that run knew."""
+    room, write = tent.room, certificates._write
+
+    def call(service: str, **data: Any) -> Coroutine[Any, Any, Any]:
+        # Waiting for everything else, too, would be waiting for the thread.
+        return room.hass.services.async_call(
+            "grokmon", service, data, blocking=True, return_response=True, context=room.admin
+        )
+
+    await room.call("sign_certificate", {"device_id": "tent-1"})
+    begun, go_on = Event(), Event()
+
+    def slowly(*written: Any) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        write(*written)
+
+    with patch.object(certificates, "_write", slowly), monkeypatch.context() as hurried:
+        for bound in ("_LAST_SECONDS", "_LAST_RUN_SECONDS"):
+            hurried.setattr(turns, bound, 0.0)
+        rotating = room.hass.async_create_task(call("rotate_authority"))
+        await room.until(begun.is_set)
+        assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert await room.hass.config_entries.async_setup(room.entry.entry_id)
+    await call("enroll_device", device_id="tent-2", name="Tent 2", metrics=["temp_c"])
+    go_on.set()
+    # The list that could not be kept is signed anew by the next run.
+    await rotating
+    assert set(room.stored()["devices"]) == {"tent-1", "tent-2"}

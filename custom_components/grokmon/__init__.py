@@ -9,6 +9,7 @@ from homeassistant.helpers.typing import ConfigType
 from .at_rest import async_forget, async_open_store
 from .audit_log import AuditLog
 from .broker.removal import async_remove_accounts
+from .checked_store import async_remove_stores
 from .const import DOMAIN, PLATFORMS
 from .entity import hub_device_info
 from .gateway.checkpoints import Signer
@@ -16,7 +17,6 @@ from .http import async_setup_views
 from .hub import GrokmonConfigEntry, GrokmonHub
 from .issues import async_delete_issues
 from .services import async_setup_services
-from .store import async_remove_stores
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 ISSUE_MQTT_MISSING = "mqtt_missing"

@@ -24,6 +24,10 @@ ISSUE_INTERLOCK: Final = "interlock_latched"
 ISSUE_FAULT: Final = "output_fault"
 
 
+# What of the latched interlocks of a zone was reset, and what stays.
+type Reset = tuple[frozenset[Interlock], frozenset[Interlock]]
+
+
 class Alarms:
     """Tell people what the interlocks and the feedback of outputs found."""
 
@@ -108,9 +112,7 @@ class Alarms:
         self._raise_fault(key, fault)
 
     @callback
-    def async_reset_zone(
-        self, controller: Controller, zone_id: str, actor: str
-    ) -> tuple[frozenset[Interlock], frozenset[Interlock]]:
+    def async_reset_zone(self, controller: Controller, zone_id: str, actor: str) -> Reset:
         """Let go of what is latched in a zone; return what was let go, and what stays since its condition holds."""
         freed, kept = controller.interlocks.reset(zone_id)
         for interlock in freed:

@@ -4,7 +4,7 @@ Apart from `backup.py`, which Home Assistant calls, since the hub has to know of
 """
 
 from dataclasses import dataclass
-from time import time
+from time import monotonic
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
@@ -15,6 +15,8 @@ from .const import DOMAIN
 @dataclass(slots=True)
 class _Backup:
     at: float
+    # By a clock that nobody sets.
+    since: float
     running: bool = True
 
 
@@ -25,7 +27,7 @@ _LAST: HassKey[_Backup] = HassKey(f"{DOMAIN}_backup")
 @callback
 def async_begin(hass: HomeAssistant, at: float) -> None:
     """Remember that a backup is being made; the hub may end and start meanwhile."""
-    hass.data[_LAST] = _Backup(at)
+    hass.data[_LAST] = _Backup(at, monotonic())
 
 
 @callback
@@ -46,4 +48,4 @@ def async_is_own(hass: HomeAssistant, at: float) -> bool:
 def async_is_running(hass: HomeAssistant) -> bool:
     """Tell whether a backup is being made."""
     backup = hass.data.get(_LAST)
-    return backup is not None and backup.running and 0.0 <= time() - backup.at < _LONGEST_S
+    return backup is not None and backup.running and monotonic() - backup.since < _LONGEST_S

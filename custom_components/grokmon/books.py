@@ -6,10 +6,10 @@ from typing import Any, Final
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 
+from .checked_store import CONTROL, CheckedStore
 from .clock import RoomClock
 from .gateway.actuators import Kind
 from .gateway.control import Controller
-from .store import ControlStore
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Books:
     def __init__(self, hass: HomeAssistant, controller: Controller, clock: RoomClock) -> None:
         self._controller = controller
         self._clock = clock
-        self._store = ControlStore(hass)
+        self._store = CheckedStore(hass, CONTROL)
         self._saved_at = float("-inf")
         self._changed = False
         self._saving = 0
@@ -81,6 +81,11 @@ class Books:
             raise
         finally:
             self._saving -= 1
+
+    @callback
+    def async_close(self) -> None:
+        """Save nothing more."""
+        self._store.async_close()
 
     async def async_save_quietly(self) -> None:
         """Save where nobody waits for it."""

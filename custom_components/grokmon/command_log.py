@@ -37,7 +37,8 @@ class _Decision(NamedTuple):
 class CommandLog:
     """Record commands: what was allowed at once, what was refused the first time at once and then once a minute.
 
-    So is, in order that nobody can fill the trail with it, that somebody switches off what is off.
+    So is, in order that nobody can fill the trail with it, what anybody may ask for without end: that off is what
+    nobody wants on, and that an interlock switches on again what it drives.
     `decisions` are the last ones in words of ours and numbers only, since a model reads them.
     """
 
@@ -49,7 +50,7 @@ class CommandLog:
 
     @callback
     def accepted(self, order: Order, now: Moment, *, repeated: bool) -> None:
-        """Record an order that is about to go out; `repeated` says that it changes nothing."""
+        """Record an order that is about to go out; `repeated` says that it is one of many."""
         key = order.key
         self._decide(order.command, order.principal, "allowed", now)
         target = {"device": key.device_id, "actuator": key.actuator}
@@ -123,7 +124,7 @@ class CommandLog:
             self._audit.record(f"{event}_again", outcome=outcome, reason=reason, who=who, **facts)
 
     def is_unrecorded(self, order: Order) -> bool:
-        """Tell whether an order changes nothing and is not on record."""
+        """Tell whether an order is one of many and not on record."""
         return order.cid in self._unrecorded
 
     def _became(self, event: str, outcome: str, reason: str, order: Order, now: Moment) -> None:

@@ -78,6 +78,7 @@ class CredentialKeeper:
             "issued",
             actor,
             kind=credential.kind.value,
+            overlap_s=round(overlap),
         )
 
     async def async_restore(self, device_id: str, actor: str) -> Device:

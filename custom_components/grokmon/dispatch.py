@@ -103,6 +103,7 @@ class Dispatcher:
         self.log.summarise(self.clock.now(), closing=True)
         self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
         await self._books.async_save_quietly()
+        self._books.async_close()
 
     async def async_send(self, command: Command, who: Principal) -> None:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.

@@ -13,7 +13,7 @@ from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, cal
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
-from .alarms import Alarms
+from .alarms import Alarms, Reset
 from .approvals import Approvals
 from .audit_file import Opening
 from .audit_keeper import audit_keeper_of
@@ -33,11 +33,11 @@ from .gateway.pipeline import Gateway, Incoming, Peer
 from .gateway.policy import limits_from
 from .gateway.principals import Principal
 from .gateway.vault import Vault
-from .gateway.zones import Interlock
 from .publisher import QOS, Publisher
 from .security import SecurityMonitor
+from .session_store import SessionStore
 from .staging import Staging
-from .store import SecurityStore, SessionStore
+from .store import SecurityStore
 from .trust import Trust
 from .zones import Zones, zones_of
 
@@ -144,21 +144,21 @@ class GrokmonHub:
             # Before the trail is closed: what becomes of the last checkpoint is on record, too.
             await self.keeper.async_finish()
             await self.audit.async_close()
+            self.store.async_close()
 
     async def _async_put_away(self) -> None:
         # First: a message from here on must not use up a counter that the sessions on the disk do not know of.
         self.stopped = True
         while self._cleanups:
             self._cleanups.pop(0)()
-        now = time()
         try:
             await self.dispatcher.async_stop()
             await self.trust.async_stop()
             await self.enrolment.async_stop()
-            await self._sessions.async_put(self.gateway.sessions.snapshot(), now)
+            await self._sessions.async_put(self.gateway.sessions.snapshot(), time())
             await self.staging.async_flush()
         finally:
-            self.monitor.async_tick(now, self.gateway.accepted, closing=True)
+            self.monitor.async_tick(time(), self.gateway.accepted, closing=True)
             self.audit.record("stopped")
 
     async def _async_note_restored(self) -> None:
@@ -195,9 +195,7 @@ class GrokmonHub:
                 self.approvals.async_request(command, who)
             raise
 
-    async def async_reset_interlocks(
-        self, zone_id: str, actor: str
-    ) -> tuple[frozenset[Interlock], frozenset[Interlock]]:
+    async def async_reset_interlocks(self, zone_id: str, actor: str) -> Reset:
         """Reset what is latched in a zone; return what was reset, and what stays since its condition holds."""
         result = self.alarms.async_reset_zone(self.dispatcher.controller, zone_id, actor)
         await self._async_settings_changed()

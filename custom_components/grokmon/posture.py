@@ -124,7 +124,7 @@ class PostureKeeper:
         await self._turns.async_run()
 
     async def async_stop(self) -> None:
-        """Measure no more, and wait for what is being measured."""
+        """Measure no more, and wait a while for what is being measured."""
         await self._turns.async_end()
 
     async def async_acknowledge(self, item: str, reason: str, actor: str) -> None:

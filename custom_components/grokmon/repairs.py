@@ -168,7 +168,7 @@ class FilesFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        await hub.trust.accounts.async_files_read()
+        await hub.trust.accounts.files.async_read()
         hub.trust.posture.async_request()
         return None
 

@@ -5,22 +5,15 @@ is read back before it counts.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-import json
-import logging
 from math import inf
-from pathlib import Path
 from secrets import token_bytes, token_urlsafe
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from homeassistant.core import HomeAssistant
-from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers.storage import Store
-from homeassistant.util.hass_dict import HassKey
+from homeassistant.core import HomeAssistant, callback
 
-from .const import DOMAIN
+from .checked_store import SECURITY, CheckedStore
 from .gateway import credentials
 from .gateway.access_tokens import KEY_BYTES
 from .gateway.authority import Authority, key_pem, load_authority
@@ -37,19 +30,12 @@ from .gateway.models import (
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
 
-_LOGGER = logging.getLogger(__name__)
-
-_VERSION: Final = 1
 _AUDIT: Final = "audit"
 _JOURNAL: Final = "journal"
 _TOKEN: Final = "token"  # noqa: S105 - an owner
 _ADMIN: Final = "broker/admin"
 _PROBE: Final = "broker/probe"
 _AUTHORITY: Final = "authority"
-# A stop and a start belong together within this time; older sessions may come from a restored copy of the disk, whose
-# counters would let recorded messages in. A device without its session gets a new one within seconds.
-_SESSIONS_MAX_AGE: Final = 120.0
-_LOCKS: Final[HassKey[defaultdict[str, asyncio.Lock]]] = HassKey(f"{DOMAIN}_store_locks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,50 +114,6 @@ class SecurityState:
     backup_at: float | None = None
 
 
-class _Checked:
-    """A private store whose writes are read back."""
-
-    def __init__(self, hass: HomeAssistant, name: str) -> None:
-        self._hass = hass
-        self._store: Store[dict[str, Any]] = Store(hass, _VERSION, f"{DOMAIN}.{name}", private=True, atomic_writes=True)
-        self._lock = _lock_of(hass, name)
-
-    @property
-    def path(self) -> str:
-        """Return where the store is on the disk."""
-        return str(self._store.path)
-
-    async def async_load(self) -> dict[str, Any] | None:
-        """Return what was saved, or None before the first time."""
-        async with self._lock:
-            return await self._store.async_load()
-
-    async def async_save(self, make: Callable[[], dict[str, Any]]) -> None:
-        """Save what `make` returns when its turn comes. Raises HomeAssistantError when the disk does not hold it."""
-        try:
-            # A thread goes on when its caller is cancelled, and would write over what is saved next.
-            await asyncio.shield(self._task(make))
-        except asyncio.CancelledError:
-            # Who is cancelled takes back what was to be kept: so does the disk.
-            self._task(make)
-            raise
-
-    def _task(self, make: Callable[[], dict[str, Any]]) -> asyncio.Task[None]:
-        # Not eager: when Home Assistant stops, it cancels the jobs of a task that it did not know of when they began.
-        return self._hass.async_create_task(self._async_save(make), "grokmon store", eager_start=False)
-
-    async def _async_save(self, make: Callable[[], dict[str, Any]]) -> None:
-        # One after the other, or one save would read back what the next one wrote.
-        async with self._lock:
-            data = make()
-            await self._store.async_save(data)
-            if self._hass.is_stopping:
-                # Home Assistant writes all stores together then, as the last thing that it does.
-                return
-            if await self._hass.async_add_executor_job(_data_in, Path(self.path)) != data:
-                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
-
-
 class SecurityStore:
     """The private store of credentials and keys."""
 
@@ -180,7 +122,7 @@ class SecurityStore:
         self._vault = Vault(kek.key)
         self._previous = Vault(kek.previous) if kek.previous is not None else None
         self._known: dict[str, tuple[SecurityRecord, dict[str, Any]]] = {}
-        self._store = _Checked(hass, "security")
+        self._store = CheckedStore(hass, SECURITY)
         self.rotating = asyncio.Lock()
         self.state = SecurityState()
 
@@ -211,7 +153,7 @@ class SecurityStore:
                 self._unseal(data["broker"]["admin_password"], _ADMIN).decode(),
                 self._unseal(data["broker"]["probe_password"], _PROBE).decode(),
                 data["broker"]["revoking"],
-                data["broker"].get("files_unread", False),
+                data["broker"].get("files_unread", True),
             ),
             AuthorityState(
                 [
@@ -242,6 +184,11 @@ class SecurityStore:
     async def async_save(self) -> None:
         """Write the store, and read it back. Raises HomeAssistantError when the disk does not hold what was written."""
         await self._store.async_save(self._sealed)
+
+    @callback
+    def async_close(self) -> None:
+        """Save nothing more."""
+        self._store.async_close()
 
     async def async_mark_backup(self, at: float | None) -> None:
         """Note that a backup is being made since `at`, or none. Raises HomeAssistantError."""
@@ -302,57 +249,6 @@ class SecurityStore:
             return self._previous.unseal(sealed, owner)
 
 
-class SessionStore:
-    """The sessions of a graceful stop, good for one start."""
-
-    def __init__(self, hass: HomeAssistant) -> None:
-        self._store: Store[dict[str, Any]] = Store(
-            hass, _VERSION, f"{DOMAIN}.sessions", private=True, atomic_writes=True
-        )
-
-    async def async_take(self, now: float) -> Mapping[str, Mapping[str, Any]]:
-        """Return the sessions and delete them, so that a crash, or a copy of the disk, cannot bring them back."""
-        try:
-            data = await self._store.async_load()
-        except HomeAssistantError as error:
-            # Devices get new ones within seconds; what cannot be deleted must not be read later, either.
-            _LOGGER.warning("The sessions of the last run could not be read: %s", error)
-            await self._store.async_remove()
-            return {}
-        if data is None:
-            return {}
-        await self._store.async_remove()
-        recent = 0.0 <= now - data["saved_at"] <= _SESSIONS_MAX_AGE
-        return cast("Mapping[str, Mapping[str, Any]]", data["sessions"]) if recent else {}
-
-    async def async_put(self, sessions: Mapping[str, Mapping[str, Any]], now: float) -> None:
-        """Keep the sessions for the next start."""
-        await self._store.async_save({"saved_at": now, "sessions": dict(sessions)})
-
-    async def async_remove(self) -> None:
-        """Delete the store."""
-        await self._store.async_remove()
-
-
-class ControlStore(_Checked):
-    """What the way out has to remember: budgets that are spent, what is latched, what is to be on, and since when."""
-
-    def __init__(self, hass: HomeAssistant) -> None:
-        super().__init__(hass, "control")
-
-
-async def async_remove_stores(hass: HomeAssistant) -> None:
-    """Delete all stores, and with them every credential."""
-    for name in ("security", "sessions", "control"):
-        async with _lock_of(hass, name):
-            await Store[dict[str, Any]](hass, _VERSION, f"{DOMAIN}.{name}", private=True).async_remove()
-
-
-def _lock_of(hass: HomeAssistant, name: str) -> asyncio.Lock:
-    """Return the lock of a store: one for all runs, since a thread of the one before may still write."""
-    return hass.data.setdefault(_LOCKS, defaultdict(asyncio.Lock))[name]
-
-
 def _owner(device_id: str) -> str:
     return f"device/{device_id}"
 
@@ -390,10 +286,3 @@ def _credential_data(credential: Credential, vault: Vault, owner: str) -> dict[s
 
 def _endless(value: float | None) -> float:
     return inf if value is None else value
-
-
-def _data_in(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())["data"]
-    except OSError, ValueError, KeyError, TypeError:
-        return None

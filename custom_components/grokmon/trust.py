@@ -102,7 +102,7 @@ class Trust:
         self.accounts.async_request()
 
     async def async_stop(self) -> None:
-        """Begin nothing more, and wait for what is under way: the trail is about to be closed."""
+        """Begin nothing more, and wait a while for what is under way: the trail is about to be closed."""
         await self.accounts.async_stop()
         await self.certificates.async_stop()
         await self.posture.async_stop()

@@ -12,6 +12,8 @@ from .const import DOMAIN
 
 # A disk that hangs, or a broker, must not keep everything else from being put away.
 _LAST_SECONDS: Final = 10.0
+# Longer than a broker that does not answer keeps one waiting: work at it that goes on would undo what comes after.
+_LAST_RUN_SECONDS: Final = 60.0
 
 
 class Queue:
@@ -56,10 +58,10 @@ class Turns:
             self._done = number
 
     async def async_end(self) -> None:
-        """Begin no other run, and wait for the one that is under way, or some seconds."""
+        """Begin no other run, and wait a while for the one that is under way."""
         self._ended = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SECONDS), self._lock:
+            async with asyncio.timeout(_LAST_RUN_SECONDS), self._lock:
                 pass
 
 

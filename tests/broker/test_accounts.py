@@ -13,13 +13,15 @@ import threading
 from typing import Any
 from unittest.mock import patch
 
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.grokmon import posture
-from custom_components.grokmon.broker import accounts, removal
+from custom_components.grokmon.broker import accounts, files_keeper, removal
 from custom_components.grokmon.broker.address import Address
 from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
+from custom_components.grokmon.broker.files import write_files
 from custom_components.grokmon.broker.work import Work
 from custom_components.grokmon.checklist import Checklist
 from custom_components.grokmon.gateway.broker_accounts import Account, Role
@@ -681,7 +683,7 @@ def folder(room: Room) -> Path:
 
 async def read_files(room: Room) -> None:
     """Tell that the broker has read its files, as the repair does, which ends the issue then."""
-    await room.hub.trust.accounts.async_files_read()
+    await room.hub.trust.accounts.files.async_read()
     ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
 
 
@@ -805,3 +807,31 @@ async def test_strangers(room: Room, broker: FakeBroker) -> None:
     with pytest.raises(BrokerError):
         await found.async_find_strangers()
     assert room.hub.trust.posture.as_shown()["stranger_accounts"] == []
+
+
+@files
+async def test_files_confirmed_while_they_are_written(tent: RoomDevice) -> None:
+    """Who confirms what was written before has not confirmed what is being written."""
+    room = tent.room
+
+    def write(changed: Mapping[Path, str]) -> None:
+        asyncio.run_coroutine_threadsafe(read_files(room), room.hass.loop).result(10)
+        write_files(changed)
+
+    with patch.object(files_keeper, "write_files", write):
+        await room.call("rotate_credentials", {"device_id": "tent-1"})
+    assert issues(room) == {"broker_files_changed"}
+    await room.reload()
+    assert issues(room) == {"broker_files_changed"}
+
+
+@files
+async def test_confirmation_that_the_disk_does_not_take(tent: RoomDevice) -> None:
+    """Whoever is told that it was not saved is asked again."""
+    keeper = tent.room.hub.trust.accounts.files
+    assert keeper.unread
+    tent.room.break_store()
+    with pytest.raises(HomeAssistantError):
+        await keeper.async_read()
+    assert keeper.unread
+    tent.room.repair_store()

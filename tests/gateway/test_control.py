@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.gateway.actions import Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
+from custom_components.grokmon.gateway.actions import Action, Drive, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
 from custom_components.grokmon.gateway.actuators import Actuator, Observed, Role
 from custom_components.grokmon.gateway.commands import ACK_TIMEOUT_S
 from custom_components.grokmon.gateway.control import Controller
@@ -1089,6 +1089,14 @@ def test_fault_before_an_order_went_out(room: ControlRoom) -> None:
     assert room.controller.ledger.given(room.now, 60, keys=[PUMP]) == 0
 
 
+def _not_running(room: ControlRoom, **states: Observed) -> list[Action]:
+    """Let the device refuse the renewal that was sent last."""
+    ack = Ack(device_id="node", cid="9" * 26, result=Result.REJECTED, reason="not_running", states=states, hello=None)
+    settled, actions = room.controller.acknowledge(ack, room.moment)
+    assert settled.order is None
+    return actions
+
+
 @pytest.mark.parametrize("newer", [False, True])
 def test_output_that_is_on_by_hand_has_no_lease(room: ControlRoom, newer: bool) -> None:
     """On by hand instead of by the command is on unasked, and ends; a newer command is not meant by that."""
@@ -1096,10 +1104,47 @@ def test_output_that_is_on_by_hand_has_no_lease(room: ControlRoom, newer: bool) 
     room.controller.renewing(OUTLET, "9" * 26, room.moment)
     if newer:
         room.set(OUTLET, on=True)
-    states = {"outlet": Observed(on=True, reason="command" if newer else "local")}
-    answer = Ack(
-        device_id="node", cid="9" * 26, result=Result.REJECTED, reason="not_running", states=states, hello=None
-    )
-    settled, actions = room.controller.acknowledge(answer, room.moment)
-    assert settled.order is None
+    actions = _not_running(room, outlet=Observed(on=True, reason="command" if newer else "local"))
     assert only(actions, Stop) == ([] if newer else [Stop(OUTLET, "unasked")])
+
+
+@pytest.mark.parametrize("reason", ["lease", "boot", "local"])
+def test_renewal_of_what_has_just_ended(reason: str) -> None:
+    """A renewal that crosses the end of a dose tells of that end as a state does: no water is expected any more."""
+    pump = Actuator(name="irrigation", role=Role.IRRIGATION, interval_s=0)
+    room = ControlRoom(node=node_of(pump), sensors=sensors_of("water_flow_l_min"))
+    room.set(PUMP, amount_ml=500)
+    room.now += 5
+    room.controller.renewing(PUMP, "9" * 26, room.moment)
+    assert _not_running(room, irrigation=Observed(on=False, reason=reason)) == [Ended(PUMP, reason)]
+    room.now += 10
+    room.measure(water_flow_l_min=0.0)
+    assert only(room.pass_time(30), Faulted) == []
+
+
+def test_renewal_before_the_first_word_after_a_crash(room: ControlRoom) -> None:
+    """A device that was given the same again is believed, whichever of its words comes first."""
+    room.set(OUTLET, on=True)
+    after = ControlRoom(now=room.now + 5)
+    after.controller.absent("node")
+    after.controller.restore(room.controller.snapshot(), after.now, after.moment)
+    after.controller.renewing(OUTLET, "9" * 26, after.moment)
+    assert _not_running(after, outlet=Observed(on=True, reason="command", cid="8" * 26)) == []
+    wish = after.controller.outputs[OUTLET].wish
+    assert wish is not None
+    assert wish.order.cid == "8" * 26
+
+
+def test_lease_that_is_shortened_below_what_a_device_says_of_itself() -> None:
+    """A lamp that is on and in step is not lost because its lease is shortened between two of its states."""
+    lamp = Actuator(name="grow_light", role=Role.GROW_LIGHT, lease_s=300)
+    room = ControlRoom(node=node_of(lamp))
+    order = room.set(LAMP, percent=50)
+    room.now += 25
+    room.configure(node=node_of(replace(lamp, lease_s=10)))
+    assert room.pass_time(0) == [Renew(LAMP)]
+    assert room.controller.renewing(LAMP, "9" * 26, room.moment) == (order, 10)
+    room.controller.renewed(LAMP, room.moment, sent=True)
+    assert room.pass_time(1) == []
+    on = Observed(on=True, percent=50, reason="command", cid=order.cid)
+    assert only(room.report(grow_light=on), Stop) == []

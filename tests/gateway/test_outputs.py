@@ -8,9 +8,9 @@ import pytest
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.orders import Order, Wish
 from custom_components.grokmon.gateway.outputs import Output, Step
-from custom_components.grokmon.gateway.principals import Caller
+from custom_components.grokmon.gateway.principals import Caller, Principal, system
 
-from .control_room import AUTOMATION, EXHAUST
+from .control_room import AUTOMATION, EXHAUST, GUEST, PERSON
 
 FAN = Actuator(name="exhaust", role=Role.EXHAUST)
 ORDER = Order(cid="1", command=Command(key=EXHAUST, on=True, percent=50.0), principal=AUTOMATION, at=9, lease_s=300)
@@ -325,3 +325,11 @@ def test_wish_over_a_restart(output: Output) -> None:
         after = Output(EXHAUST, FAN)
         after.take_up(data, now)
         assert (after.wish is not None) is stands
+
+
+@pytest.mark.parametrize("who", [PERSON, GUEST, system("over_temperature")])
+def test_what_is_said_of_a_driven_fan_again_and_again(who: Principal) -> None:
+    """Anybody's off and the interlock's on are on record once a minute; an administrator's off is a decision."""
+    output = Output(EXHAUST, FAN, forced=True)
+    assert output.is_repeated(Command(key=EXHAUST, on=False), who) is not who.administrator
+    assert output.is_repeated(Command(key=EXHAUST, percent=100), who) is (who.caller is Caller.SYSTEM)

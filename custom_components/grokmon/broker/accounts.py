@@ -40,7 +40,7 @@ from custom_components.grokmon.turns import Turns
 
 from .address import CONF_ADMIN, Address, async_address
 from .connection import BrokerError, Login
-from .files import changed_files, write_files
+from .files_keeper import FilesKeeper
 from .probe import probe_topics
 from .work import Work, bring_in_step, confirm_revoked, find_strangers
 
@@ -107,6 +107,7 @@ class BrokerAccounts:
         self._made: frozenset[tuple[str, str]] = frozenset()
         self._started = False
         self._looked_at = 0.0
+        self.files = FilesKeeper(hass, store)
         self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
         self.problem: str | None = None
         self.strangers: tuple[str, ...] = ()
@@ -170,13 +171,8 @@ class BrokerAccounts:
         address = await self.async_address()
         self.strangers = await self._hass.async_add_executor_job(find_strangers, address.endpoint, self._admin, topics)
 
-    async def async_files_read(self) -> None:
-        """Take note that the broker has read its files. Raises HomeAssistantError."""
-        self._store.state.broker.files_unread = False
-        await self._store.async_save()
-
     async def async_stop(self) -> None:
-        """Change nothing more, and wait for what is under way: it would undo what the next start does."""
+        """Change nothing more, and wait a while for what is under way: it would undo what the next start does."""
         await self._turns.async_end()
 
     @callback
@@ -269,14 +265,7 @@ class BrokerAccounts:
         (accounts, roles), made = self._wanted(), self._names()
         try:
             hub = (await self.async_address()).hub
-            changed = await self._hass.async_add_executor_job(
-                changed_files, self._hass.config.path(DOMAIN, "broker"), accounts, roles, self._prefix, hub
-            )
-            if changed:
-                # Before: whoever is killed in between tells it at the next start.
-                self._store.state.broker.files_unread = True
-                await self._store.async_save()
-                await self._hass.async_add_executor_job(write_files, changed)
+            changed = await self.files.async_write(accounts, roles, self._prefix, hub)
         except (BrokerError, OSError, HomeAssistantError) as error:
             self._tell_problem(str(error))
             return
@@ -287,12 +276,12 @@ class BrokerAccounts:
         self._tell_problem(None)
         if changed:
             self._audit.record("broker_files_written", accounts=len(accounts))
-            self._tell_files()
+        self._tell_files()
         self._settled()
 
     @callback
     def _tell_files(self) -> None:
-        if self.mode is AccountMode.FILES and self._store.state.broker.files_unread:
+        if self.mode is AccountMode.FILES and self.files.unread:
             self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
         else:
             async_delete_issues(self._hass, ISSUE_FILES)

@@ -95,7 +95,7 @@ class Certificates:
             await self._async_rotate(actor)
 
     async def async_stop(self) -> None:
-        """Sign no other list, and wait for the one that is under way."""
+        """Sign no other list, and wait a while for the one that is under way."""
         await self._turns.async_end()
 
     async def _async_rotate(self, actor: str) -> None:

@@ -344,14 +344,13 @@ class Controller:
 
     def _keep(self, output: Output, wish: Wish, now: Moment) -> list[Action]:
         """Return what a standing wish needs: nothing, a renewal, or its end."""
-        lease_s = min(wish.order.lease_s, output.actuator.lease_s)
         if wish.until is not None and now.steady >= wish.until:
             return [Stop(output.key, "done")]
-        if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * lease_s:
+        if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * wish.order.lease_s:
             output.drop()
             output.turned(now.steady, on=False)
             return [Ended(output.key, "lost")]
-        return [Renew(output.key)] if now.steady - wish.renewed_at >= lease_s / 3 else []
+        return [Renew(output.key)] if now.steady - wish.renewed_at >= output.longest(wish) / 3 else []
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:

@@ -39,7 +39,7 @@ def _let_go(output: Output, now: float, *, ai_allowed: bool) -> list[Action]:
     output.let_be = False
     if not output.forced or (output.returns and not output.may_be_driven(now)):
         return []
-    if not output.returns and not output.starts.take(now):
+    if not output.returns and not output.lets_go.take(now):
         # What flutters stays on in between.
         return []
     back = _give_back(output, ai_allowed=ai_allowed)

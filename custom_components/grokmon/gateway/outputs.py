@@ -25,8 +25,8 @@ _PUMP_MARGIN_S: Final = 2.0
 _AGAIN_S: Final = 10.0
 # How soon a renewal is tried again that could not be sent.
 _RENEW_AGAIN_S: Final = 5.0
-# So often in a minute an interlock starts a fan that it let go: sensors flutter.
-_STARTS: Final = 4
+# So often in a minute an interlock lets a fan go that it drove: sensors flutter.
+_LETS_GO: Final = 4
 # So often in a minute a device is told to stop what goes on and off unasked.
 _STOPS: Final = 3
 _MINUTE_S: Final = 60.0
@@ -62,7 +62,7 @@ class Output:
 
     `forced` says that an interlock drives it, or has yet to give it back, which was tried `returns` times; `driven_at`
     is when it was last driven or given back, `resume` what stood before that. `let_be` says that an administrator
-    switched it off all the same. `starts` and `stops` bound how often the hub itself does so.
+    switched it off all the same. `lets_go` and `stops` bound how often the hub itself lets it go and stops it.
     """
 
     key: Key
@@ -87,7 +87,7 @@ class Output:
     resume: Order | None = None
     kept_off: bool = False
     let_be: bool = False
-    starts: TokenBucket = field(default_factory=lambda: TokenBucket(_STARTS, _MINUTE_S), compare=False)
+    lets_go: TokenBucket = field(default_factory=lambda: TokenBucket(_LETS_GO, _MINUTE_S), compare=False)
     stops: TokenBucket = field(default_factory=lambda: TokenBucket(_STOPS, _MINUTE_S), compare=False)
 
     @property
@@ -176,7 +176,8 @@ class Output:
         """Tell whether a command is one of those that anybody may give without end: on record once a minute."""
         if self.forced:
             # Somebody switches a driven fan off, and the interlock on again.
-            return who.caller is Caller.SYSTEM or not wanted.energises
+            # What an administrator switches off is let be, and no repetition.
+            return who.caller is Caller.SYSTEM or not (wanted.energises or who.administrator)
         # Whoever switches off what nobody wants on is heard; the hub itself has a reason.
         doubtful = who.caller is Caller.SYSTEM and (self.is_on or self.runs)
         return not (wanted.energises or self.is_wanted or doubtful)
@@ -266,7 +267,7 @@ class Output:
     def not_renewed(self, now: float) -> None:
         """Note that the device could not be told to go on: it is tried again soon."""
         if self.wish is not None:
-            third = min(self.wish.order.lease_s, self.actuator.lease_s) / 3
+            third = self.longest(self.wish) / 3
             self.wish.renewed_at = now - third + min(third, _RENEW_AGAIN_S)
 
     def answered(self, order: Order, ack: Ack, now: float) -> None:
@@ -275,15 +276,22 @@ class Output:
             return
         if ack.result is Result.DONE:
             self.wish.confirmed_at = now
-        elif ack.reason == NOT_RUNNING:
+            return
+        state = ack.states.get(self.key.actuator, self.observed)
+        # What has ended, and what an earlier run did not know of, is judged by the state that comes with the answer.
+        if ack.reason == NOT_RUNNING and not self.taken_up and (state is None or state.on):
             # Somebody set it by hand: on without a lease is on unasked.
             self.wish = None
+
+    def longest(self, wish: Wish) -> int:
+        """Return the longest lease that a renewal gives: limits may have been changed since."""
+        return min(wish.order.lease_s, self.actuator.lease_s)
 
     def lease_of(self, now: float) -> int:
         """Return the lease that a renewal gives: no longer than what is still to run."""
         if self.wish is None:
             return 0
-        lease_s = min(self.wish.order.lease_s, self.actuator.lease_s)
+        lease_s = self.longest(self.wish)
         if self.wish.until is None:
             return lease_s
         return max(1, min(lease_s, ceil(self.wish.until - now)))

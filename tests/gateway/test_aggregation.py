@@ -123,3 +123,13 @@ def test_nothing_is_lost(events: list[tuple[str, float, bool]]) -> None:
     for summary in aggregator.close(0.0, everything=True):
         told[summary.key] += summary.count
     assert told == {key: sum(event[0] == key for event in events) for key in "abc"}
+
+
+def test_windows_come_one_after_the_other() -> None:
+    """What goes on is told more and more seldom, by each of the lengths in turn."""
+    aggregator = Aggregator[str](windows=(10.0, 20.0, 40.0))
+    told = []
+    for now in range(120):
+        aggregator.add("a", now)
+        told += [now for _ in aggregator.close(now)]
+    assert told == [10, 30, 70, 110]

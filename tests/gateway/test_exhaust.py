@@ -370,7 +370,8 @@ def test_sensor_that_flutters_does_not_wear_a_fan_out(room: ControlRoom) -> None
         for drive in only(room.measure(temp_c=22.0 if second % 2 else 36.0), Drive):
             room.set(EXHAUST, drive.principal, percent=100)
             starts += 1
-    assert 5 <= starts <= 8
+    # Let go four times at once, and four times a minute.
+    assert starts == 8
 
 
 def test_nobody_but_an_administrator_keeps_a_driven_fan_off(room: ControlRoom) -> None:

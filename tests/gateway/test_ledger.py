@@ -173,3 +173,13 @@ def test_flutter_in_the_evening_does_not_count_as_burning_all_day(ledger: Ledger
         ledger.begin(PUMP, second)
         ledger.end(PUMP, second + 1)
     assert 800 <= ledger.burned(PUMP, 40_400, DAY_S) <= 1000
+
+
+def test_flutter_at_the_beginning(ledger: Ledger) -> None:
+    """The first two are as good to be merged as any."""
+    for second in (0, 2, *range(100, 5000, 50)):
+        ledger.begin(PUMP, second)
+        ledger.end(PUMP, second + 1)
+    ledger.begin(PUMP, 5000)
+    ((_, _, burns),) = ledger.snapshot()["burns"]
+    assert (burns[0], len(burns)) == ([0, 3], 100)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
+from custom_components.grokmon.gateway.models import Ack, Result
 from custom_components.grokmon.gateway.orders import Order, Wish
 from custom_components.grokmon.gateway.outputs import Output, Step
 from custom_components.grokmon.gateway.principals import Caller, Principal, system
@@ -333,3 +334,34 @@ def test_what_is_said_of_a_driven_fan_again_and_again(who: Principal) -> None:
     output = Output(EXHAUST, FAN, forced=True)
     assert output.is_repeated(Command(key=EXHAUST, on=False), who) is not who.administrator
     assert output.is_repeated(Command(key=EXHAUST, percent=100), who) is (who.caller is Caller.SYSTEM)
+
+
+OFF_COMMAND = Command(key=EXHAUST, on=False)
+ON = Observed(on=True, percent=50)
+
+
+@pytest.mark.parametrize(
+    ("output", "who", "repeated"),
+    [
+        (Output(EXHAUST, FAN), AUTOMATION, True),
+        (Output(EXHAUST, FAN, observed=ON), AUTOMATION, True),
+        (Output(EXHAUST, FAN, started_at=1.0), AUTOMATION, True),
+        (Output(EXHAUST, FAN, pending=ORDER), AUTOMATION, False),
+        (Output(EXHAUST, FAN), system("unasked"), True),
+        (Output(EXHAUST, FAN, observed=ON), system("unasked"), False),
+        (Output(EXHAUST, FAN, started_at=1.0), system("unasked"), False),
+    ],
+)
+def test_off_that_is_said_again_and_again(output: Output, who: Principal, repeated: bool) -> None:
+    """Off is on record once a minute where nobody wants it on; the hub has a reason where it is, or may be."""
+    assert output.is_repeated(OFF_COMMAND, who) is repeated
+    assert not output.is_repeated(ORDER.command, who)
+
+
+@pytest.mark.parametrize(("observed", "stands"), [(None, False), (ON, False), (Observed(on=False), True)])
+def test_renewal_that_is_refused_without_a_state(output: Output, observed: Observed | None, stands: bool) -> None:
+    """What was last heard counts: an end that was told, or is about to be, is not told otherwise."""
+    output.observed = observed
+    ack = Ack(device_id="node", cid="9", result=Result.REJECTED, reason="not_running", states={}, hello=None)
+    output.answered(ORDER, ack, 11.0)
+    assert (output.wish is not None) is stands

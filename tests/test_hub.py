@@ -1,5 +1,6 @@
 """The way of a message from Home Assistant's MQTT to a state, and of an answer back; stops and starts."""
 
+import asyncio
 from dataclasses import replace
 import json
 import logging
@@ -529,3 +530,25 @@ async def test_totals(tent: RoomDevice) -> None:
     assert room.state("hub/rejected").state == "2"
     assert room.state("tent-1/rejected").state == "1"
     assert room.state("hub/audit").state == "ok"
+
+
+async def test_second_stop_waits_for_the_first(room: Room) -> None:
+    """Who unloads while Home Assistant stops closes neither the trail nor the store before everything is in them."""
+    trust, waits, go_on = room.hub.trust, asyncio.Event(), asyncio.Event()
+    stop = trust.async_stop
+
+    async def slow() -> None:
+        waits.set()
+        await go_on.wait()
+        await stop()
+
+    with patch.object(trust, "async_stop", slow):
+        stops = [asyncio.ensure_future(room.hub.async_stop()) for _ in range(2)]
+        await waits.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not any(each.done() for each in stops)
+        await room.hub.store.async_save()
+        go_on.set()
+        await asyncio.gather(*stops)
+    assert [entry["event"] for entry in room.audit_on_disk()].count("stopped") == 1

@@ -18,7 +18,7 @@ import pytest
 
 from custom_components.grokmon import turns
 from custom_components.grokmon.broker import certificates
-from custom_components.grokmon.checked_store import CONTROL, CheckedStore, async_remove_stores
+from custom_components.grokmon.checked_store import CONTROL, CheckedStore, async_remove_stores, lock_of
 from custom_components.grokmon.gateway import authority, credentials, lifecycle
 from custom_components.grokmon.gateway.models import Algorithm, Auth, CredentialState, DeviceStatus
 from custom_components.grokmon.gateway.vault import Vault, VaultError
@@ -570,3 +570,21 @@ async def test_run_that_went_on_for_too_long_writes_over_nothing(
     # The list that could not be kept is signed anew by the next run.
     await rotating
     assert set(room.stored()["devices"]) == {"tent-1", "tent-2"}
+
+
+async def test_cancelled_save_after_the_end(hass: HomeAssistant) -> None:
+    """Who is cancelled after the end of a run does not bring back what was removed since."""
+    store = CheckedStore(hass, CONTROL)
+    await store.async_save(lambda: {"spent": 1})
+    lock = lock_of(hass, CONTROL)
+    await lock.acquire()
+    saving = hass.async_create_task(store.async_save(lambda: {"spent": 2}))
+    removing = hass.async_create_task(async_remove_stores(hass))
+    store.async_close()
+    saving.cancel()
+    lock.release()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    await removing
+    await hass.async_block_till_done()
+    assert await CheckedStore(hass, CONTROL).async_load() is None

@@ -45,35 +45,39 @@ class CheckedStore:
 
         Raises HomeAssistantError when the disk does not hold it, or when the store is closed.
         """
-        if self._closed:
-            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="not_loaded")
         try:
             # A thread goes on when its caller is cancelled, and would write over what is saved next.
-            await asyncio.shield(self._task(make))
+            saved = await asyncio.shield(self._task(make))
         except asyncio.CancelledError:
             # Who is cancelled takes back what was to be kept: so does the disk.
             self._task(make)
             raise
+        if not saved:
+            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="not_loaded")
 
     @callback
     def async_close(self) -> None:
         """Save nothing more: another run may have taken up the store, and this one would put back what it knew."""
         self._closed = True
 
-    def _task(self, make: Callable[[], dict[str, Any]]) -> asyncio.Task[None]:
+    def _task(self, make: Callable[[], dict[str, Any]]) -> asyncio.Task[bool]:
         # Not eager: when Home Assistant stops, it cancels the jobs of a task that it did not know of when they began.
         return self._hass.async_create_task(self._async_save(make), "grokmon store", eager_start=False)
 
-    async def _async_save(self, make: Callable[[], dict[str, Any]]) -> None:
+    async def _async_save(self, make: Callable[[], dict[str, Any]]) -> bool:
+        """Save; return False for a store that is closed."""
         # One after the other, or one save would read back what the next one wrote.
         async with self._lock:
+            if self._closed:
+                return False
             data = make()
             await self._store.async_save(data)
             if self._hass.is_stopping:
                 # Home Assistant writes all stores together then, as the last thing that it does.
-                return
+                return True
             if await self._hass.async_add_executor_job(_data_in, Path(self.path)) != data:
                 raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+        return True
 
 
 async def async_remove_stores(hass: HomeAssistant) -> None:

@@ -1,5 +1,6 @@
 """The hub: the subscription, the clock, and the way of a message between Home Assistant's MQTT and the gateway."""
 
+import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 import logging
@@ -107,6 +108,7 @@ class GrokmonHub:
         self.approvals = Approvals(hass, entry, self.dispatcher, audit, self._name_of)
         self.doses: dict[Key, float] = {}
         self._asked = self.stopped = False
+        self._ending = asyncio.Lock()
         self._cleanups: list[CALLBACK_TYPE] = []
 
     async def async_start(self, opening: Opening) -> None:
@@ -122,11 +124,9 @@ class GrokmonHub:
         self.coordinator.values[AI_CONTROL] = self.dispatcher.controller.policy.ai_allowed
         self.audit.record("started", devices=len(devices))
         self._cleanups.append(async_track_time_interval(self.hass, self._tick, _TICK, cancel_on_shutdown=True))
-        self._cleanups += self.callers.async_listen()
-        self._cleanups += self.approvals.async_listen()
+        self._cleanups += [*self.callers.async_listen(), *self.approvals.async_listen()]
         self._cleanups += self.keeper.async_start(opening)
-        self._cleanups.append(self.staging.async_start())
-        self._cleanups.append(self._decisions.async_listen())
+        self._cleanups += [self.staging.async_start(), self._decisions.async_listen()]
         self._cleanups += self.trust.async_start()
         subscription = topics.subscription(self.prefix)
         self._cleanups.append(await mqtt.async_subscribe(self.hass, subscription, self._receive, QOS, encoding=None))
@@ -135,16 +135,17 @@ class GrokmonHub:
         self._tick(dt_util.utcnow())
 
     async def async_stop(self, _event: Event | None = None) -> None:
-        """Take no more messages, keep the sessions for the next start, and close the audit trail."""
-        try:
-            if self._cleanups:
-                await self._async_put_away()
-        finally:
-            await self.audit.async_flush(checkpoint=True)
-            # Before the trail is closed: what becomes of the last checkpoint is on record, too.
-            await self.keeper.async_finish()
-            await self.audit.async_close()
-            self.store.async_close()
+        """Take no more messages, keep the sessions for the next start, and close the audit trail and the store."""
+        async with self._ending:
+            try:
+                if self._cleanups:
+                    await self._async_put_away()
+            finally:
+                await self.audit.async_flush(checkpoint=True)
+                # Before the trail is closed: what becomes of the last checkpoint is on record, too.
+                await self.keeper.async_finish()
+                await self.audit.async_close()
+                self.store.async_close()
 
     async def _async_put_away(self) -> None:
         # First: a message from here on must not use up a counter that the sessions on the disk do not know of.

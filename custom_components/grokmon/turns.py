@@ -13,7 +13,7 @@ from .const import DOMAIN
 # A disk that hangs, or a broker, must not keep everything else from being put away.
 _LAST_SECONDS: Final = 10.0
 # Longer than a broker that does not answer keeps one waiting: work at it that goes on would undo what comes after.
-_LAST_RUN_SECONDS: Final = 60.0
+_LAST_RUN_SECONDS: Final = 20.0
 
 
 class Queue:

@@ -835,3 +835,21 @@ async def test_confirmation_that_the_disk_does_not_take(tent: RoomDevice) -> Non
         await keeper.async_read()
     assert keeper.unread
     tent.room.repair_store()
+
+
+@files
+async def test_confirmed_while_they_are_written_and_the_disk_fails(tent: RoomDevice) -> None:
+    """What is unread is so, whether the disk takes that a second time or not."""
+    room, loop = tent.room, asyncio.get_running_loop()
+    keeper = room.hub.trust.accounts.files
+
+    def write(changed: Mapping[Path, str]) -> None:
+        write_files(changed)
+        asyncio.run_coroutine_threadsafe(keeper.async_read(), loop).result(10)
+        loop.call_soon_threadsafe(room.break_store)
+
+    with patch.object(files_keeper, "write_files", write):
+        room.hass.async_create_task(room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "somebody"))
+        await room.settle()
+    room.repair_store()
+    assert keeper.unread

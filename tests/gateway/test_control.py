@@ -1149,3 +1149,17 @@ def test_lease_that_is_shortened_below_what_a_device_says_of_itself() -> None:
     assert room.pass_time(1) == []
     on = Observed(on=True, percent=50, reason="command", cid=order.cid)
     assert only(room.report(grow_light=on), Stop) == []
+
+
+def test_order_that_is_withdrawn_is_gone(room: ControlRoom) -> None:
+    """Nobody is asked about it later."""
+    room.controller.withdraw(room.book(OUTLET, on=True).order)
+    assert room.controller.unpublished() == []
+
+
+def test_answer_to_an_order_that_did_not_go_out(room: ControlRoom) -> None:
+    """A device that knows of it all the same is believed, and its stop counts from now."""
+    room.set(PUMP, amount_ml=100)
+    order = room.book(PUMP, on=False).order
+    room.answer(order, states={"irrigation": Observed(on=False, reason="command", cid=order.cid)})
+    assert only(room.pass_time(60), Faulted) == []

@@ -36,7 +36,8 @@ class FilesKeeper:
         await self._async_note(unread=True)
         await self._hass.async_add_executor_job(write_files, changed)
         # Again: what was confirmed meanwhile is what was written before.
-        await self._async_note(unread=True)
+        self._store.state.broker.files_unread = True
+        await self._store.async_save()
         return True
 
     async def async_read(self) -> None:

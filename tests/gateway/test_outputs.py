@@ -8,7 +8,7 @@ import pytest
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.models import Ack, Result
 from custom_components.grokmon.gateway.orders import Order, Wish
-from custom_components.grokmon.gateway.outputs import Output, Step
+from custom_components.grokmon.gateway.outputs import GIVEN_BACK, Output, Step
 from custom_components.grokmon.gateway.principals import Caller, Principal, system
 
 from .control_room import AUTOMATION, EXHAUST, GUEST, PERSON
@@ -365,3 +365,12 @@ def test_renewal_that_is_refused_without_a_state(output: Output, observed: Obser
     ack = Ack(device_id="node", cid="9", result=Result.REJECTED, reason="not_running", states={}, hello=None)
     output.answered(ORDER, ack, 11.0)
     assert (output.wish is not None) is stands
+
+
+@pytest.mark.parametrize(("tried", "counted"), [(1, 1), (2, 1), (3, 2)])
+def test_giving_back_that_nobody_could_be_told_of(output: Output, tried: int, counted: int) -> None:
+    """A broker that is away uses up no try, and what was tried once is still to be given back."""
+    output.returns = tried
+    output.send(replace(ORDER, principal=system(GIVEN_BACK)))
+    output.take_back()
+    assert (output.returns, output.pending) == (counted, None)

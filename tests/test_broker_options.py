@@ -184,3 +184,12 @@ async def test_http(room: Room) -> None:
     await _submit(room, form, {"http_ingest": False, "http_enrolment": True})
     assert not room.hub.trust.offers("http_ingest")
     assert room.hub.trust.offers("http_enrolment")
+
+
+async def test_administrator_is_called_like_a_device(room: Room) -> None:
+    """Whoever has the certificate of a device must not be the broker's administrator by it."""
+    await room.enrol("tent-1")
+    form = await _begin(room, "broker")
+    form = await _submit(room, form, {**DYNAMIC, **PASSWORDS, "admin_username": "tent-1"})
+    assert (form["type"], form["errors"]) == ("form", {"admin_username": "admin_is_device"})
+    assert (await _submit(room, form, {**DYNAMIC, **PASSWORDS}))["type"] == "create_entry"

@@ -225,8 +225,11 @@ class Dispatcher:
         """Refuse to energise a device that is not there: nothing is kept for it."""
         device_id = command.key.device_id
         if command.energises and self._gateway.sessions.active_sid(device_id) is None:
+            device = self._gateway.registry.get(device_id)
             raise PolicyError(
-                Code.DEVICE_OFFLINE, f"{device_id} has not been heard since the start", values={"device": device_id}
+                Code.DEVICE_OFFLINE,
+                f"{device_id} has not been heard since the start",
+                values={"device": device_id if device is None else device.name},
             )
 
     async def _async_book(self, order: Order) -> None:

@@ -20,6 +20,7 @@ import probatio
 from .access import hub_of_flow
 from .anchors import problems
 from .audit_form import AUDIT_FIELDS, AUDIT_OPTIONS, async_new_key_form
+from .broker.address import CONF_ADMIN
 from .broker_form import BROKER_OPTIONS, problems_of, split_secrets
 from .const import (
     CONF_AI_USERS,
@@ -149,6 +150,9 @@ class GrokmonOptionsFlow(OptionsFlow):
         hub = hub_of_flow(self.hass)
         errors = problems_of(user_input or {})
         chosen, secrets = split_secrets(user_input or {})
+        if chosen.get(CONF_ADMIN) in hub.gateway.registry:
+            # Whoever has the certificate of that device would be the administrator.
+            errors[CONF_ADMIN] = "admin_is_device"
         # A password does not come back in a form, and counts all the same.
         self._secrets |= secrets
         if user_input is not None and not errors:

@@ -374,3 +374,18 @@ def test_giving_back_that_nobody_could_be_told_of(output: Output, tried: int, co
     output.send(replace(ORDER, principal=system(GIVEN_BACK)))
     output.take_back()
     assert (output.returns, output.pending) == (counted, None)
+
+
+@pytest.mark.parametrize("reason", ["lease", "boot", "safe"])
+def test_fan_that_rests_at_its_safe_speed_has_ended(reason: str) -> None:
+    """A lease that ran out because a renewal was lost is no fault of a fan that rests at a speed of its own."""
+    output = Output(EXHAUST, replace(FAN, safe_percent=30.0))
+    output.confirm(ORDER, 10)
+    rests = Observed(on=True, percent=30, reason=reason)
+    ack = Ack(
+        device_id="node", cid="9", result=Result.REJECTED, reason="not_running", states={"exhaust": rests}, hello=None
+    )
+    output.answered(ORDER, ack, 11.0)
+    assert output.wish is not None
+    assert [output.report(rests, now) for now in (11.0, 20.0)] == [Step.ENDED, Step.SAME]
+    assert output.in_step

@@ -34,7 +34,7 @@ _MINUTE_S: Final = 60.0
 GIVEN_BACK: Final = "interlock_ended"
 # What a device says to a renewal of what is not on by that command.
 NOT_RUNNING: Final = "not_running"
-# How an output may come to be off without anything being wrong.
+# How an output may come to be at rest without anything being wrong.
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
 
@@ -279,7 +279,7 @@ class Output:
             return
         state = ack.states.get(self.key.actuator, self.observed)
         # What has ended, and what an earlier run did not know of, is judged by the state that comes with the answer.
-        if ack.reason == NOT_RUNNING and not self.taken_up and (state is None or state.on):
+        if ack.reason == NOT_RUNNING and not self.taken_up and (state is None or not self._is_at_rest(state)):
             # Somebody set it by hand: on without a lease is on unasked.
             self.wish = None
 
@@ -319,7 +319,7 @@ class Output:
             self.mismatch_since = None
             self.wish.confirmed_at = now
             return Step.SAME
-        if not observed.on and observed.reason in _ENDED and observed.cid in {None, self.wish.order.cid}:
+        if self._is_at_rest(observed) and observed.reason in _ENDED and observed.cid in {None, self.wish.order.cid}:
             self.wish, self.mismatch_since = None, None
             # What is still needed is driven again; what ended while it was given back is left as it is.
             self.forced = self.forced and not self.returns

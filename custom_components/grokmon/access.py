@@ -23,8 +23,10 @@ def actor() -> str:
     return "administrator" if user is None else user.id
 
 
-async def async_administrator(call: ServiceCall) -> str:
-    """Return the id of the administrator who calls, by hand: no automation, script, voice or AI in a person's name.
+async def async_administrator(call: ServiceCall) -> tuple[GrokmonHub, str]:
+    """Return the hub, and the id of the administrator who calls it, by hand.
+
+    No automation or script does so, no voice, and no AI in a person's name.
 
     Raises Unauthorized for who is none, ServiceValidationError for what is not by hand.
     """
@@ -41,7 +43,7 @@ async def async_administrator(call: ServiceCall) -> str:
         _record(hub, "service_refused", who, "not_by_hand", {"service": call.service})
         # A script also keeps what it was answered in its trace, in clear.
         raise ServiceValidationError(translation_domain=DOMAIN, translation_key="not_by_hand")
-    return user.id
+    return hub, user.id
 
 
 async def async_admit(

@@ -51,9 +51,9 @@ def async_setup_audit_services(hass: HomeAssistant) -> None:
 
 
 async def _async_verify(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
+    hub, actor = await async_administrator(call)
     try:
-        report = await hub_of(call.hass).keeper.async_verify(actor)
+        report = await hub.keeper.async_verify(actor)
     except (OSError, ValueError) as error:
         raise _unreadable(error) from error
     return _told(report)
@@ -65,10 +65,10 @@ async def _async_get(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
+    hub, actor = await async_administrator(call)
     records = await _async_found(call)
     form = call.data[_FORMAT]
-    hub_of(call.hass).audit.record("audit_exported", actor=actor, format=form, records=len(records))
+    hub.audit.record("audit_exported", actor=actor, format=form, records=len(records))
     content = await call.hass.async_add_executor_job(FORMATS[form], records)
     return {"format": form, "records": len(records), "content": content}
 

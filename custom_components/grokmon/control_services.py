@@ -88,24 +88,22 @@ async def _async_stop(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_override(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     await hub.async_override_photoperiod(zone_named(hub, call.data[CONF_ZONE]), call.data[CONF_MINUTES], actor)
     return {"zone": call.data[CONF_ZONE], "minutes": call.data[CONF_MINUTES]}
 
 
 @translate_errors
 async def _async_reset(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     freed, kept = await hub.async_reset_interlocks(zone_named(hub, call.data[CONF_ZONE]), actor)
     return {"reset": [each.value for each in freed], "still_active": [each.value for each in kept]}
 
 
 @translate_errors
 async def _async_rehearse(call: ServiceCall) -> ServiceResponse:
-    await async_administrator(call)
-    return await async_rehearse(call.hass, hub_of(call.hass), call.data[CONF_DAYS], call.data)
+    hub, _ = await async_administrator(call)
+    return await async_rehearse(call.hass, hub, call.data[CONF_DAYS], call.data)
 
 
 def _pump(hub: GrokmonHub, device_id: str, name: str | None) -> Key:

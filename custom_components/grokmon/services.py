@@ -11,7 +11,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.util.json import JsonValueType
 import probatio
 
-from .access import async_administrator, hub_of, zone_named
+from .access import async_administrator, zone_named
 from .audit_services import async_setup_audit_services
 from .choices import METHODS, Choices, method_of
 from .const import (
@@ -88,8 +88,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 @translate_errors
 async def _async_enroll(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     zone_name = call.data.get(CONF_ZONE)
     zone = zone_named(hub, zone_name) if zone_name is not None else None
     choices = Choices(
@@ -108,8 +107,7 @@ async def _async_enroll(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_rotate(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     if (device_id := call.data.get(CONF_DEVICE_ID)) is not None:
         found = [hub.gateway.registry[device_id]]
     elif (zone_name := call.data.get(CONF_ZONE)) is not None:
@@ -123,8 +121,7 @@ async def _async_rotate(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_rotate_due(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     now, kinds = time(), call.data.get(CONF_KINDS, list(CredentialKind))
     wanted = {
         device.device_id: {each.kind for each in lifecycle.due(device.credentials, now)}.intersection(kinds)
@@ -164,15 +161,15 @@ async def _async_rotate_all(
 
 @translate_errors
 async def _async_restore(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    device = await hub_of(call.hass).trust.credentials.async_restore(call.data[CONF_DEVICE_ID], actor)
+    hub, actor = await async_administrator(call)
+    device = await hub.trust.credentials.async_restore(call.data[CONF_DEVICE_ID], actor)
     return _credentials_of(device)
 
 
 @translate_errors
 async def _async_revoke(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    device = await hub_of(call.hass).enrolment.async_set_status(call.data[CONF_DEVICE_ID], DeviceStatus.REVOKED, actor)
+    hub, actor = await async_administrator(call)
+    device = await hub.enrolment.async_set_status(call.data[CONF_DEVICE_ID], DeviceStatus.REVOKED, actor)
     return {"device_id": device.device_id, "status": device.status.value}
 
 
@@ -197,8 +194,7 @@ def _date(moment: float) -> str | None:
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
-    await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, _ = await async_administrator(call)
     return {"devices": [_listed(hub, device_id) for device_id in sorted(hub.enrolment.coordinators)]}
 
 

@@ -10,7 +10,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.util.json import JsonValueType
 import probatio
 
-from .access import async_administrator, hub_of
+from .access import async_administrator
 from .const import CONF_DEVICE_ID, DOMAIN
 from .errors import translate_errors
 from .journal_file import Row
@@ -58,8 +58,7 @@ async def _async_quarantine(call: ServiceCall) -> ServiceResponse:
 
 async def _async_read(call: ServiceCall, read: Read, action: str) -> ServiceResponse:
     """Return the rows of a journal, and record that they were read."""
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     start, end = seconds_of(call.data.get(ATTR_START)), seconds_of(call.data.get(ATTR_END))
     device_id: str | None = call.data.get(CONF_DEVICE_ID)
     limit: int = call.data[_LIMIT]
@@ -78,8 +77,7 @@ async def _async_read(call: ServiceCall, read: Read, action: str) -> ServiceResp
 
 @translate_errors
 async def _async_capture(call: ServiceCall) -> None:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
     minutes: int = call.data[_MINUTES]
     hub.audit.record("capture", actor=actor, device=device.device_id, minutes=minutes)

@@ -8,7 +8,7 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 import probatio
 
-from .access import async_administrator, hub_of
+from .access import async_administrator
 from .at_rest import async_rotate_kek
 from .broker.certificates import MAX_DAYS
 from .const import CONF_DEVICE_ID, CONF_HTTP_ENROLMENT, CONF_OVERLAP, DOMAIN
@@ -59,8 +59,7 @@ def async_setup_trust_services(hass: HomeAssistant) -> None:
 
 @translate_errors
 async def _async_issue_token(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     device = await hub.trust.credentials.async_add(call.data[CONF_DEVICE_ID], credentials.issue_token(time()), actor)
     settings = settings_of(device, hub.trust.site)
     return {"device_id": device.device_id, "token": settings["token"], "path": settings["path"]}
@@ -68,8 +67,7 @@ async def _async_issue_token(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_issue_claim(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
     if not hub.trust.offers(CONF_HTTP_ENROLMENT):
         raise ServiceValidationError(translation_domain=DOMAIN, translation_key="http_enrolment_off")
@@ -79,8 +77,7 @@ async def _async_issue_claim(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_sign(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     device = hub.gateway.registry[call.data[CONF_DEVICE_ID]]
     if hub.enrolment.is_reserved(device.device_id):
         # It was free when the device was enrolled; the broker would take the certificate for the other's.
@@ -97,33 +94,32 @@ async def _async_sign(call: ServiceCall) -> ServiceResponse:
 
 @translate_errors
 async def _async_rotate_authority(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    certificates = hub_of(call.hass).trust.certificates
+    hub, actor = await async_administrator(call)
+    certificates = hub.trust.certificates
     await certificates.async_rotate(actor)
     return {"ca_certificate": certificates.bundle()}
 
 
 async def _async_rotate_kek(call: ServiceCall) -> None:
-    actor = await async_administrator(call)
-    hub = hub_of(call.hass)
+    hub, actor = await async_administrator(call)
     await async_rotate_kek(call.hass, hub.store)
     hub.audit.record("kek_rotated", actor=actor)
 
 
 async def _async_probe(call: ServiceCall) -> ServiceResponse:
-    await async_administrator(call)
-    posture = hub_of(call.hass).trust.posture
+    hub, _ = await async_administrator(call)
+    posture = hub.trust.posture
     await posture.async_measure()
     shown: dict[str, Any] = {**posture.as_shown(), "score": posture.score}
     return shown
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
-    await async_administrator(call)
-    return {CONF_CSV: export(hub_of(call.hass))}
+    hub, _ = await async_administrator(call)
+    return {CONF_CSV: export(hub)}
 
 
 @translate_errors
 async def _async_import(call: ServiceCall) -> ServiceResponse:
-    actor = await async_administrator(call)
-    return await async_import(hub_of(call.hass), call.data[CONF_CSV], actor)
+    hub, actor = await async_administrator(call)
+    return await async_import(hub, call.data[CONF_CSV], actor)

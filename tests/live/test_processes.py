@@ -14,9 +14,12 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _WAITS = [sys.executable, "-c", "import signal; signal.pause()"]
 _STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w'); signal.pause()"
 _PARENT = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from tests.stack.processes import ManagedProcess
+
+# A test runner that a shell started in the background ignores Ctrl-C, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     async def tied():

@@ -1,7 +1,7 @@
 """Alarms: interlocks and faults, to the audit trail, the event bus and the repairs, and their reset."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
@@ -38,7 +38,7 @@ class Alarms:
         self._audit = audit
         self._monitor = monitor
         self._name_of = name_of
-        self._often: Aggregator[tuple[str, Interlock, str]] = Aggregator()
+        self._often: Aggregator[Tripped] = Aggregator()
 
     @callback
     def async_restore(self, controller: Controller) -> None:
@@ -60,24 +60,17 @@ class Alarms:
     @callback
     def async_tripped(self, change: Tripped, controller: Controller, now: Moment) -> None:
         """Tell that an interlock tripped or ended; of a sensor fault, which sensors are silent."""
-        state = "tripped" if change.active else "ended"
-        latches = RULES[change.interlock].latches
         # What flutters around its limit is counted; what latches cannot.
-        if not latches and not self._often.add((change.zone_id, change.interlock, state), now.steady):
-            return
-        self._tell(change, controller, now)
+        if RULES[change.interlock].latches or self._often.add(change, now.steady):
+            self._tell(change, controller, now)
 
     def _tell(self, change: Tripped, controller: Controller, now: Moment) -> None:
-        name = self._name_of(change.zone_id)
-        state = "tripped" if change.active else "ended"
-        latches = RULES[change.interlock].latches
-        self._audit.record(
-            "interlock", outcome="found", reason=change.interlock.value, zone=change.zone_id, state=state
-        )
+        self._record("interlock", change)
         if not change.active:
             return
+        latches = RULES[change.interlock].latches
         severity = Severity.CRITICAL if latches else Severity.WARNING
-        detail = f"{change.interlock} in {name}"
+        detail = f"{change.interlock} in {self._name_of(change.zone_id)}"
         if change.interlock is Interlock.SENSOR_FAULT:
             silent = controller.interlocks.silent(change.zone_id, now.steady)
             detail += "".join(f", {metric} of {self._name_of(device_id)}" for device_id, metric in silent)
@@ -88,21 +81,18 @@ class Alarms:
     @callback
     def async_summarise(self, controller: Controller, now: Moment, *, closing: bool) -> None:
         """Record how often interlocks tripped and ended again."""
-        lasting: list[Tripped] = []
-        for summary in self._often.close(now.steady, everything=closing):
-            zone_id, interlock, state = summary.key
-            if state == "tripped" and interlock in controller.interlocks.tripped(zone_id):
-                lasting.append(Tripped(zone_id, interlock, True))
-            self._audit.record(
-                "interlock_again",
-                outcome="found",
-                reason=interlock.value,
-                zone=zone_id,
-                state=state,
-                count=summary.count,
-            )
-        for change in lasting:
-            self._tell(change, controller, now)
+        again = self._often.close(now.steady, everything=closing)
+        for summary in again:
+            self._record("interlock_again", summary.key, count=summary.count)
+        # What lasts is the last that is told.
+        for change in (summary.key for summary in again):
+            if change.active and change.interlock in controller.interlocks.tripped(change.zone_id):
+                self._tell(change, controller, now)
+
+    def _record(self, event: str, change: Tripped, **facts: Any) -> None:
+        state = "tripped" if change.active else "ended"
+        reason, zone_id = change.interlock.value, change.zone_id
+        self._audit.record(event, outcome="found", reason=reason, zone=zone_id, state=state, **facts)
 
     @callback
     def async_faulted(self, key: Key, fault: str) -> None:

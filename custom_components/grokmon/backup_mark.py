@@ -5,6 +5,7 @@ Apart from `backup.py`, which Home Assistant calls, since the hub has to know of
 
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
@@ -20,7 +21,7 @@ class _Backup:
     running: bool = True
 
 
-_LONGEST_S = 6 * 3600.0
+_LONGEST_S: Final = 6 * 3600.0
 _LAST: HassKey[_Backup] = HassKey(f"{DOMAIN}_backup")
 
 

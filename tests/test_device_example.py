@@ -15,18 +15,26 @@ from .stack.certificates import ensure_certificates
 DEVICES = Path(__file__).parents[1] / "examples" / "devices"
 # The lamp is driven at the start, and again when it is brought to rest: then whoever ends the program loses patience.
 PROGRAM = """
-import os, signal, sys
+import signal, sys
 import grokmon_device
 
-ended_by = sys.argv.pop()
+moment, hangup, ended_by = sys.argv[2:]
+del sys.argv[2:]
 # A test runner that a shell started in the background ignores Ctrl-C, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, getattr(signal, sys.argv.pop()))
-moves = []
+signal.signal(signal.SIGHUP, getattr(signal, hangup))
+moves, sent = [], []
+ignore = grokmon_device.ignore_signals
 
 def send(*names):
+    # To this thread, not to the program: with a second thread nobody knows when the first one would hear of it.
     for name in names:
-        os.kill(os.getpid(), getattr(signal, name))
+        signal.raise_signal(getattr(signal, name))
+
+def end(now):
+    if now == moment and not sent:
+        sent.append(now)
+        send(ended_by)
 
 def apply(*move):
     moves.append(move)
@@ -35,15 +43,22 @@ def apply(*move):
         print("at rest")
 
 def run(device, seconds):
-    send(ended_by)
+    end("running")
     raise OSError("it goes on")
 
+def ignore_signals():
+    end("ending")
+    ignore()
+
 grokmon_device.apply, grokmon_device.GrokmonDevice.run = apply, run
+grokmon_device.ignore_signals = ignore_signals
 grokmon_device.main()
 """
 
 
-def _ended_by(name: str, folder: Path, hangup: str = "SIG_DFL") -> subprocess.CompletedProcess[str]:
+def _ended_by(
+    name: str, folder: Path, moment: str = "running", hangup: str = "SIG_DFL"
+) -> subprocess.CompletedProcess[str]:
     settings = folder / "settings.json"
     settings.write_text(
         json.dumps(
@@ -59,26 +74,26 @@ def _ended_by(name: str, folder: Path, hangup: str = "SIG_DFL") -> subprocess.Co
         encoding="utf-8",
     )
     return subprocess.run(  # noqa: S603 - our own example
-        [sys.executable, "-c", PROGRAM, settings, hangup, name],
+        [sys.executable, "-c", PROGRAM, settings, moment, hangup, name],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(DEVICES), str(DEVICES / "python")])},
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=60,
     )
 
 
+@pytest.mark.parametrize("moment", ["running", "ending"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_leave_nothing_on(name: str, tmp_path: Path) -> None:
-    """Ctrl-C, systemd and a closed terminal end it, and what they send while it ends changes nothing."""
-    ended = _ended_by(name, tmp_path)
-    assert ended.stdout == "at rest\n"
-    assert "it goes on" not in ended.stderr
-    assert ended.returncode == (-signal.SIGINT if name == "SIGINT" else 0)
+def test_signals_leave_nothing_on(name: str, moment: str, tmp_path: Path) -> None:
+    """Ctrl-C, systemd and a closed terminal end it, also when it just ends; what else they send changes nothing."""
+    ended = _ended_by(name, tmp_path, moment)
+    assert ended.stdout == "at rest\n", ended.stderr
+    assert ended.returncode == (-signal.SIGINT if name == "SIGINT" else 0), ended.stderr
 
 
 def test_nohup_outlives_the_terminal(tmp_path: Path) -> None:
     """A signal that whoever started it wants to be ignored is ignored."""
     ended = _ended_by("SIGHUP", tmp_path, hangup="SIG_IGN")
-    assert ended.stdout == "at rest\n"
+    assert ended.stdout == "at rest\n", ended.stderr
     assert "it goes on" in ended.stderr

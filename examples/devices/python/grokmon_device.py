@@ -30,8 +30,8 @@ FIRMWARE = "v1.0.0"
 KEPT_READINGS, KEPT_SECONDS = 32, 300
 HELLO_EVERY = 5
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
-# What systemd and a closed terminal send; Windows knows no SIGHUP.
-STOPS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+# What Ctrl-C, systemd and a closed terminal send; Windows knows no SIGHUP.
+STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
 def encode(data: bytes) -> bytes:
@@ -228,15 +228,17 @@ def apply(name: str, on: bool, percent: float | None) -> None:
     print("output", name, "on" if on else "off", "" if percent is None else percent)
 
 
-def stop(*_: object) -> None:
-    """End the program in order."""
+def stop(number: int, _: object) -> None:
+    """End the program in order; of all signals only the first one does."""
     ignore_signals()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(0)
 
 
 def ignore_signals() -> None:
     """Let nothing come between the outputs and their rest: a closed terminal may be told of twice."""
-    for number in (signal.SIGINT, *STOPS):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -254,7 +256,7 @@ def main() -> None:
 
         outputs = Outputs(settings["actuators"], apply)
     device = GrokmonDevice(settings, outputs)
-    # Like Ctrl-C they must not leave anything on. With nohup the program outlives the terminal.
+    # None of them may leave anything on. With nohup the program outlives the terminal.
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
@@ -266,9 +268,12 @@ def main() -> None:
         while device.pending:
             device.run(0.1)
     finally:
-        ignore_signals()
-        if outputs:
-            outputs.rest()
+        # A signal that comes just now ends this line, not what follows.
+        try:
+            ignore_signals()
+        finally:
+            if outputs:
+                outputs.rest()
 
 
 if __name__ == "__main__":

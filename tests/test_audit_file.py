@@ -513,6 +513,22 @@ def test_lagging_key(
     assert opened(folder)[1] == Opening()
 
 
+def test_lagging_key_reads_no_more_than_it_must(file: AuditFile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key catches up from the segment that holds the first line it does not know: a trail may be 500 MB."""
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 1)
+    write(file, "one", "two")
+    write(file, "three")
+    monkeypatch.setattr(audit_file, "SEGMENT_BYTES", 10**6)
+    write(file, "four")
+    file.append(records("five"), NOW)
+    assert [path.name for path in audit.segments(folder)] == [audit.segment_name(number) for number in (1, 3)]
+    read: list[str] = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
+    assert opened(folder)[1] == Opening(lagged=1)
+    assert [name for name in read if name != KEY_FILE] == [audit.segment_name(3)]
+
+
 @pytest.mark.parametrize(("spoilt", "forged"), [(0, None), (1, None), (2, 3), (3, 4), (4, 5)])
 def test_forged_lines_behind_the_key(file: AuditFile, folder: Path, first: Key, spoilt: int, forged: int) -> None:
     """Whoever appended lines without the key is found when it catches up; what the key left behind is not read."""

@@ -177,9 +177,11 @@ class AuditFile:
                 verifier.feed(io.BytesIO(file.read(size)), last=number == len(whole.sizes))
         return verifier.report()
 
-    def lines(self, newest_first: bool = False) -> Iterator[bytes]:
-        """Return the lines of all segments."""
+    def lines(self, newest_first: bool = False, first: int = 1) -> Iterator[bytes]:
+        """Return the lines of all segments but those that end before the line `first`."""
         paths = audit.segments(self.folder)
+        begun = sum(path.name <= audit.segment_name(first) for path in paths)
+        paths = paths[max(0, begun - 1) :]
         for path in reversed(paths) if newest_first else paths:
             data = path.read_bytes().splitlines(keepends=True)
             yield from reversed(data) if newest_first else data
@@ -253,7 +255,7 @@ class AuditFile:
         """Move the key on over lines that it does not know of; return the first of them whose MAC is wrong."""
         forged: int | None = None
         end: Position | None = None
-        for line in self.lines() if self._marked < self.end.count else ():
+        for line in self.lines(first=self._marked + 1) if self._marked < self.end.count else ():
             start = audit.start_of(line)
             if start is None or start.count < self._marked:
                 continue

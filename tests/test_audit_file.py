@@ -524,7 +524,12 @@ def test_lagging_key_reads_no_more_than_it_must(file: AuditFile, folder: Path, m
     assert [path.name for path in audit.segments(folder)] == [audit.segment_name(number) for number in (1, 3)]
     read: list[str] = []
     whole = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
+
+    def observed(path: Path) -> bytes:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", observed)
     assert opened(folder)[1] == Opening(lagged=1)
     assert [name for name in read if name != KEY_FILE] == [audit.segment_name(3)]
 

@@ -6,20 +6,23 @@ which they were; a spoken or typed sentence by the chat that is open while it is
 
 Home Assistant also carries out sentences later, in contexts that belong to nobody. What is begun in a task goes on
 with the context variables of that task: by these it is known whose login, or which model, set off such a sentence.
+
+An automation that its trigger set off is its owner's rule, whoever was behind the trigger. One that a model or a user
+of an AI runs past its triggers and conditions is theirs, and so is what a model does that an automation has asked.
 """
 
 from collections import OrderedDict
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from homeassistant.auth.models import User
 from homeassistant.auth.permissions.const import POLICY_CONTROL
-from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
+from homeassistant.components.automation import ATTR_SOURCE, EVENT_AUTOMATION_TRIGGERED
 from homeassistant.components.conversation.chat_log import current_chat_log
 from homeassistant.components.http.const import KEY_HASS_USER
 from homeassistant.components.script.const import EVENT_SCRIPT_STARTED
 from homeassistant.components.websocket_api.connection import current_connection
-from homeassistant.const import ATTR_ENTITY_ID
+from homeassistant.const import ATTR_ENTITY_ID, EVENT_CALL_SERVICE
 from homeassistant.core import CALLBACK_TYPE, Context, Event, HomeAssistant, callback
 from homeassistant.exceptions import Unauthorized, UnknownUser
 from homeassistant.helpers.http import current_request
@@ -27,8 +30,16 @@ from homeassistant.util.hass_dict import HassKey
 
 from .gateway.principals import Caller, Principal
 
+
+class _Model(NamedTuple):
+    """Who acts for an AI in a task, and in which context it was asked."""
+
+    identity: str
+    context_id: str | None
+
+
 DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
-_MODEL: Final[ContextVar[str | None]] = ContextVar("grokmon_model", default=None)
+_MODEL: Final[ContextVar[_Model | None]] = ContextVar("grokmon_model", default=None)
 _REMEMBERED: Final = 1024
 _NOBODY: Final = "unknown"
 
@@ -44,8 +55,9 @@ class Callers:
 
     @callback
     def async_listen(self) -> list[CALLBACK_TYPE]:
-        """Take note of automations and scripts as they start; return how to stop that."""
+        """Take note of automations and scripts as they start, and of what is called; return how to stop that."""
         return [
+            self._hass.bus.async_listen(EVENT_CALL_SERVICE, self._service_called),
             self._hass.bus.async_listen(EVENT_AUTOMATION_TRIGGERED, self._automation_started),
             self._hass.bus.async_listen(EVENT_SCRIPT_STARTED, self._script_started),
         ]
@@ -55,7 +67,8 @@ class Callers:
         if context is None:
             return Principal(caller=Caller.AUTOMATION, identity=_NOBODY)
         via = self._scripts.get(context.id)
-        if (automation := self._automations.get(context.id)) is not None:
+        automation = self._automations.get(context.id)
+        if automation is not None and self._is_rule(context.id):
             return Principal(caller=Caller.AUTOMATION, identity=automation, via=via)
         administrator = await self._is_administrator(context.user_id)
         behind = login()
@@ -65,7 +78,7 @@ class Callers:
         return Principal(
             caller=caller,
             identity=identity,
-            via=via,
+            via=via or automation,
             administrator=administrator and caller is Caller.PERSON,
             reason=reason,
         )
@@ -86,7 +99,8 @@ class Callers:
     def _class(self, context: Context, behind: User | None) -> tuple[Caller, str]:
         user_id = context.user_id
         models = self._hass.data.get(DATA_AI_CONTEXTS)
-        model = (models.get(context.id) if models is not None else None) or _MODEL.get()
+        here = _MODEL.get()
+        model = (models.get(context.id) if models is not None else None) or (here.identity if here else None)
         acts_for = user_id if user_id is not None or behind is None else behind.id
         if model is not None or acts_for in self._ai_users:
             return Caller.AI, model or acts_for or _NOBODY
@@ -97,12 +111,37 @@ class Callers:
             return Caller.PERSON, user_id
         return Caller.AUTOMATION, self._scripts.get(context.id, _NOBODY)
 
+    def _is_rule(self, context_id: str | None) -> bool:
+        """Tell whether it is an automation that acts in a context, and not a model that it asked in this task.
+
+        What an automation calls runs in a task of its own: the next step is the automation's again.
+        """
+        here = _MODEL.get()
+        return context_id in self._automations and (here is None or here.context_id != context_id)
+
     async def _is_administrator(self, user_id: str | None) -> bool:
         user = await self._hass.auth.async_get_user(user_id) if user_id is not None else None
         return user is not None and user.is_active and user.is_admin
 
     @callback
+    def _service_called(self, event: Event[dict[str, Any]]) -> None:
+        if (user_id := event.context.user_id) in self._ai_users:
+            # What it begins may have other contexts, and its call need not have come with a login.
+            async_note_model(self._hass, event.context, user_id)
+
+    @callback
     def _automation_started(self, event: Event[dict[str, Any]]) -> None:
+        context = event.context
+        if context.user_id is not None:
+            # A user has sent that: an automation's own context belongs to none.
+            return
+        if ATTR_SOURCE not in event.data and context.parent_id is not None and not self._is_rule(context.parent_id):
+            # Run, and not triggered: past its conditions, and with variables of who ran it.
+            caller, identity = self._class(Context(id=context.parent_id), login())
+            if caller is Caller.AI:
+                async_note_model(self._hass, context, identity)
+                _remember(self._scripts, context.id, event.data[ATTR_ENTITY_ID])
+                return
         _remember(self._automations, event.context.id, event.data[ATTR_ENTITY_ID])
 
     @callback
@@ -113,7 +152,7 @@ class Callers:
 @callback
 def async_note_model(hass: HomeAssistant, context: Context | None, platform: str) -> None:
     """Take note that a language model acts in a context: whatever it calls, tools of ours or others, is the AI's."""
-    _MODEL.set(platform)
+    _MODEL.set(_Model(platform, context.id if context is not None else None))
     if context is not None:
         _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)
 

@@ -76,3 +76,29 @@ def test_very_many_are_counted_together(trail: Trail) -> None:
     assert [summary["count"] for summary in each_once] == [1] * MAX_WINDOWS
     assert (together["who"], together["count"], together["merged"]) == (person("several"), 39, 20)
     assert "device" not in together
+
+
+def test_what_is_done_again_is_told_with_how_it_was_at_last(trail: Trail) -> None:
+    """Whoever sets a thing to and fro fills no trail, and it shows what it came to."""
+    ada = person("ada")
+    for stage in ("flowering", "vegetative", "flowering", "vegetative"):
+        trail.log.done("stage", ada, Moment(wall=0, steady=0), {"zone": "tent"}, stage=stage)
+    assert [each["stage"] for each in trail.recorded("stage")] == ["flowering"]
+    trail.sum_up(61)
+    (again,) = trail.recorded("stage_again")
+    assert (again["stage"], again["zone"], again["count"]) == ("vegetative", "tent", 3)
+    trail.sum_up(122)
+    assert len(trail.recorded("stage_again")) == 1
+
+
+def test_what_very_many_do_is_not_kept(trail: Trail) -> None:
+    """Of whoever is counted together with others, nothing is told at last, nor remembered."""
+    for _ in range(2):
+        for number in range(MAX_WINDOWS + 20):
+            trail.log.done(
+                "stage", person(f"user-{number}"), Moment(wall=0, steady=0), {"zone": "tent"}, stage="harvest"
+            )
+    assert len(trail.log._latest) == MAX_WINDOWS
+    trail.sum_up(1, closing=True)
+    assert "stage" not in trail.recorded("stage_again")[-1]
+    assert trail.log._latest == {}

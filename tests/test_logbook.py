@@ -43,6 +43,8 @@ TOLD = {
     "entity_refused",
     "service_refused",
     "stage_refused",
+    "dose_set",
+    "dose_refused",
     "note_refused",
     "command_failed",
     "command_rejected",
@@ -123,6 +125,16 @@ def test_every_decision_has_words() -> None:
                 "params": {"amount_ml": "nan"},
             },
             "Somebody was not allowed to have tent-1 irrigation nan mL: parameter invalid",
+        ),
+        (
+            "dose_set",
+            {"device": "tent-1", "actuator": "irrigation", "params": {"amount_ml": 200.0}},
+            "Somebody set the next dose of tent-1 irrigation: 200 mL",
+        ),
+        (
+            "dose_refused",
+            {"device": "tent-1", "actuator": "irrigation", "reason": "ai_limit", "params": {"amount_ml": 800.0}},
+            "Somebody was not allowed to set the next dose of tent-1 irrigation, 800 mL: ai limit",
         ),
         (
             "entity_refused",

@@ -407,7 +407,7 @@ def test_every_issue_has_words() -> None:
     """Every repair issue has a title and a description, and there are no words for others."""
     latching = {f"interlock_latched_{each}" for each, rule in RULES.items() if rule.latches}
     faults = {f"output_fault_{fault}" for fault in FAULTS}
-    asked = {"approval", "security_alert", "restored", "audit_key_unseen"}
+    asked = {"approval", "security_alert", "restored", "books_lost", "audit_key_unseen"}
     posture = {f"{ISSUE_POSTURE}_{each.value}" for each in (*Check, *Item)}
     fixable = latching | faults | asked | posture | {credential_keeper.ISSUE_SILENT, accounts.ISSUE_FILES}
     expiring = {f"{credential_keeper.ISSUE_EXPIRES}_{kind.value}" for kind in models.CredentialKind}

@@ -45,6 +45,7 @@ class CommandLog:
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
         self._often: Aggregator[_Decision] = Aggregator(merge=_merged)
+        self._latest: dict[_Decision, Mapping[str, Any]] = {}
         self._unrecorded: deque[str] = deque(maxlen=_UNRECORDED)
         self.decisions: deque[dict[str, Any]] = deque(maxlen=_DECISIONS)
 
@@ -91,9 +92,12 @@ class CommandLog:
 
     @callback
     def done(self, event: str, who: Principal, now: Moment, target: Mapping[str, str], **facts: Any) -> None:
-        """Record what somebody did that is no command; that it was done again, once a minute."""
-        if self._is_first(_Decision(event, "done", "", who, tuple(target.items())), now):
+        """Record what somebody did that is no command; that it was done again, once a minute, and how at last."""
+        decision = _Decision(event, "done", "", _same(who), tuple(target.items()))
+        if self._is_first(decision, now):
             self._audit.record(event, who=who, **target, **facts)
+        elif not self._often.merges(decision):
+            self._latest[decision] = facts
 
     @callback
     def settled(self, order: Order, settled: Settled, now: Moment) -> None:
@@ -118,7 +122,7 @@ class CommandLog:
         """Record what was decided again since the last summaries."""
         for summary in self._often.close(now.steady, everything=closing):
             event, outcome, reason, who, target = summary.key
-            facts: dict[str, Any] = {**dict(target), "count": summary.count}
+            facts: dict[str, Any] = {**dict(target), **self._latest.pop(summary.key, {}), "count": summary.count}
             if summary.merged:
                 facts["merged"] = summary.merged
             self._audit.record(f"{event}_again", outcome=outcome, reason=reason, who=who, **facts)
@@ -136,14 +140,16 @@ class CommandLog:
         self._audit.record(event, outcome=outcome, reason=reason, cid=order.cid, device=device, actuator=actuator)
 
     def _is_first(self, decision: _Decision, now: Moment) -> bool:
-        # Neither what a model gives as its reason nor who approved makes it another decision.
-        who = decision.who
-        same = Principal(caller=who.caller, identity=who.identity, via=who.via)
-        return self._often.add(decision._replace(who=same), now.steady)
+        return self._often.add(decision._replace(who=_same(decision.who)), now.steady)
 
     def _decide(self, command: Command, who: Principal, outcome: str, now: Moment) -> None:
         facts = {"output": str(command.key), "caller": who.caller.value, "outcome": outcome}
         self.decisions.append({"at": int(now.wall), **facts, **_bounded(command.params())})
+
+
+def _same(who: Principal) -> Principal:
+    """Return who it is: neither what a model gives as its reason nor who approved makes it another decision."""
+    return Principal(caller=who.caller, identity=who.identity, via=who.via)
 
 
 def _merged(decision: _Decision) -> _Decision:

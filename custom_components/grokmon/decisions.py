@@ -29,6 +29,8 @@ WORDS: Final = {
     "entity_refused": "was not allowed to control this: {why}",
     "service_refused": "was not allowed to call this: {why}",
     "stage_refused": "was not allowed to change the growth stage of {name}: {why}",
+    "dose_set": "set the next dose of {what}: {params}",
+    "dose_refused": "was not allowed to set the next dose of {what}, {params}: {why}",
     "note_refused": "was not allowed to write more about {name}: {why}",
     "command_failed": "{what} could not do it: {why}",
     "command_rejected": "{what} refused: {why}",

@@ -7,9 +7,12 @@ from homeassistant.const import EntityCategory, UnitOfVolume
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .access import async_admit
 from .coordinator import DOSE_SUFFIX, DeviceCoordinator
 from .entity import OutputEntity, follow_outputs
-from .gateway.actuators import Actuator, Kind
+from .errors import translate_errors
+from .gateway.actuators import Actuator, Command, Kind
+from .gateway.errors import PolicyError
 from .hub import GrokmonConfigEntry, GrokmonHub
 
 PARALLEL_UPDATES = 0
@@ -62,7 +65,19 @@ class DoseNumber(OutputEntity, RestoreNumber):
         return self.dose_ml
 
     @override
+    @translate_errors
     async def async_set_native_value(self, value: float) -> None:
         """Set the amount."""
+        who = await async_admit(self._hub, self._context, self.entity_id)
+        dispatcher = self._hub.dispatcher
+        dose, now = Command(key=self.output, amount_ml=value), dispatcher.clock.now()
+        target = {"device": dose.key.device_id, "actuator": dose.key.actuator}
+        facts = {"params": {"amount_ml": value}}
+        try:
+            dispatcher.controller.policy.judge_dose(dose, who)
+        except PolicyError as error:
+            dispatcher.log.denied("dose_refused", who, error.code.value, now, target, detail=error.detail, **facts)
+            raise
+        dispatcher.log.done("dose_set", who, now, target, **facts)
         self._hub.doses[self.output] = value
         self.async_write_ha_state()

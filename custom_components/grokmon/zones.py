@@ -108,7 +108,8 @@ class Zones:
         # Here at once: what follows from the subentry would be told as a change by somebody else.
         controller.zones[zone_id] = replace(zone, stage=stage)
         subentry = self._entry.subentries[zone_id]
-        self._audit.record("stage", who=who, zone=zone_id, stage=stage.value)
+        now = self._dispatcher.clock.now()
+        self._dispatcher.log.done("stage", who, now, {"zone": zone_id}, stage=stage.value)
         data = {**subentry.data, CONF_STAGE: stage.value}
         self._hass.config_entries.async_update_subentry(self._entry, subentry, data=data)
 

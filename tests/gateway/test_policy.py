@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from custom_components.grokmon.gateway.actions import Ended, Stop
-from custom_components.grokmon.gateway.actuators import Actuator, Key, Observed, Role
+from custom_components.grokmon.gateway.actuators import Actuator, Command, Key, Observed, Role
 from custom_components.grokmon.gateway.control import Controller
 from custom_components.grokmon.gateway.errors import Code, PolicyError, RegistryError
 from custom_components.grokmon.gateway.models import Result
@@ -453,6 +453,20 @@ def test_ai_moves_a_zone_forward_only(room: ControlRoom) -> None:
     policy.ai_allowed = False
     with pytest.raises(PolicyError, match=r"^ai_blocked: the AI is switched off; it may only turn things off$"):
         policy.judge_stage(zone, Stage.HARVEST, AI)
+
+
+def test_ai_sets_no_dose_that_it_may_not_give() -> None:
+    """Whoever gives it then has other limits. Anybody else may set what the pump can give."""
+    policy = ControlRoom().controller.policy
+    small, large = (Command(key=PUMP, amount_ml=amount) for amount in (500.0, 501.0))
+    policy.judge_dose(small, AI)
+    policy.judge_dose(large, PERSON)
+    with pytest.raises(PolicyError, match=r"^ai_limit: dose for the class ai: 50 to 500 mL$"):
+        policy.judge_dose(large, AI)
+    policy.ai_allowed = False
+    policy.judge_dose(large, PERSON)
+    with pytest.raises(PolicyError, match=r"^ai_blocked: the AI is switched off; it may only turn things off$"):
+        policy.judge_dose(small, AI)
 
 
 def test_compressor_rests() -> None:

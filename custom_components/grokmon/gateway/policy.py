@@ -138,8 +138,7 @@ class Policy:
         """
         if who.caller is not Caller.AI:
             return
-        if not self.ai_allowed:
-            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
+        self._unblocked(who)
         order = list(Stage)
         if order.index(stage) < order.index(zone.stage):
             raise PolicyError(
@@ -148,6 +147,12 @@ class Policy:
                 variant="stage",
                 values={"zone": zone.name},
             )
+
+    def judge_dose(self, dose: Command, who: Principal) -> None:
+        """Raise PolicyError when the AI sets for others, who have other limits, a dose that it may not give."""
+        if who.caller is Caller.AI:
+            self._unblocked(who)
+            self._bounds(dose, self.limits[who.caller], who.caller)
 
     def judge_note(self, who: Principal, now: Moment) -> None:
         """Raise PolicyError when a caller writes more notes into the audit trail than the class has commands."""
@@ -288,8 +293,7 @@ class Policy:
 
     def _class(self, wanted: Command, site: Site, who: Principal, now: Moment) -> None:
         limits = self.limits[who.caller]
-        if who.caller is Caller.AI and not self.ai_allowed:
-            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
+        self._unblocked(who)
         self._bounds(wanted, limits, who.caller)
         if wanted.amount_ml is not None and limits.day_ml is not None:
             pumps = site.keys(Role.IRRIGATION)
@@ -306,6 +310,10 @@ class Policy:
             raise PolicyError(
                 Code.APPROVAL_REQUIRED, f"an administrator has to approve what the AI does to {wanted.key}"
             )
+
+    def _unblocked(self, who: Principal) -> None:
+        if who.caller is Caller.AI and not self.ai_allowed:
+            raise PolicyError(Code.AI_BLOCKED, "the AI is switched off; it may only turn things off")
 
     @staticmethod
     def _bounds(wanted: Command, limits: ClassLimits, caller: Caller) -> None:

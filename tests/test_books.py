@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 import contextlib
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.storage import Store
 import pytest
 
 from custom_components.grokmon.books import Books
+from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.gateway.actuators import Command, Key
 from custom_components.grokmon.gateway.control import Controller
 
@@ -197,3 +200,63 @@ async def test_off_that_is_only_counted_is_on_the_disk(node: RoomDevice) -> None
     await room.let_pass(1)
     (saved,) = room.stored("control")["control"]["outputs"]
     assert saved["kept_off"] is True
+
+
+def _issue(room: Room) -> ir.IssueEntry | None:
+    return ir.async_get(room.hass).async_get_issue(DOMAIN, "books_lost")
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, _cut])
+async def test_books_that_are_lost(node: RoomDevice, lose: Callable[[Path], None]) -> None:
+    """The AI, which may have been blocked, is; it is on record and an issue, which stays over a start."""
+    room = node.room
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    lose(room.storage / "grokmon.control")
+    assert await room.set_up()
+    assert room.state("hub/ai_control").state == "off"
+    issue = _issue(room)
+    assert issue is not None
+    assert (issue.is_fixable, issue.is_persistent, issue.severity) == (True, True, ir.IssueSeverity.WARNING)
+    # After a crash, too.
+    await room.let_pass(1)
+    assert room.stored("control")["control"]["ai_allowed"] is False
+    await room.reload()
+    assert _issue(room) is not None
+    assert room.state("hub/ai_control").state == "off"
+    assert len(await room.audit("books_lost")) == 1
+
+
+async def test_first_start_has_lost_nothing(room: Room) -> None:
+    """Its books are on the disk before there is anything to lose, also where it never ends in order."""
+    await room.let_pass(1)
+    node = await room.enrol("node", actuators=[{"role": "exhaust"}])
+    await node.act()
+    with patch.object(Books, "async_save_quietly"):
+        await room.reload()
+    assert (_issue(room), await room.audit("books_lost")) == (None, [])
+    assert room.state("hub/ai_control").state == "on"
+
+
+async def test_clock_that_is_set_before_a_crash(node: RoomDevice) -> None:
+    """What it was set by is no time that budgets go by: it is on the disk at the next second."""
+    room = node.room
+    before = room.steady
+    with patch("custom_components.grokmon.clock.time", lambda: room.now + 3 * 86_400):
+        await room.let_pass(1)
+        with patch.object(Books, "async_save_quietly"):
+            await room.reload()
+        await room.let_pass(1)
+        assert room.steady - before == pytest.approx(2)
+
+
+async def test_start_saves_nothing(node: RoomDevice) -> None:
+    """The disk has it already, with the time by which it goes on."""
+    room = node.room
+    await room.reload()
+    with patch.object(Books, "async_save_quietly") as save:
+        await room.let_pass(1)
+    assert save.mock_calls == []

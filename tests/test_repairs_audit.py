@@ -76,6 +76,17 @@ async def test_restore_is_confirmed(room: Room) -> None:
     assert (entry["caller"], entry["identity"]) == ("person", "administrator")
 
 
+async def test_loss_of_the_books_is_confirmed(room: Room) -> None:
+    """The issue goes, the trail says who did it, and the AI stays as it is."""
+    room.hub.alarms.async_restore(room.hub.dispatcher.controller, lost=True)
+    manager, form = await _begin(room, "books_lost")
+    assert (form["type"], form["step_id"]) == ("form", "confirm")
+    assert (await manager.async_configure(form["flow_id"], {}))["type"] == "create_entry"
+    assert _issue(room, "books_lost") is None
+    (entry,) = await room.audit("books_confirmed")
+    assert (entry["caller"], entry["identity"]) == ("person", "administrator")
+
+
 @pytest.mark.parametrize("issue_id", ["security_alert_tent-1", "restored"])
 async def test_nothing_happens_before_it_is_confirmed(tent: RoomDevice, issue_id: str) -> None:
     """Leave the issue where the form was only looked at, over a start too."""

@@ -22,6 +22,7 @@ from .unique_ids import output_name
 
 ISSUE_INTERLOCK: Final = "interlock_latched"
 ISSUE_FAULT: Final = "output_fault"
+ISSUE_BOOKS: Final = "books_lost"
 
 
 # What of the latched interlocks of a zone was reset, and what stays.
@@ -41,8 +42,10 @@ class Alarms:
         self._often: Aggregator[Tripped] = Aggregator()
 
     @callback
-    def async_restore(self, controller: Controller) -> None:
-        """Raise the issues of what was latched before this start."""
+    def async_restore(self, controller: Controller, *, lost: bool) -> None:
+        """Raise the issues of what was latched before this start, or tell that this is lost."""
+        if lost:
+            self._raise_books()
         for zone_id in controller.zones:
             for interlock in controller.interlocks.latched(zone_id):
                 self._raise_interlock(zone_id, interlock)
@@ -117,6 +120,20 @@ class Alarms:
             return
         ir.async_delete_issue(self._hass, DOMAIN, _fault_issue(key))
         self._audit.record("output_fault_reset", reason=fault, actor=actor, device=key.device_id, actuator=key.actuator)
+
+    def _raise_books(self) -> None:
+        self._audit.record("books_lost", outcome="found")
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_BOOKS,
+            data={"issue": ISSUE_BOOKS},
+            is_fixable=True,
+            # This is the only start that finds it.
+            is_persistent=True,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=ISSUE_BOOKS,
+        )
 
     def _raise_interlock(self, zone_id: str, interlock: Interlock) -> None:
         ir.async_create_issue(

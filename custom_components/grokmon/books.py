@@ -17,6 +17,8 @@ _LOGGER = logging.getLogger(__name__)
 _SAVE_EVERY: Final = 60.0
 # How long after a failure it is tried again where nobody waits for it.
 _AGAIN_S: Final = 60.0
+# By how much the wall clock has to be set for that to be saved.
+_SET_S: Final = 60.0
 
 
 class Books:
@@ -27,6 +29,7 @@ class Books:
         self._clock = clock
         self._store = CheckedStore(hass, CONTROL)
         self._saved_at = float("-inf")
+        self._ahead = 0.0
         self._changed = False
         self._saving = 0
         self._not_before = float("-inf")
@@ -38,13 +41,24 @@ class Books:
         self._earlier = await self._store.async_load()
         if self._earlier is not None:
             self._clock.resume(self._earlier)
+            self._ahead = self._earlier["wall"] - self._earlier["steady"]
 
     @callback
-    def async_restore(self) -> None:
-        """Let the controller, which knows its outputs by now, take up what an earlier run left."""
+    def async_restore(self) -> bool:
+        """Let the controller, which knows its outputs by now, take up what an earlier run left.
+
+        Return whether there is nothing although there must have been: a first start finds no outputs, and is saved.
+        """
+        lost = self._earlier is None and bool(self._controller.outputs)
         if self._earlier is not None:
             self._restore(self._earlier)
+        else:
+            self._changed = True
+        if lost:
+            # Whether it was blocked is lost, too.
+            self._controller.policy.ai_allowed = False
         self._earlier, self._taken_up = None, True
+        return lost
 
     def _restore(self, earlier: dict[str, Any]) -> None:
         now = self._clock.now()
@@ -60,19 +74,24 @@ class Books:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether something changed since they were saved last, or leases were renewed for a while."""
-        now = self._clock.now().steady
-        if self._saving or now < self._not_before:
+        """Tell whether something changed since they were saved last, leases were renewed for a while, or the clock set.
+
+        By what the disk has, the next run would take the time by which it was set for time that has passed.
+        """
+        now = self._clock.now()
+        if self._saving or now.steady < self._not_before:
             return False
         goes_on = any(output.wish for output in self._controller.outputs.values())
-        return self._changed or (goes_on and now - self._saved_at >= _SAVE_EVERY)
+        is_set = abs(now.wall - now.steady - self._ahead) > _SET_S
+        return self._changed or is_set or (goes_on and now.steady - self._saved_at >= _SAVE_EVERY)
 
     async def async_save(self) -> None:
         """Save. Raises HomeAssistantError or OSError when the disk cannot."""
         if not self._taken_up:
             # A start that failed, or was ended: what an earlier run left is not in here yet.
             return
-        self._saved_at, self._changed = self._clock.now().steady, False
+        now = self._clock.now()
+        self._saved_at, self._ahead, self._changed = now.steady, now.wall - now.steady, False
         self._saving += 1
         try:
             await self._store.async_save(self._snapshot)

@@ -83,8 +83,7 @@ class Dispatcher:
         await self._books.async_load()
         # By the time that goes on, or every sensor would seem to have been silent for all of it.
         self.async_configure(zones)
-        self._books.async_restore()
-        self._alarms.async_restore(self.controller)
+        self._alarms.async_restore(self.controller, lost=self._books.async_restore())
         for device_id in {key.device_id for key in self.controller.outputs}:
             self._changed(device_id)
         self._cancel = async_track_time_interval(self._hass, self._async_tick, _TICK, cancel_on_shutdown=True)

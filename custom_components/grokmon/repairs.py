@@ -11,7 +11,7 @@ from homeassistant.helpers.selector import TextSelector
 import probatio
 
 from .access import actor, hub_of_flow
-from .alarms import ISSUE_FAULT, ISSUE_INTERLOCK
+from .alarms import ISSUE_BOOKS, ISSUE_FAULT, ISSUE_INTERLOCK
 from .approvals import ISSUE_APPROVAL
 from .audit_form import async_new_key_form
 from .audit_keeper import ISSUE_KEY_UNSEEN, ISSUE_RESTORED
@@ -137,6 +137,15 @@ class RestoredFlow(_ConfirmFlow):
         return None
 
 
+class BooksFlow(_ConfirmFlow):
+    """Confirm that the room was looked through after budgets and latches were lost."""
+
+    @override
+    async def _async_fix(self, hub: GrokmonHub) -> str | None:
+        hub.audit.record("books_confirmed", actor=actor())
+        return None
+
+
 class AuditKeyFlow(_Flow):
     """Show the key of the audit trail, once."""
 
@@ -218,6 +227,7 @@ _FLOWS: Final[Mapping[str, Callable[[Data], RepairsFlow]]] = {
     ISSUE_APPROVAL: ApprovalFlow,
     ISSUE_ALERT: AlertFlow,
     ISSUE_RESTORED: RestoredFlow,
+    ISSUE_BOOKS: BooksFlow,
     ISSUE_KEY_UNSEEN: AuditKeyFlow,
     ISSUE_SILENT: SilentFlow,
     ISSUE_FILES: FilesFlow,

@@ -367,6 +367,7 @@ class RoomDevice:
         while (message := self.protocol.next_answer(self.room.now)) is not None:
             channel, payload = message
             async_fire_mqtt_message(self.room.hass, self.identity.up(channel), payload, 1, False)
+            self.protocol.confirmed()
 
     async def act(self) -> None:
         """Say hello, say what the outputs do, and carry out commands from now on."""

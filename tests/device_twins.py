@@ -124,6 +124,7 @@ class Twins:
             channel, payload = message
             claims = jwt.decode(payload, options={"verify_signature": False})
             body = {name: value for name, value in claims.items() if name not in {"iss", "aud"}}
+            self.protocol.confirmed()
             assert (channel, body) == self.example.next_message()
             heard.append((channel, body))
         assert self.example.next_message() is None

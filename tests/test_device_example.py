@@ -20,8 +20,9 @@ import grokmon_device
 
 moment, hangup, ended_by = sys.argv[2:]
 del sys.argv[2:]
-# A test runner that a shell started in the background ignores Ctrl-C, and so would this.
+# A test runner that a shell started in the background ignores Ctrl-C and Ctrl-\\, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, getattr(signal, hangup))
 moves, sent = [], []
 ignore = grokmon_device.ignore_signals
@@ -39,7 +40,7 @@ def end(now):
 def apply(*move):
     moves.append(move)
     if len(moves) == 2:
-        send("SIGHUP", "SIGTERM", "SIGINT")
+        send("SIGHUP", "SIGTERM", "SIGINT", "SIGQUIT", "SIGTSTP")
         print("at rest")
 
 def run(device, seconds):
@@ -84,9 +85,9 @@ def _ended_by(
 
 
 @pytest.mark.parametrize("moment", ["running", "ending"])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP"])
 def test_signals_leave_nothing_on(name: str, moment: str, tmp_path: Path) -> None:
-    """Ctrl-C, systemd and a closed terminal end it, also when it just ends; what else they send changes nothing."""
+    """Keys, systemd and a closed terminal end it, also when it just ends; what else they send changes nothing."""
     ended = _ended_by(name, tmp_path, moment)
     assert ended.stdout == "at rest\n", ended.stderr
     assert ended.returncode == (-signal.SIGINT if name == "SIGINT" else 0), ended.stderr

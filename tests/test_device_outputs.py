@@ -1,10 +1,11 @@
 """Outputs do what commands say, and end by themselves: on the simulated device and on the examples alike."""
 
+from io import BytesIO, TextIOWrapper
 import json
 from pathlib import Path
 import re
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -254,6 +255,15 @@ def test_the_example_shows_where_it_is() -> None:
     assert shown == ["here"]
 
 
+def test_a_lamp_that_cannot_blink_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command was good; what went wrong is told at the device."""
+    twins = Twins()
+    twins.example = ExampleOutputs(SETTINGS, lambda *_move: None, Mock(side_effect=OSError("no pin")), lambda: 0)
+    twins.open("s" * 16)
+    assert twins.command("identify")["result"] == "done"
+    assert capsys.readouterr().out == "cannot identify no pin\n"
+
+
 def test_says_what_it_does_every_thirty_seconds(twins: Twins) -> None:
     """Counted on a channel of its own."""
     twins.command(LIGHT, "lamp", _ON, lease_s=100)
@@ -270,9 +280,20 @@ def test_the_first_message_of_a_session_is_a_state(twins: Twins) -> None:
     twins.tick(1_000)
     twins.open("t" * 16)
     ((channel, body),) = twins.hear()
-    assert (channel, body["sid"], body["seq"]) == ("state", "t" * 16, 1)
+    assert (channel, body["sid"]) == ("state", "t" * 16)
     assert body["actuators"]["lamp"]["on"] is True
-    assert twins.command("stop", "lamp")["seq"] == 1
+
+
+def test_counters_go_on_whatever_the_session() -> None:
+    """A device that is talked back into an older session says nothing there that counts as said before."""
+    twins = Twins()
+    counters: dict[str, list[int]] = {"state": [], "ack": []}
+    for sid in ("s", "t", "s", "t"):
+        twins.open(sid * 16)
+        twins.take(twins.claims("identify", seq=100 + len(counters["ack"])))
+        for channel, body in twins.hear():
+            counters[channel].append(body["seq"])
+    assert counters == {"state": [1, 2, 3, 4], "ack": [1, 2, 3, 4]}
 
 
 def test_answers_are_kept_over_a_reconnection(twins: Twins) -> None:
@@ -418,13 +439,15 @@ class Bus:
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
+        self.error = "no answer on the bus"
         self.on: dict[str, bool] = {}
+        self.percent: dict[str, float | None] = {}
 
-    def apply(self, name: str, on: bool, _percent: float | None) -> None:
+    def apply(self, name: str, on: bool, percent: float | None) -> None:
         """Drive an output, or fail as a driver does."""
         if name in self.broken:
-            raise OSError("no answer on the bus")
-        self.on[name] = on
+            raise OSError(self.error)
+        self.on[name], self.percent[name] = on, percent
 
 
 @pytest.fixture
@@ -494,6 +517,22 @@ def test_what_cannot_be_driven_is_brought_to_rest_until_it_is(twins: Twins, bus:
     assert bus.on["lamp"] is False
 
 
+def test_a_fan_that_cannot_be_stopped_is_tried_again(twins: Twins, bus: Bus) -> None:
+    """It goes to its safe speed, which is not off, and not only when its lease is over."""
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    example.session("s" * 16, twins.hub_time)
+    example.command(twins.claims(FAN, "exhaust", {"speed_percent": 90}, lease_s=3600))
+    bus.broken = {"exhaust"}
+    example.command(twins.claims("stop"))
+    bus.broken = set()
+    twins.now_ms += 999
+    example.tick()
+    assert bus.percent["exhaust"] == 90
+    twins.now_ms += 1
+    example.tick()
+    assert bus.percent["exhaust"] == 20
+
+
 def test_guard_goes_on_after_an_error(twins: Twins, bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
     """What goes wrong once does not leave an output on; while nothing works the watchdog is not fed."""
     example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
@@ -517,6 +556,25 @@ def test_guard_goes_on_after_an_error(twins: Twins, bus: Bus, capsys: pytest.Cap
     assert "no room" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("word", ["no answer", "k\u00fchl"])
+def test_ends_what_is_due_though_nobody_can_be_told(
+    twins: Twins, bus: Bus, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """A console that is closed, or that knows no umlauts, keeps nothing on."""
+    console = TextIOWrapper(BytesIO(), encoding="ascii")
+    if word.isascii():
+        console.close()
+    monkeypatch.setattr("sys.stdout", console)
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    example.session("s" * 16, twins.hub_time)
+    for name, on in (("exhaust", {"speed_percent": 90}), ("humidifier", {"on": True})):
+        example.command(twins.claims(FAN if name == "exhaust" else SWITCH, name, on, lease_s=5))
+    bus.broken, bus.error = {"exhaust"}, word
+    twins.now_ms += 5_000
+    example.tick()
+    assert bus.on["humidifier"] is False
+
+
 def test_program_that_ends_leaves_nothing_on(twins: Twins, bus: Bus) -> None:
     """Everything goes where it goes when nobody asks."""
     example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
@@ -525,6 +583,39 @@ def test_program_that_ends_leaves_nothing_on(twins: Twins, bus: Bus) -> None:
     assert bus.on["lamp"] is True
     example.rest()
     assert bus.on == {"lamp": False, "exhaust": True, "humidifier": False, "pump": False}
+
+
+def test_program_that_ends_leaves_nothing_on_though_it_was_interrupted(twins: Twins, bus: Bus) -> None:
+    """A signal in the wrong moment leaves the lock taken, and there is nobody left to let it go."""
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    example.by_hand("lamp", on=True, percent=50)
+    example._lock.acquire()
+    with patch(f"{ExampleOutputs.__module__}.RETRY_MS", 0):
+        example.rest()
+    assert bus.on["lamp"] is False
+
+
+def test_program_that_ends_is_patient_with_a_driver(twins: Twins, bus: Bus) -> None:
+    """What cannot be driven just then is tried again, a second apart, and what can be is not kept waiting."""
+    example = ExampleOutputs(SETTINGS, bus.apply, clock=lambda: twins.now_ms)
+    example.by_hand("lamp", on=True, percent=50)
+    example.by_hand("humidifier", on=True)
+    bus.broken = {"lamp"}
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        assert bus.on["humidifier"] is False
+        waited.append(seconds)
+        if len(waited) == 4:
+            bus.broken = set()
+
+    with patch(f"{ExampleOutputs.__module__}.time.sleep", sleep):
+        example.rest()
+        assert (bus.on["lamp"], waited) == (False, [1, 1, 1, 1])
+        # But not for ever.
+        bus.broken = {"pump"}
+        example.rest()
+    assert len(waited) == 9
 
 
 def test_largest_dose_is_within_its_time() -> None:

@@ -102,6 +102,7 @@ class Hub:
         while answer := self.protocol.next_answer(now):
             channel, payload = answer
             self.hears(payload, channel)
+            self.protocol.confirmed()
             channels.append(channel)
         return channels
 
@@ -273,7 +274,7 @@ def test_counts_on_in_the_same_session(hub: Hub) -> None:
 
 
 def test_resends_everything_under_a_new_session(hub: Hub) -> None:
-    """What was sent to a hub that had forgotten the session goes out again with its time, counted from 1."""
+    """What was sent to a hub that had forgotten the session goes out again with its time; the counter goes on."""
     hub.opens()
     for value in (1.0, 2.0):
         hub.protocol.take({"temp_c": value}, 101.0)
@@ -284,7 +285,8 @@ def test_resends_everything_under_a_new_session(hub: Hub) -> None:
     hub.protocol.hello(103.0)
     hub.opens("t" * 16, now=104.0)
     second = hub.takes_all(105.0)
-    assert [(c["seq"], c["ts"], c["metrics"]) for c in second] == [(c["seq"], c["ts"], c["metrics"]) for c in first]
+    assert [(c["ts"], c["metrics"]) for c in second] == [(c["ts"], c["metrics"]) for c in first]
+    assert [claims["seq"] for claims in first + second] == [1, 2, 3, 4]
     assert {claims["sid"] for claims in second} == {"t" * 16}
     assert hub.protocol.counts.resent == 2
 
@@ -452,6 +454,26 @@ def test_wakes_up_for_what_is_due_next(lamp: Hub) -> None:
     lamp.protocol.disconnected()
     assert lamp.protocol.next_deadline() is None
     assert lamp.says_of_outputs(200.0) == []
+
+
+@pytest.mark.parametrize(("sid", "again"), [("s", ["ack", "state"]), ("t", ["state"])])
+def test_an_answer_that_the_broker_did_not_confirm_goes_out_again(lamp: Hub, sid: str, again: list[str]) -> None:
+    """As the same bytes, before the state, and in the same session only."""
+    lamp.protocol.receive_command(lamp.commands_lamp(), 101.0)
+    lost = lamp.protocol.next_answer(101.0)
+    said = []
+    for now in (110.0, 120.0):
+        lamp.protocol.disconnected()
+        lamp.protocol.connected(now)
+        lamp.opens(sid * 16, now, time=NOW + int(now))
+        said.append(lamp.protocol.next_answer(now))
+    assert (said == [lost] * 2) is (sid == "s")
+    lamp.protocol.connected(130.0)
+    lamp.opens(sid * 16, 130.0, time=NOW + 130)
+    assert lamp.says_of_outputs(130.0) == again
+    lamp.protocol.connected(140.0)
+    lamp.opens(sid * 16, 140.0, time=NOW + 140)
+    assert lamp.says_of_outputs(140.0) == ["state"]
 
 
 def test_a_device_without_outputs_says_nothing_of_them(hub: Hub) -> None:

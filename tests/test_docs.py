@@ -6,6 +6,7 @@ import hmac
 import json
 from pathlib import Path
 import re
+import subprocess
 from typing import Any
 
 import jwt
@@ -132,6 +133,29 @@ def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs" / "adr"
     listed = re.findall(r"^\| \[\d+\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text(), re.MULTILINE)
     assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
+DEVICES = ROOT / "examples" / "devices"
+
+
+@pytest.mark.parametrize("port", ["python", "micropython"])
+def test_what_an_example_prints_is_explained(port: str) -> None:
+    """The table of its page has each line of the console."""
+    sources = [*(DEVICES / port).glob("*.py"), DEVICES / "grokmon_outputs.py"]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    printed = re.findall(r'(?:print|_say)\("([^"]+)"', "".join(texts))
+    page = (DEVICES / port / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
+    assert "hello" in printed
+    assert not [text for text in printed if not any(f"`{text}" in line for line in lines)]
+
+
+@pytest.mark.parametrize("port", ["python", "micropython"])
+def test_settings_of_a_device_are_kept_to_oneself(port: str) -> None:
+    """Where the pages say to put them they are not committed with everything else, and nobody else reads them."""
+    command = ["git", "check-ignore", "--quiet", f"examples/devices/{port}/settings.json"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0  # noqa: S603 - asks our own repository
+    assert "`chmod 600 settings.json`" in (DEVICES / port / "README.md").read_text(encoding="utf-8")
 
 
 INTEGRATION = ROOT / "custom_components" / "grokmon"

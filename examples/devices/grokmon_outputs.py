@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_LEASE_S, MAX_PERCENT, MAX_DOSE_ML = 3600, 100, 1000
 STATE_EVERY_MS, RETRY_MS, ROUNDING_S, ROUNDING_MS = 30_000, 1_000, 1, 10
-GUARD_EVERY_S = 0.05
+GUARD_EVERY_S, REST_TRIES = 0.05, 5
 # What each action can drive, and its one parameter.
 ACTIONS = {
     "set_light_intensity": ("light", "intensity_percent"),
@@ -124,7 +124,6 @@ class Outputs:
         with self._lock:
             if sid != self._sid:
                 self._sid, self._due = sid, []
-                self._counters = {"state": 0, "ack": 0}
             # The first message under a session makes it count; after a disconnection nobody knows what got through.
             self._due = [None] + [answer for answer in self._due if answer is not None]
             self._set_clock(told, self._clock(), backwards=True)
@@ -146,7 +145,10 @@ class Outputs:
                 result, reason = self._judge(claims, now)
             self._due.append((claims["cid"], result, reason, self._about(claims)))
         if result == "done" and claims["action"] == "identify":
-            self._identify()
+            try:
+                self._identify()
+            except Exception as error:  # noqa: BLE001 - a lamp that does not blink ends no program
+                _say("cannot identify", error)
         return late
 
     def by_hand(self, name: str, *, on: bool, percent: float = 0) -> None:
@@ -163,10 +165,17 @@ class Outputs:
             return self._clock() - self._guarded_at < RETRY_MS
 
     def rest(self) -> None:
-        """Bring all outputs to rest, since the program ends."""
-        with self._lock:
-            for name in self._outputs:
-                self._rest(name, "safe")
+        """Bring all outputs to rest, since the program ends: nobody tries again later."""
+        # A signal that comes just when the lock is taken leaves it so for ever (Python 3.14): then it goes without.
+        taken = self._lock.acquire(True, RETRY_MS // 1000)
+        names = list(self._outputs)
+        for _ in range(REST_TRIES):
+            names = [name for name in names if not self._rest(name, "safe")]
+            if not names:
+                break
+            time.sleep(RETRY_MS / 1000)
+        if taken:
+            self._lock.release()
 
     def tick(self) -> None:
         """End what is due."""
@@ -327,7 +336,7 @@ class Outputs:
         except Exception as error:  # noqa: BLE001 - whatever one driver does, the other outputs have to end in time
             _say("cannot drive", name, error)
             ends = output.ends()
-            if not on or ends is None:
+            if cid is None or ends is None:
                 # It may be on all the same: it is brought to rest again and again until that works.
                 retry = self._clock() + RETRY_MS
                 output.cid, output.lease_ends = None, retry if ends is None else min(ends, retry)
@@ -340,8 +349,7 @@ class Outputs:
 def _say(*words: object) -> None:
     try:
         print(*words)
-    except OSError:
-        # Nobody reads it any more; what has to end still ends.
+    except Exception:  # noqa: BLE001 - nobody reads it any more; what has to end still ends
         return
 
 

@@ -142,6 +142,7 @@ class HonestDevice:
             elif answer := self.protocol.next_answer(self._now()):
                 channel, payload = answer
                 await link.publish(self.identity.up(channel), payload)
+                self.protocol.confirmed()
             elif message := self.protocol.next_message(self._now()):
                 reading, payload = message
                 # One at a time: a repeat by the transport is then always one of the last message.

@@ -80,6 +80,10 @@ class DeviceProtocol:
     _kept: deque[Reading] = field(default_factory=deque)
     _due: deque[Answer | None] = field(default_factory=deque)
     """Answers to commands; None stands for a state, which is made when it goes out."""
+    _unconfirmed: bytes | None = None
+    """The answer that went out last, until the broker has it."""
+    _again: bool = False
+    """Whether that answer is to go out again."""
     _sequences: Counter[str] = field(default_factory=Counter)
     _spent: Counter[str] = field(default_factory=Counter)
     """The last command by session: one that is left may be played back later, and its commands with it."""
@@ -89,6 +93,7 @@ class DeviceProtocol:
         """Ask for the session again: only its answer shows that the hub listens, too."""
         self.ready = False
         self.hello_at = now
+        self._again = self._unconfirmed is not None
 
     def disconnected(self) -> None:
         """Hold everything back until there is a connection."""
@@ -160,6 +165,10 @@ class DeviceProtocol:
         self.expire(now)
         if not self.ready or not self.outputs.outputs:
             return None
+        if self._unconfirmed is not None and self._again:
+            # The same bytes, before the state: what the hub has is a duplicate then.
+            self._again = False
+            return "ack", self._unconfirmed
         if now - self._state_at >= STATE_EVERY:
             self._owe_state()
         if not self._due:
@@ -173,7 +182,12 @@ class DeviceProtocol:
             body["reason"] = answer.reason
         if answer.about:
             body["actuators"] = self.outputs.states(now, answer.about)
-        return "ack", self._sign_counted("ack", body)
+        self._unconfirmed = self._sign_counted("ack", body)
+        return "ack", self._unconfirmed
+
+    def confirmed(self) -> None:
+        """Note that the broker has what `next_answer` gave last."""
+        self._unconfirmed = None
 
     def next_deadline(self) -> float | None:
         """Tell when something is due although nothing arrives."""
@@ -255,9 +269,9 @@ class DeviceProtocol:
     def _start_session(self, claims: Mapping[str, Any], now: float) -> None:
         if claims["sid"] != self.sid:
             self._session_lost()
-            self.sid, self.seq = claims["sid"], 0
-            self._sequences.clear()
+            self.sid = claims["sid"]
             self._due.clear()
+            self._unconfirmed = None
             self.counts.sessions += 1
         if self.outputs.outputs:
             # The first message under a session makes it count; after a disconnection nobody knows what got through.

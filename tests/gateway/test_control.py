@@ -129,6 +129,20 @@ def test_what_timed_out_and_is_on_all_the_same_is_stopped(room: ControlRoom) -> 
     assert room.report(exhaust=Observed(on=True, percent=50)) == [Stop(EXHAUST, "unasked")]
 
 
+def test_answer_that_is_sent_again_is_put_right_by_the_state_after_it(room: ControlRoom) -> None:
+    """A device that was away says first what nobody had heard, however old, and then what is true."""
+    order = room.accept(EXHAUST, percent=50).order
+    room.now += ACK_TIMEOUT_S
+    room.controller.expire(room.moment)
+    room.controller.absent("node")
+    room.now += 3600
+    then = Observed(on=True, percent=50, reason="command", cid=order.cid)
+    assert room.answer(order, states={"exhaust": then}) == (Fate.LATE, [Stop(EXHAUST, "unasked")])
+    assert room.everything_is_off("lease") == []
+    assert not room.controller.outputs[EXHAUST].is_on
+    assert only(room.pass_time(60), Faulted) == []
+
+
 def test_withdrawn_order_leaves_no_trace(room: ControlRoom) -> None:
     """What was not published costs nothing, and does not end what came after it."""
     order = room.accept(PUMP, amount_ml=100).order

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.device_simulator.connection import BrokerAddress
 from tests.device_simulator.credentials import generate_root_key
 from tests.device_simulator.fake_hub import FakeHub, HubKeys, ulid
 from tests.device_simulator.signing import derive_keys
+from tests.live.breaking_relay import BreakingRelay
 from tests.live.silent_relay import SilentRelay
 from tests.live.tls_relay import Tls12Relay
 from tests.stack.brokers import MosquittoBroker
@@ -156,6 +158,34 @@ async def hub(mosquitto: MosquittoBroker, certificates: Certificates, root_key: 
         yield running
 
 
+@dataclass
+class Breaking:
+    """A hub that an example is connected to by a network that breaks when it is told to."""
+
+    hub: FakeHub
+    relay: BreakingRelay
+
+    def said(self, *channels: str) -> list[bytes]:
+        """Give what the device has published on these channels, through all connections."""
+        return [payload for said in self.relay.said for _, channel, payload in said if channel in channels]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def breaking(
+    example: Example, certificates: Certificates, root_key: str, tmp_path: Path
+) -> AsyncGenerator[Breaking]:
+    """Put a network that breaks between the example and its broker."""
+    async with MosquittoBroker(tmp_path / "broker", None, accounts=[DEVICE]) as plain:
+        relay, keys = BreakingRelay(plain.port, certificates), {DEVICE: HubKeys.of_root_key(root_key)}
+        async with relay, FakeHub(_hub_address(plain, None), keys) as hub:
+            device = plain.accounts[DEVICE]
+            example.settings |= {"port": relay.port, "username": device.username, "password": device.password}
+            yield Breaking(hub, relay)
+            # Not the other way round: a device that comes back would keep the relay open.
+            for process in example.processes:
+                await process.kill()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(home_assistant: HomeAssistant) -> HomeAssistant:
     """Run the integration itself, in a Home Assistant."""
@@ -163,9 +193,9 @@ async def gateway(home_assistant: HomeAssistant) -> HomeAssistant:
     return home_assistant
 
 
-def _hub_address(mosquitto: MosquittoBroker, certificates: Certificates) -> BrokerAddress:
-    account = mosquitto.accounts["homeassistant"]
-    return BrokerAddress(mosquitto.host, mosquitto.port, certificates.ca, account.username, account.password)
+def _hub_address(mosquitto: MosquittoBroker, certificates: Certificates | None) -> BrokerAddress:
+    account, authority = mosquitto.accounts["homeassistant"], certificates.ca if certificates else None
+    return BrokerAddress(mosquitto.host, mosquitto.port, authority, account.username, account.password)
 
 
 _CHECK = """
@@ -235,7 +265,8 @@ async def test_resends_after_the_hub_lost_the_session(example: Example, hub: Fak
     first, second = _under(hub, lost), _under(hub, renewed)
     assert renewed != lost
     assert hub.hellos[0]["boot"] == hub.hellos[1]["boot"]
-    assert [claims["seq"] for claims in second] == list(range(1, len(second) + 1))
+    counters = [claims["seq"] for claims in first + second]
+    assert counters == sorted(set(counters))
     assert [_what(claims) for claims in second[: len(first)]] == [_what(claims) for claims in first]
     assert [claims["ts"] for claims in second] == sorted(claims["ts"] for claims in second)
 
@@ -302,6 +333,32 @@ async def test_reconnects_when_the_broker_comes_back(
         await renewed.until(lambda: len(renewed.readings) > 5)
         counters = [claims["seq"] for claims in hub.readings + renewed.readings]
     assert counters == sorted(set(counters))
+
+
+async def test_says_hello_once_for_each_connection(example: Example, breaking: Breaking) -> None:
+    """Whatever became of the earlier ones, and no sooner than it may: a broker that lets go is not flooded."""
+    breaking.relay.break_on("hello", times=2, arrives=False)
+    await example.start()
+    await breaking.hub.until(lambda: len(breaking.hub.readings) > 3)
+    times = [[at for at, channel, _ in said if channel == "hello"] for said in breaking.relay.said]
+    assert [len(each) for each in times] == [1, 1, 1]
+    assert all(later - earlier > 3 for (earlier,), (later,) in pairwise(times))
+    assert len(breaking.hub.hellos) == 1
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_reading_counts_once_however_the_connection_broke(
+    example: Example, breaking: Breaking, arrives: bool
+) -> None:
+    """What the broker did not confirm is sent again as the same bytes."""
+    breaking.relay.break_on("telemetry", arrives=arrives)
+    await example.start()
+    await breaking.hub.until(lambda: len(breaking.hub.readings) > 5)
+    first, again, *others = breaking.said("telemetry")
+    assert again == first not in others
+    counters = [claims["seq"] for claims in breaking.hub.readings]
+    assert counters == list(range(1, len(counters) + 1))
+    assert not breaking.hub.refused
 
 
 async def test_refuses_a_broker_of_another_authority(example: Example, hub: FakeHub, tmp_path: Path) -> None:
@@ -480,6 +537,56 @@ async def test_leases_end_when_the_broker_is_gone(acting: Example, hub: FakeHub,
     assert not renewed.refused
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_an_answer_counts_once_however_the_connection_broke(
+    acting: Example, breaking: Breaking, arrives: bool
+) -> None:
+    """It is sent again as the same bytes, and before the state, which is true by then."""
+    hub, relay = breaking.hub, breaking.relay
+    await acting.start(interval=60)
+    await hub.until(lambda: bool(hub.readings))
+    relay.break_on("ack", arrives=arrives)
+    cid = await _lamp(hub, lease_s=1)
+    ended = await hub.state(lambda outputs: outputs["lamp"]["reason"] == "lease")
+    assert (await hub.ack(cid))["actuators"]["lamp"]["on"] is True
+    assert ended["lamp"]["on"] is False
+    first, again = breaking.said("ack")
+    assert again == first
+    assert [channel for _, channel, _ in relay.said[1]][:3] == ["hello", "ack", "state"]
+    assert len(hub.acks) == 1
+    assert not hub.refused
+
+
+async def test_a_state_is_made_anew_however_the_connection_broke(acting: Example, breaking: Breaking) -> None:
+    """What was true then need not be true now."""
+    hub, relay = breaking.hub, breaking.relay
+    relay.break_on("state", arrives=False)
+    await acting.start(interval=60)
+    await hub.until(lambda: bool(hub.readings))
+    await hub.ack(await _lamp(hub, lease_s=60))
+    assert [channel for _, channel, _ in relay.said[1]] == ["hello", "state", "telemetry", "ack"]
+    assert [claims["seq"] for claims in hub.states] == [2]
+    assert not hub.refused
+
+
+async def test_an_answer_is_of_no_use_in_another_session(acting: Example, breaking: Breaking) -> None:
+    """It was given to a command of a session that is no more."""
+    hub, relay = breaking.hub, breaking.relay
+    await acting.start(interval=60)
+    await hub.until(lambda: bool(hub.readings))
+    relay.break_on("ack", arrives=False)
+    hub.answers = False
+    await _lamp(hub, lease_s=60)
+    await hub.until(lambda: bool(hub.statuses))
+    hub.forget(DEVICE)
+    hub.answers = True
+    await hub.until(lambda: len(hub.states) > 1)
+    await hub.ack(await hub.command(DEVICE, "stop"))
+    assert len(breaking.said("ack")) == 2
+    assert [claims["seq"] for claims in hub.acks] == [2]
+    assert not hub.refused
+
+
 async def test_leases_end_when_the_network_swallows_everything(acting: Example, hub: FakeHub) -> None:
     """Also while the program waits for a broker whose machine does not answer any more."""
     relay = SilentRelay(acting.settings["port"])
@@ -502,7 +609,8 @@ async def test_a_hub_that_forgot_the_session_switches_nothing(acting: Example, h
     await hub.ack(cid)
     await hub.ask_for_hello(DEVICE, sid=hub.forget(DEVICE))
     await hub.until(lambda: DEVICE in hub.sessions and hub.states[-1]["sid"] == hub.sessions[DEVICE][1])
-    assert (hub.states[-1]["seq"], hub.states[-1]["actuators"]["lamp"]["cid"]) == (1, cid)
+    assert hub.states[-1]["seq"] > hub.states[0]["seq"]
+    assert hub.states[-1]["actuators"]["lamp"]["cid"] == cid
     assert (await hub.ack(await hub.command(DEVICE, "stop", "lamp")))["result"] == "done"
     assert driven(process) == ["lamp on 50", "lamp off 0"]
 

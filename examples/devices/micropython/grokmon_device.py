@@ -191,7 +191,9 @@ class GrokmonDevice:
         self._topic = settings.get("prefix", "grokmon") + "/v1/" + settings["device_id"] + "/"
         self._boot = encode(os.urandom(16)).decode()
         self._sid, self._seq = "", 0
-        self._kept, self._in_flight = [], None
+        self._kept = []
+        # What the broker has not confirmed, as (topic, token, reading or None), and its number at this connection.
+        self._in_flight, self._mid = None, 0
         self._hello_at, self._last_hello = NEVER, -NEVER
         self._last_heard = self._clock_set_to = self._clock_offset = 0
         self._mqtt, self._connect_at, self._delay = None, 0, 1_000
@@ -236,17 +238,19 @@ class GrokmonDevice:
             self._mqtt.subscribe(self._topic + "down/command")
         self._mqtt.subscribe(self._topic + "down/session")
         self._hello_at = max(uptime_ms(), self._last_hello + HELLO_EVERY_MS)
+        self._mid = 0
 
     def _disconnected(self) -> None:
         if self._mqtt is not None:
             self._mqtt.close()
-        self._mqtt = self._in_flight = None
+        self._mqtt = None
         self.ready, self._hello_at = False, NEVER
 
     def _received(self, kind: int | None, content: int | tuple | None) -> None:
-        if kind == PUBACK and self._in_flight is not None and self._in_flight[0] == content:
-            if self._in_flight[1] is not None:
-                self._in_flight[1]["delivered"] = self.ready
+        if kind == PUBACK and self._in_flight is not None and content == self._mid:
+            reading = self._in_flight[2]
+            if reading is not None:
+                reading["delivered"] = self.ready
             self._in_flight = None
         elif kind == PUBLISH:
             topic, payload = content
@@ -280,7 +284,7 @@ class GrokmonDevice:
     def _start_session(self, claims: dict) -> None:
         if claims["sid"] != self._sid:
             self._forget_session()
-            self._sid, self._seq = claims["sid"], 0
+            self._sid, self._in_flight = claims["sid"], None
         # An answer that is played back does not set the clock.
         if claims["time"] > self._clock_set_to:
             self._clock_set_to, self._clock_offset = claims["time"], claims["time"] - uptime_ms() // 1000
@@ -303,25 +307,39 @@ class GrokmonDevice:
         if now >= self._hello_at:
             print("hello")
             self._last_hello, self._hello_at = now, now + HELLO_EVERY_MS
-            self._publish("hello", {"boot": self._boot, "firmware": FIRMWARE, "model": sys.platform})
+            hello = {"boot": self._boot, "firmware": FIRMWARE, "model": sys.platform}
+            self._mqtt.publish(*self._signed("hello", hello))
+        elif self.ready and self._in_flight is not None and not self._mid:
+            self._send_again(*self._in_flight)
         # One message in flight: then a repeat by the transport is always one of the last message.
         elif self.ready and self._in_flight is None:
             message = self._outputs.next_message() if self._outputs else None
             if message is not None:
-                self._in_flight = self._publish(*message), None
+                self._send(*self._signed(*message), None)
                 return
             for reading in self._kept:
                 if not reading["delivered"]:
                     reading["ts"] = reading["ts"] or self._clock_offset + reading["taken"] // 1000
                     self._seq += 1
                     body = {"sid": self._sid, "seq": self._seq, "ts": reading["ts"], "metrics": reading["metrics"]}
-                    self._in_flight = self._publish("telemetry", body), reading
+                    self._send(*self._signed("telemetry", body), reading)
                     return
 
-    def _publish(self, channel: str, body: dict) -> int:
+    def _signed(self, channel: str, body: dict) -> tuple:
         topic = self._topic + "up/" + channel
         body.update(iss=self._settings["device_id"], aud=topic)
-        return self._mqtt.publish(topic, sign(body, self._key_up))
+        return topic, sign(body, self._key_up)
+
+    def _send_again(self, topic: str, token: bytes, reading: dict | None) -> None:
+        self._in_flight = None
+        # As the same bytes, which Home Assistant takes once. A state is made anew, and a reading may be too old by now.
+        if topic.endswith("/ack") or reading in self._kept:
+            self._send(topic, token, reading)
+
+    def _send(self, topic: str, token: bytes, reading: dict | None) -> None:
+        # Noted before it is tried: the connection may break in between.
+        self._in_flight = topic, token, reading
+        self._mid = self._mqtt.publish(topic, token)
 
 
 def apply(name: str, on: bool, percent: float | None) -> None:

@@ -4,12 +4,12 @@ import json
 import time
 
 from grokmon_device import GrokmonDevice
-from machine import PWM, WDT, Pin
+from machine import PWM, WDT, Pin, reset
 import network
 
 # The pins of your outputs by their names in settings.json, such as {"grow_light": 25, "irrigation": 26}.
 PINS = {}
-WATCHDOG_MS = 60_000
+WATCHDOG_MS, JOIN_S = 60_000, 60
 
 led = Pin(2, Pin.OUT)
 
@@ -21,6 +21,12 @@ def drive(name: str, on: bool, percent: float | None) -> None:
     else:
         # The duty at once: without one it starts with half.
         PWM(Pin(PINS[name]), freq=1_000, duty_u16=int(percent * 65_535 / 100))
+
+
+def feed() -> None:
+    """Keep the board from starting anew, if what is on ends in time."""
+    if outputs is None or outputs.is_guarded():
+        watchdog.feed()
 
 
 def identify() -> None:
@@ -41,17 +47,24 @@ if PINS:
 
 # Before anything that may fail or wait: the board starts again then, and everything is off.
 watchdog = WDT(timeout=WATCHDOG_MS)
+device = GrokmonDevice(settings, outputs)
+print("joining the network")
 wifi = network.WLAN(network.STA_IF)
 wifi.active(True)
 wifi.connect("YOUR NETWORK", "ITS PASSWORD")
-while not wifi.isconnected():
-    time.sleep_ms(200)
+for _ in range(JOIN_S):
+    if not wifi.isconnected():
+        time.sleep(1)
+        feed()
+if not wifi.isconnected():
+    # The radio may need a new start, too.
+    reset()
 
-device = GrokmonDevice(settings, outputs)
 while True:
     # Put the values of your sensors here: only metrics that were chosen at enrolment. Leave it out if there are none.
     device.report({"temp_c": 21.5, "humidity_percent": 55.0})
-    device.run(10)
-    led(device.ready)
-    if outputs is None or outputs.is_guarded():
-        watchdog.feed()
+    # Ten seconds, in small pieces: a watchdog may have eight at most.
+    for _ in range(10):
+        device.run(1)
+        led(device.ready)
+        feed()

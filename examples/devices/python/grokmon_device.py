@@ -30,8 +30,9 @@ FIRMWARE = "v1.0.0"
 KEPT_READINGS, KEPT_SECONDS = 32, 300
 HELLO_EVERY = 5
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
-# What Ctrl-C, systemd and a closed terminal send; Windows knows no SIGHUP.
-STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+# What Ctrl-C, Ctrl-\, systemd and a closed terminal send, and Ctrl-Z: a halted program ends nothing. Windows knows two.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
+STOPS = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
 
 
 def encode(data: bytes) -> bytes:
@@ -84,18 +85,13 @@ class GrokmonDevice:
         self._boot = encode(os.urandom(16)).decode()
         self._sid, self._seq = "", 0
         self._kept: deque[Reading] = deque(maxlen=KEPT_READINGS)
-        self._in_flight: tuple[int, Reading | None] | None = None
+        # What the broker has not confirmed, as (topic, token, reading or None), and its number at this connection.
+        self._in_flight: tuple[str, bytes, Reading | None] | None = None
+        self._mid = 0
         self._hello_at, self._last_hello = math.inf, -math.inf
         self._last_heard, self._clock_set_to, self._clock_offset = 0, 0, 0.0
         self._connect_at, self._delay = 0.0, 1
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, settings["device_id"])
-        self._client.username_pw_set(settings["username"], settings["password"])
-        self._client.tls_set_context(ssl.create_default_context(cafile=settings["ca_file"]))
-        self._client.will_set(self._topic + "up/status", "offline", qos=1)
-        self._client.on_connect = self._connected
-        self._client.on_disconnect = self._disconnected
-        self._client.on_message = self._received
-        self._client.on_publish = self._published
+        self._client = self._new_client()
         if outputs:
             outputs.guard()
 
@@ -118,12 +114,25 @@ class GrokmonDevice:
         """Count the readings that are not delivered."""
         return sum(not reading.delivered for reading in self._kept)
 
+    def _new_client(self) -> mqtt.Client:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, self._settings["device_id"])
+        client.username_pw_set(self._settings["username"], self._settings["password"])
+        client.tls_set_context(ssl.create_default_context(cafile=self._settings["ca_file"]))
+        client.will_set(self._topic + "up/status", "offline", qos=1)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_message = self._received
+        client.on_publish = self._published
+        return client
+
     def _connect(self, patience: float) -> None:
         now = time.monotonic()
         if now < self._connect_at:
             time.sleep(min(patience, self._connect_at - now))
             return
         self._connect_at, self._delay = now + self._delay, min(self._delay * 2, 60)
+        # A client that was connected before repeats by itself what was not confirmed, old hellos and all.
+        self._client = self._new_client()
         try:
             self._client.connect(self._settings["host"], self._settings.get("port", 8883))
         except OSError as error:
@@ -137,10 +146,11 @@ class GrokmonDevice:
             client.subscribe(self._topic + "down/command", qos=1)
         client.subscribe(self._topic + "down/session", qos=1)
         self._hello_at = max(time.monotonic(), self._last_hello + HELLO_EVERY)
+        self._mid = 0
 
     def _disconnected(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         print("disconnected:", reason)
-        self.ready, self._hello_at, self._in_flight = False, math.inf, None
+        self.ready, self._hello_at = False, math.inf
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         claims = verify(message.payload, self._key_down, message.topic)
@@ -173,7 +183,7 @@ class GrokmonDevice:
     def _start_session(self, claims: dict[str, Any]) -> None:
         if claims["sid"] != self._sid:
             self._forget_session()
-            self._sid, self._seq = claims["sid"], 0
+            self._sid, self._in_flight = claims["sid"], None
         # An answer that is played back does not set the clock.
         if claims["time"] > self._clock_set_to:
             self._clock_set_to, self._clock_offset = claims["time"], claims["time"] - time.monotonic()
@@ -191,8 +201,8 @@ class GrokmonDevice:
             reading.delivered = False
 
     def _published(self, _client: mqtt.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        if self._in_flight is not None and self._in_flight[0] == mid:
-            reading = self._in_flight[1]
+        if self._in_flight is not None and mid == self._mid:
+            reading = self._in_flight[2]
             if reading is not None:
                 reading.delivered = self.ready
             self._in_flight = None
@@ -204,23 +214,35 @@ class GrokmonDevice:
         if now >= self._hello_at:
             print("hello")
             self._last_hello, self._hello_at = now, now + HELLO_EVERY
-            self._publish("hello", {"boot": self._boot, "firmware": FIRMWARE, "model": "Python example"})
+            hello = {"boot": self._boot, "firmware": FIRMWARE, "model": "Python example"}
+            self._client.publish(*self._signed("hello", hello), qos=1)
+        elif self.ready and self._in_flight is not None and not self._mid:
+            self._send_again(*self._in_flight)
         # One message in flight: then a repeat by the transport is always one of the last message.
         elif self.ready and self._in_flight is None:
             message = self._outputs.next_message() if self._outputs else None
             reading = next((reading for reading in self._kept if not reading.delivered), None)
             if message is not None:
-                self._in_flight = self._publish(*message), None
+                self._send(*self._signed(*message), None)
             elif reading is not None:
                 reading.ts = reading.ts or int(self._clock_offset + reading.taken)
                 self._seq += 1
                 body = {"sid": self._sid, "seq": self._seq, "ts": reading.ts, "metrics": reading.metrics}
-                self._in_flight = self._publish("telemetry", body), reading
+                self._send(*self._signed("telemetry", body), reading)
 
-    def _publish(self, channel: str, body: dict[str, Any]) -> int:
+    def _signed(self, channel: str, body: dict[str, Any]) -> tuple[str, bytes]:
         topic = f"{self._topic}up/{channel}"
-        claims = {"iss": self._settings["device_id"], "aud": topic} | body
-        return self._client.publish(topic, sign(claims, self._key_up), qos=1).mid
+        return topic, sign({"iss": self._settings["device_id"], "aud": topic} | body, self._key_up)
+
+    def _send_again(self, topic: str, token: bytes, reading: Reading | None) -> None:
+        self._in_flight = None
+        # As the same bytes, which Home Assistant takes once. A state is made anew, and a reading may be too old by now.
+        if topic.endswith("/ack") or reading in self._kept:
+            self._send(topic, token, reading)
+
+    def _send(self, topic: str, token: bytes, reading: Reading | None) -> None:
+        self._in_flight = topic, token, reading
+        self._mid = self._client.publish(topic, token, qos=1).mid
 
 
 def apply(name: str, on: bool, percent: float | None) -> None:

@@ -1,13 +1,14 @@
 """A room under test: the integration in a Home Assistant, and simulated devices that talk to it without a network."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 import json
 from pathlib import Path
 import threading
 from typing import Any, Final
-from unittest.mock import DEFAULT, MagicMock
+from unittest.mock import DEFAULT, MagicMock, patch
 
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.config_entries import (
@@ -299,6 +300,12 @@ class Room:
         store.rmdir()
         if store.with_suffix(".aside").exists():
             store.with_suffix(".aside").rename(store)
+
+    @contextmanager
+    def broken_trail(self) -> Iterator[None]:
+        """Let the disk refuse what is written to the audit trail."""
+        with patch.object(self.hub.audit._file, "append", side_effect=OSError(28, "No space left on device")):
+            yield
 
     @property
     def storage(self) -> Path:

@@ -15,12 +15,20 @@ import pytest
 from custom_components.grokmon import at_rest
 from custom_components.grokmon.at_rest import async_rotate_kek
 from custom_components.grokmon.const import DOMAIN
-from custom_components.grokmon.kek import Kek, KekSource, load_kek, replace_generated
+from custom_components.grokmon.kek import (
+    Kek,
+    KekRefusedError,
+    KekSource,
+    forget_previous,
+    load_kek,
+    replace_generated,
+)
 
 from .common import Room, RoomDevice
 
 KEY = bytes(range(100, 132))
 OTHER = bytes(range(32))
+SAYS = {ConfigEntryState.SETUP_ERROR: "kek_unavailable", ConfigEntryState.SETUP_RETRY: "kek_away"}
 VARIABLES = [name for name in os.environ if name.startswith("GROKMON_")]
 
 
@@ -124,7 +132,7 @@ async def test_without_the_right_key(
         patch.setenv(variable, value)
         assert not await room.set_up()
         assert room.entry_is(state)
-        assert room.entry.error_reason_translation_key == "kek_unavailable"
+        assert room.entry.error_reason_translation_key == SAYS[state]
         assert room.entry.reason is not None
         assert value not in room.entry.reason or value.startswith("/")
     assert room.stored() == before
@@ -152,7 +160,29 @@ async def test_folder_cannot_be_made(quiet_room: Room) -> None:
     _folder(quiet_room).touch()
     assert not await quiet_room.set_up()
     assert quiet_room.entry_is(ConfigEntryState.SETUP_RETRY)
-    assert quiet_room.entry.error_reason_translation_key == "kek_unavailable"
+    assert quiet_room.entry.error_reason_translation_key == "kek_away"
+
+
+async def test_vault_gives_nothing(tent: RoomDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody has to see to in Vault is an issue, until the hub starts by itself."""
+    room = tent.room
+    await _unload(room)
+
+    def refuse(*_arguments: object) -> Kek:
+        raise KekRefusedError("Vault: Forbidden")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at_rest, "load_kek", refuse)
+        assert not await room.set_up()
+        assert room.entry_is(ConfigEntryState.SETUP_RETRY)
+        assert room.entry.error_reason_translation_key == "kek_away"
+        issue = ir.async_get(room.hass).async_get_issue(DOMAIN, "kek_refused")
+        assert issue is not None
+        assert (issue.is_fixable, issue.severity) == (False, ir.IssueSeverity.ERROR)
+        assert issue.translation_placeholders == {"error": "Vault: Forbidden"}
+    await room.let_pass(100)
+    assert room.entry_is(ConfigEntryState.LOADED)
+    assert "kek_refused" not in _issues(room)
 
 
 # Rotation
@@ -243,6 +273,40 @@ async def test_two_rotations_at_once(tent: RoomDevice, monkeypatch: pytest.Monke
     monkeypatch.setattr(at_rest, "replace_generated", replace)
     await asyncio.gather(*(async_rotate_kek(room.hass, room.hub.store) for _ in range(2)))
     assert _key_on_disk(room).key == room.hub.store.kek.key
+    await room.reload()
+    assert await _is_heard(tent, 21.5)
+
+
+async def test_reload_while_it_is_rotated(tent: RoomDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that starts meanwhile does not forget the one key that opens the store."""
+    room = tent.room
+    begun, loaded, replaced = (threading.Event() for _ in range(3))
+
+    def replace(folder: Path) -> Kek:
+        begun.set()
+        # Where the next run may start meanwhile, it reads the key here before it is replaced.
+        loaded.wait(0.5)
+        kek = replace_generated(folder)
+        replaced.set()
+        return kek
+
+    def load(*arguments: Any) -> Kek:
+        kek = load_kek(*arguments)
+        loaded.set()
+        return kek
+
+    def forget(folder: Path) -> None:
+        assert replaced.wait(10)
+        forget_previous(folder)
+
+    monkeypatch.setattr(at_rest, "replace_generated", replace)
+    monkeypatch.setattr(at_rest, "load_kek", load)
+    monkeypatch.setattr(at_rest, "forget_previous", forget)
+    rotating = room.hass.async_create_task(async_rotate_kek(room.hass, room.hub.store))
+    await room.until(begun.is_set)
+    await room.hass.config_entries.async_reload(room.entry.entry_id)
+    # The store of the run that began it may have been closed by then.
+    await asyncio.gather(rotating, return_exceptions=True)
     await room.reload()
     assert await _is_heard(tent, 21.5)
 

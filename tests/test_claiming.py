@@ -423,6 +423,19 @@ async def test_disk_fails_while_a_request_is_approved(room: Room, key: PrivateKe
     assert _ask(room, key)["device_id"] == "tent-1"
 
 
+async def test_trail_fails_while_a_request_is_approved(room: Room, key: PrivateKey) -> None:
+    """What cannot be recorded is not approved, and the administrator tries again."""
+    _ask(room, key)
+    form = await _open(room)
+    with room.broken_trail():
+        again = await _approve(room, form)
+    assert again["errors"] == {"base": "audit_unavailable"}
+    assert room.stored()["devices"] == room.hub.store.state.devices == {}
+    done = await _approve(room, again)
+    assert done["reason"] == "device_enrolled"
+    assert _ask(room, key)["device_id"] == "tent-1"
+
+
 async def test_name_was_taken_meanwhile(room: Room, key: PrivateKey) -> None:
     """A device that was enrolled otherwise in the meantime stays as it is."""
     _ask(room, key)
@@ -582,8 +595,18 @@ async def test_settings_are_for_the_same_key(room: Room, key: PrivateKey) -> Non
     assert [each["address"] for each in await room.audit("claimed")] == [ADDRESS] * 2
 
 
+async def test_approved_in_the_last_second(room: Room, key: PrivateKey) -> None:
+    """A device that asks again some seconds after it was approved finds its settings."""
+    _ask(room, key)
+    form = await _open(room)
+    room.freezer.tick(VALID_S - 1)
+    await _approve(room, form)
+    room.freezer.tick(5)
+    assert _ask(room, key)["device_id"] == "tent-1"
+
+
 async def test_settings_end_with_the_request(room: Room, key: PrivateKey) -> None:
-    """They are handed over for fifteen minutes after the device asked."""
+    """They are handed over for fifteen minutes after the device was approved."""
     await _approved(room, key)
     await room.let_pass(VALID_S)
     _refused_ask(room, Code.DEVICE_EXISTS, key)

@@ -1,9 +1,10 @@
 """The life of credentials in a running room: rotation, first use, restoring, expiry, and what the disk does to them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 import json
 import logging
 from pathlib import Path
@@ -24,7 +25,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     async_fire_mqtt_message,
 )
 
-from custom_components.grokmon import turns
+from custom_components.grokmon import credential_keeper, enrolment, turns
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.diagnostics import async_get_config_entry_diagnostics
 from custom_components.grokmon.gateway import credentials
@@ -159,7 +160,7 @@ async def tent(tent: RoomDevice) -> RoomDevice:
 
 
 @contextmanager
-def _slow_disk(*, fails: bool = False) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+def slow_disk(*, fails: bool = False) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Let writes of the security store wait; yield what says that one waits, and what lets them go on.
 
     The first one fails if that is wanted.
@@ -441,7 +442,7 @@ async def test_restart_right_after_the_first_use(tent: RoomDevice) -> None:
     room = tent.room
     renewed = _renewed(room, await _rotate(room))
     await _hello(renewed)
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         async_fire_mqtt_message(room.hass, renewed.identity.up("telemetry"), renewed.sign_reading({"temp_c": 21.0}), 1)
         await waits.wait()
         unloading = await _begin_unload(room)
@@ -544,6 +545,32 @@ async def test_disk_fails_while_a_device_is_revoked(tent: RoomDevice) -> None:
     assert _refused(room) == {"device_revoked": 1}
 
 
+@pytest.mark.parametrize("seconds", [0, 10], ids=["stopped at once", "a moment later"])
+async def test_revoked_for_good_though_the_disk_failed(tent: RoomDevice, seconds: float) -> None:
+    """A revocation that the disk refused is saved as soon as it takes it, and is so after a restart."""
+    room = tent.room
+    room.break_store()
+    await _fails(room, "revoke_device", {"device_id": "tent-1"})
+    room.repair_store()
+    assert await _refusal(room, "revoke_device", {"device_id": "tent-1"}) == "device_revoked"
+    await room.let_pass(seconds)
+    await room.reload()
+    assert room.hub.gateway.registry["tent-1"].status is DeviceStatus.REVOKED
+    await _hello(tent)
+    assert _refused(room) == {"device_revoked": 1}
+
+
+async def test_disk_is_tried_again_where_nobody_asks(tent: RoomDevice) -> None:
+    """Nobody need do anything for a revocation to be on the disk, should Home Assistant crash."""
+    room = tent.room
+    room.break_store()
+    await _fails(room, "revoke_device", {"device_id": "tent-1"})
+    await room.let_pass(10)
+    room.repair_store()
+    await room.let_pass(10)
+    assert room.stored()["devices"]["tent-1"]["status"] == "revoked"
+
+
 async def test_disk_fails_at_the_hourly_look(tent: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
     """What time did is not half kept; what expires is told all the same, and the next look makes up for it."""
     room = tent.room
@@ -583,6 +610,92 @@ async def test_disk_fails_in_the_middle_of_many(room: Room) -> None:
     assert first.identity != _renewed(room, response["devices"][0]).identity
 
 
+# A trail that cannot be written
+
+
+async def _is_not_recorded(room: Room, service: str, data: dict[str, Any]) -> None:
+    with pytest.raises(HomeAssistantError) as failed:
+        await room.call(service, data)
+    assert failed.value.translation_key == "audit_unavailable"
+
+
+async def test_trail_fails_while_a_key_is_rotated(tent: RoomDevice) -> None:
+    """A key that is not on record opens nothing, now or after a restart; that nothing came of it is told later."""
+    room = tent.room
+    before = room.hub.gateway.registry["tent-1"]
+    with room.broken_trail():
+        await _is_not_recorded(room, "rotate_credentials", {"device_id": "tent-1"})
+        assert room.hub.gateway.registry["tent-1"] is before
+        assert _stored_life(room) == ["active"]
+        await _report(tent, 22.0)
+        assert _shows(room, 22.0)
+    begun, failed = await room.audit("rotated")
+    assert failed == begun | {"reason": "audit_unavailable"}
+    await _report(_renewed(room, await _rotate(room)), 23.0)
+    assert _shows(room, 23.0)
+
+
+async def test_trail_fails_while_devices_are_enrolled(tent: RoomDevice) -> None:
+    """A device that is not on record is none, and can be enrolled later."""
+    room = tent.room
+    table = {"csv": "device_id,name,auth,metrics\ntent-2,Two,hs256,ph\ntent-3,Three,token,ph"}
+    with room.broken_trail():
+        await _is_not_recorded(room, "import_registry", table)
+    assert room.stored()["devices"].keys() == room.hub.store.state.devices.keys() == {"tent-1"}
+    _, *enrolled = await room.audit("enrolled")
+    assert enrolled[2:] == [each | {"reason": "audit_unavailable"} for each in enrolled[:2]]
+    assert len((await room.call("import_registry", table))["devices"]) == 2
+
+
+async def test_trail_fails_beside_a_first_use(tent: RoomDevice) -> None:
+    """What is taken back is what was asked for, and not what the device did meanwhile."""
+    room = tent.room
+    renewed = _renewed(room, await _rotate(room))
+    await _hello(renewed)
+    with room.broken_trail(), slow_disk() as (waits, go_on):
+        rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
+        await waits.wait()
+        async_fire_mqtt_message(room.hass, renewed.identity.up("telemetry"), renewed.sign_reading({"temp_c": 21.0}), 1)
+        go_on.set()
+        with pytest.raises(RegistryError) as refused:
+            await rotating
+        assert refused.value.code is Code.AUDIT_UNAVAILABLE
+        await room.settle()
+    assert _life(room) == _stored_life(room) == ["retiring", "active"]
+
+
+async def test_trail_fails_and_then_the_store(tent: RoomDevice) -> None:
+    """A key that is not on record is not kept by a later write, though the disk refused to take it back at first."""
+    room = tent.room
+    disk = room.hub.store._store
+    save, saves = disk.async_save, 0
+
+    async def fails_second(make: Callable[[], dict[str, Any]]) -> None:
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            raise HomeAssistantError(translation_domain=DOMAIN, translation_key="store_not_written")
+        await save(make)
+
+    with room.broken_trail(), patch.object(disk, "async_save", fails_second):
+        await _fails(room, "rotate_credentials", {"device_id": "tent-1"})
+        assert _life(room) == ["active"]
+        await room.let_pass(10)
+    assert _stored_life(room) == ["active"]
+
+
+async def test_what_takes_away_does_not_wait_for_the_trail(tent: RoomDevice) -> None:
+    """What time ends is over, and who is revoked is out, whether the trail can be written or not."""
+    room = tent.room
+    await _report(_renewed(room, await _rotate(room)), 21.0)
+    with room.broken_trail():
+        await room.let_pass(RESTORABLE + HOUR)
+        assert _life(room) == _stored_life(room) == ["revoked", "active"]
+        await room.call("revoke_device", {"device_id": "tent-1"})
+        assert _stored_life(room) == ["revoked", "revoked"]
+    assert {each.get("reason") for each in await room.audit("settled", "revoked")} == {None}
+
+
 # Several things at once
 
 
@@ -591,7 +704,7 @@ async def test_first_use_while_the_disk_is_waited_for(tent: RoomDevice) -> None:
     room = tent.room
     renewed = _renewed(room, await _rotate(room))
     await _hello(renewed)
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         adding = asyncio.ensure_future(
             room.hub.trust.credentials.async_add("tent-1", credentials.issue_token(room.now), "somebody")
         )
@@ -614,7 +727,7 @@ async def test_first_use_beside_a_rotation(tent: RoomDevice) -> None:
     room = tent.room
     renewed = _renewed(room, await _rotate(room))
     await _hello(renewed)
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
         await waits.wait()
         async_fire_mqtt_message(room.hass, renewed.identity.up("telemetry"), renewed.sign_reading({"temp_c": 21.0}), 1)
@@ -630,7 +743,7 @@ async def test_first_use_beside_a_rotation(tent: RoomDevice) -> None:
 async def test_removed_while_the_disk_is_waited_for(tent: RoomDevice) -> None:
     """A device that is removed meanwhile leaves nothing behind, whether the disk takes the change or not."""
     room = tent.room
-    with _slow_disk(fails=True) as (waits, go_on):
+    with slow_disk(fails=True) as (waits, go_on):
         rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
         await waits.wait()
         room.hass.config_entries.async_remove_subentry(room.entry, room.subentry().subentry_id)
@@ -647,7 +760,7 @@ async def test_removed_while_the_disk_is_waited_for(tent: RoomDevice) -> None:
 async def test_removed_while_it_is_rotated(tent: RoomDevice) -> None:
     """Who rotates a device that is removed meanwhile is told so, and gets no key."""
     room = tent.room
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
         await waits.wait()
         room.hass.config_entries.async_remove_subentry(room.entry, room.subentry().subentry_id)
@@ -665,7 +778,7 @@ async def test_removed_right_after_the_first_use(tent: RoomDevice) -> None:
     room = tent.room
     renewed = _renewed(room, await _rotate(room))
     await _hello(renewed)
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         adding = asyncio.ensure_future(
             room.hub.trust.credentials.async_add("tent-1", credentials.issue_token(room.now), "somebody")
         )
@@ -712,7 +825,7 @@ async def test_device_revoked_while_the_look_waits(room: Room) -> None:
         await _report(await room.enrol(name), 20.0)
         await _report(_renewed(room, await _rotate(room, name)), 21.0)
     now = room.now + RESTORABLE
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         looking = asyncio.ensure_future(room.hub.trust.credentials.async_look(now))
         await waits.wait()
         revoking = asyncio.ensure_future(room.hub.enrolment.async_set_status("b", DeviceStatus.REVOKED, "somebody"))
@@ -729,7 +842,7 @@ async def test_hub_stops_while_the_look_waits(room: Room, caplog: pytest.LogCapt
     await _report(await room.enrol("a"), 20.0)
     await _report(_renewed(room, await _rotate(room, "a")), 21.0)
     hub, past = room.hub, room.now + RESTORABLE
-    with _slow_disk() as (waits, _):
+    with slow_disk() as (waits, _):
         hub.trust.async_tick(past)
         await waits.wait()
         assert await room.hass.config_entries.async_unload(room.entry.entry_id)
@@ -746,7 +859,7 @@ async def test_hub_stops_while_the_look_waits(room: Room, caplog: pytest.LogCapt
 async def test_unload_waits_for_changes_that_are_under_way(tent: RoomDevice) -> None:
     """What is answered to be done is so after a reload, and on record: also what still waited for its turn."""
     room = tent.room
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
         await waits.wait()
         revoking = asyncio.ensure_future(
@@ -792,7 +905,7 @@ async def test_unload_waits_some_seconds_for_a_disk_that_hangs(
     """Whose change was not waited for is not told that it is done."""
     room = tent.room
     monkeypatch.setattr(turns, "_LAST_SECONDS", 0.0)
-    with _slow_disk() as (waits, go_on):
+    with slow_disk() as (waits, go_on):
         rotating = asyncio.ensure_future(room.hub.trust.credentials.async_rotate("tent-1", "somebody"))
         await waits.wait()
         assert await (await _begin_unload(room))
@@ -976,6 +1089,47 @@ async def test_repair_comes_too_late(tent: RoomDevice, obstacle: str, reason: st
     assert (done["type"], done["reason"]) == ("abort", reason)
 
 
+async def test_repair_after_the_device_came_back(tent: RoomDevice) -> None:
+    """A dialog that was left open takes nothing away from a device that took up its new key meanwhile."""
+    room = tent.room
+    renewed = _renewed(room, await _rotate(room))
+    await _fall_silent(room)
+    manager, form = await _begin_repair(room)
+    await _report(renewed, 21.0)
+    done = await manager.async_configure(form["flow_id"], {})
+    assert (done["type"], done["reason"]) == ("abort", "credential_unknown")
+    assert _life(room) == ["retiring", "active"]
+
+
+async def test_two_repair_at_once(tent: RoomDevice) -> None:
+    """Of two administrators who confirm the same, the second does not go one further back."""
+    room = tent.room
+    second = _renewed(room, await _rotate(room))
+    await _report(second, 21.0)
+    await _rotate(room)
+    await _fall_silent(room)
+    manager, form = await _begin_repair(room)
+    _, other = await _begin_repair(room)
+    done = await asyncio.gather(*(manager.async_configure(each["flow_id"], {}) for each in (form, other)))
+    assert [each["type"] for each in done] == ["create_entry", "abort"]
+    assert _life(room) == ["retiring", "active", "revoked"]
+    await _hello(second)
+    await _report(second, 22.0)
+    assert _shows(room, 22.0)
+
+
+async def test_repair_while_the_trail_fails(tent: RoomDevice) -> None:
+    """Who repairs is told that it cannot be recorded, and the offer stays."""
+    room = tent.room
+    await _rotate(room)
+    await _fall_silent(room)
+    manager, form = await _begin_repair(room)
+    with room.broken_trail():
+        done = await manager.async_configure(form["flow_id"], {})
+    assert (done["type"], done["reason"]) == ("abort", "audit_unavailable")
+    assert (_life(room), _issue(room, SILENT) is not None) == (["retiring", "pending"], True)
+
+
 async def test_repair_while_the_disk_fails(tent: RoomDevice) -> None:
     """Who repairs is told so, the offer stays, and the next try succeeds."""
     room = tent.room
@@ -1051,6 +1205,49 @@ async def test_only_the_last_is_restored(tent: RoomDevice) -> None:
     await _hello(tent)
     await _report(second, 22.0)
     assert (_shows(room, 22.0), _refused(room)) == (True, {"credential_expired": 1})
+
+
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS])
+async def test_what_was_taken_up_stays(tent: RoomDevice) -> None:
+    """To restore a password that was rotated alone takes no key away that the device took up days before."""
+    room = tent.room
+    renewed = _renewed(room, await _rotate(room))
+    await _report(renewed, 21.0)
+    await room.let_pass(2 * DAY)
+    await _rotate(room, kinds=["password"])
+    await _restore(room)
+    assert _life(room) == ["retiring", "active"]
+    assert _life(room, CredentialKind.PASSWORD) == ["retiring", "active", "revoked"]
+    await _hello(renewed)
+    await _report(renewed, 22.0)
+    assert (_shows(room, 22.0), _refused(room)) == (True, {})
+
+
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS])
+async def test_issued_together_at_one_time(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to make keys, what is issued together is known by that it bears the same time."""
+    clock = count(room.now)
+    for module in (enrolment, credential_keeper):
+        monkeypatch.setattr(module, "time", lambda: next(clock))
+    await room.enrol()
+    await _rotate(room)
+    issued = [each.created for each in room.hub.gateway.registry["tent-1"].credentials]
+    assert (len(issued), len(set(issued))) == (4, 2)
+
+
+@pytest.mark.parametrize("options", [WITH_ACCOUNTS])
+async def test_restored_is_what_was_handed_out_together(tent: RoomDevice) -> None:
+    """After two rotations that the device took no part in, its key and its password come back, after a restart too."""
+    room = tent.room
+    await room.let_pass(60)
+    await _rotate(room)
+    await room.let_pass(60)
+    await _rotate(room)
+    await room.reload()
+    await _restore(room)
+    assert _life(room) == _life(room, CredentialKind.PASSWORD) == ["active", "revoked", "revoked"]
+    await _report(tent, 22.0)
+    assert _shows(room, 22.0)
 
 
 # Expiry

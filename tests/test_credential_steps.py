@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntryState, SubentryFlowResult
-from homeassistant.data_entry_flow import FlowResultType, InvalidData
+from homeassistant.data_entry_flow import FlowResultType, InvalidData, UnknownFlow
 from homeassistant.helpers.selector import QrCodeSelector
 import pytest
 
@@ -22,7 +22,7 @@ from .common import Room, RoomDevice, fields_of, settings_on
 from .device_simulator.credentials import Auth, DeviceIdentity, generate_key_pair, public_pem
 from .device_simulator.protocol import DeviceProtocol
 from .live.needles import Needles, of_bytes, of_root_key
-from .test_credential_keeper import leaks
+from .test_credential_keeper import leaks, slow_disk
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "user": {"name": "Tent 1"},
@@ -181,6 +181,37 @@ async def test_disk_fails_before_the_device_is_enrolled(room: Room) -> None:
     room.repair_store()
     await room.submit(again)
     await _device(room, settings_on(form)).report({"temp_c": 21.5})
+    assert room.state("tent-1/temp_c").state == "21.5"
+
+
+async def test_trail_fails_before_the_device_is_enrolled(room: Room) -> None:
+    """The page stays with the same credentials, says that they cannot be recorded, and the next try enrols them."""
+    form = await _walk(room, "credentials")
+    with room.broken_trail():
+        again = await room.submit(form)
+        assert (again["step_id"], again["errors"]) == ("credentials", {"base": "audit_unavailable"})
+    assert settings_on(again) == settings_on(form)
+    assert not room.entry.subentries
+    await room.submit(again)
+    await _device(room, settings_on(form)).report({"temp_c": 21.5})
+    assert room.state("tent-1/temp_c").state == "21.5"
+
+
+async def test_closed_while_the_device_is_enrolled(room: Room) -> None:
+    """A dialog that is closed before the disk has the device leaves nothing behind, and the name is free."""
+    form = await _walk(room, "credentials")
+    flows = room.hass.config_entries.subentries
+    with slow_disk() as (waits, go_on):
+        enrolling = asyncio.ensure_future(flows.async_configure(form["flow_id"], {}))
+        await waits.wait()
+        flows.async_abort(form["flow_id"])
+        go_on.set()
+        with pytest.raises(UnknownFlow):
+            await enrolling
+    await room.settle()
+    assert room.stored()["devices"] == room.hub.store.state.devices == {}
+    assert [entry["event"] for entry in await room.audit("enrolled", "removed")] == ["enrolled", "removed"]
+    await (await room.enrol()).report({"temp_c": 21.5})
     assert room.state("tent-1/temp_c").state == "21.5"
 
 

@@ -16,7 +16,16 @@ from typing import Any
 
 import pytest
 
-from custom_components.grokmon.kek import Kek, KekError, KekSource, forget_previous, load_kek, replace_generated
+from custom_components.grokmon.kek import (
+    Kek,
+    KekAwayError,
+    KekError,
+    KekRefusedError,
+    KekSource,
+    forget_previous,
+    load_kek,
+    replace_generated,
+)
 
 KEY = bytes(range(200, 232))
 OTHER = bytes(range(32))
@@ -391,7 +400,7 @@ def test_vault_with_a_token_file_mount_and_path(folder: Path, vault: FakeVault, 
 def test_vault_refuses_the_token(folder: Path, vault: FakeVault) -> None:
     """Say that Vault forbids it, and not with which token."""
     wrong = TOKEN[::-1]
-    with pytest.raises(KekError, match=r"^Vault: Forbidden$") as refused:
+    with pytest.raises(KekRefusedError, match=r"^Vault: Forbidden$") as refused:
         load_kek(folder, _environ(vault, GROKMON_VAULT_TOKEN=wrong))
     assert vault.asked == [("/v1/secret/data/grokmon", wrong)]
     assert wrong not in _told(refused.value)
@@ -406,22 +415,23 @@ def test_vault_without_a_token(folder: Path, vault: FakeVault, more: dict[str, s
 
 
 @pytest.mark.parametrize(
-    ("status", "name"),
+    ("status", "name", "kind"),
     [
-        (400, "InvalidRequest"),
-        (404, "InvalidPath"),
-        (429, "RateLimitExceeded"),
-        (500, "InternalServerError"),
-        (503, "VaultDown"),
-        (418, "UnexpectedError"),
+        (400, "InvalidRequest", KekAwayError),
+        (401, "Unauthorized", KekRefusedError),
+        (404, "InvalidPath", KekRefusedError),
+        (429, "RateLimitExceeded", KekAwayError),
+        (500, "InternalServerError", KekAwayError),
+        (503, "VaultDown", KekAwayError),
+        (418, "UnexpectedError", KekAwayError),
     ],
 )
-def test_vault_fails(folder: Path, vault: FakeVault, status: int, name: str) -> None:
-    """Name what went wrong, and nothing of what Vault said."""
+def test_vault_fails(folder: Path, vault: FakeVault, status: int, name: str, kind: type[KekError]) -> None:
+    """Name what went wrong, and nothing of what Vault said; tell what somebody has to see to there."""
     vault.status = status
     with pytest.raises(KekError) as refused:
         load_kek(folder, _environ(vault))
-    assert str(refused.value) == f"Vault: {name}"
+    assert (str(refused.value), type(refused.value)) == (f"Vault: {name}", kind)
     assert KEY.hex() not in str(refused.value)
 
 

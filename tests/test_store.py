@@ -347,6 +347,50 @@ async def test_failed_write_is_an_error(hass: HomeAssistant, path: Path) -> None
     assert failed.value.translation_key == "store_not_written"
 
 
+async def test_catches_up(hass: HomeAssistant, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What the disk refused is saved when it takes it again; where it still does not, that is said."""
+    store = await _filled(hass)
+    store.state.devices["tent-9"] = _record(Algorithm.HS256, DeviceStatus.REVOKED)
+    _break(path)
+    with pytest.raises(HomeAssistantError):
+        await store.async_save()
+    await store.async_catch_up()
+    assert "What was decided about devices is not on the disk" in caplog.text
+    _repair(path)
+    await store.async_catch_up()
+    assert await _loaded(hass) == _content(store)
+
+
+async def test_catches_up_once(hass: HomeAssistant, path: Path) -> None:
+    """However many find the store behind, it is written once; and not at all where it is not."""
+    store = await _filled(hass)
+    _break(path)
+    with pytest.raises(HomeAssistantError):
+        await store.async_save()
+    _repair(path)
+    with patch.object(store, "async_save", wraps=store.async_save) as save:
+        await asyncio.gather(*(store.async_catch_up() for _ in range(3)))
+    assert save.await_count == 1
+
+
+async def test_catches_up_at_the_end(hass: HomeAssistant, path: Path) -> None:
+    """What the disk refused is saved before the end, and nothing after it."""
+    store = await _filled(hass)
+    store.state.devices["tent-9"] = _record(Algorithm.HS256, DeviceStatus.REVOKED)
+    _break(path)
+    with pytest.raises(HomeAssistantError):
+        await store.async_save()
+    _repair(path)
+    await store.async_close()
+    kept = await _loaded(hass)
+    assert kept == _content(store)
+    store.state.devices.clear()
+    with pytest.raises(HomeAssistantError) as refused:
+        await store.async_save()
+    assert refused.value.translation_key == "not_loaded"
+    assert await _loaded(hass) == kept
+
+
 @pytest.mark.parametrize(
     "found", ["", "{", "[]", "{}", '{"data": {}}', '{"data": {"devices": {}, "site_keys": {}}}'], ids=range(6)
 )

@@ -3,14 +3,30 @@
 import os
 from pathlib import Path
 from shutil import rmtree
+from typing import Final
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady, HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import issue_registry as ir
 
+from .checked_store import lock_of
 from .const import DOMAIN
 from .gateway.vault import VaultError
-from .kek import FILE_NAME, Kek, KekAwayError, KekError, KekSource, forget_previous, load_kek, replace_generated
+from .kek import (
+    FILE_NAME,
+    Kek,
+    KekAwayError,
+    KekError,
+    KekRefusedError,
+    KekSource,
+    forget_previous,
+    load_kek,
+    replace_generated,
+)
 from .store import SecurityStore
+
+ISSUE_REFUSED: Final = "kek_refused"
+_KEK: Final = "kek"
 
 
 def folder_of(hass: HomeAssistant) -> Path:
@@ -23,19 +39,36 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
 
     Raises ConfigEntryError when its key is not to be had, ConfigEntryNotReady when a disk does not give it just now.
     """
-    folder = folder_of(hass)
     try:
-        kek = await hass.async_add_executor_job(_open, folder)
-        store = SecurityStore(hass, kek)
-        await store.async_load()
+        # The run before may be rotating the key still: one of the two is the only one that opens the store.
+        async with lock_of(hass, _KEK):
+            store = await _async_open(hass, folder_of(hass))
     except (KekAwayError, OSError) as error:
+        if isinstance(error, KekRefusedError):
+            ir.async_create_issue(
+                hass,
+                DOMAIN,
+                ISSUE_REFUSED,
+                is_fixable=False,
+                severity=ir.IssueSeverity.ERROR,
+                translation_key=ISSUE_REFUSED,
+                translation_placeholders={"error": str(error)},
+            )
         raise ConfigEntryNotReady(
-            translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
+            translation_domain=DOMAIN, translation_key="kek_away", translation_placeholders={"error": str(error)}
         ) from error
     except (KekError, VaultError) as error:
         raise ConfigEntryError(
             translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
         ) from error
+    ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
+    return store
+
+
+async def _async_open(hass: HomeAssistant, folder: Path) -> SecurityStore:
+    kek = await hass.async_add_executor_job(_open, folder)
+    store = SecurityStore(hass, kek)
+    await store.async_load()
     if kek.source is KekSource.GENERATED:
         await hass.async_add_executor_job(forget_previous, folder)
     return store
@@ -60,7 +93,7 @@ async def async_rotate_kek(hass: HomeAssistant, store: SecurityStore) -> None:
         )
     folder = folder_of(hass)
     # In this order, a crash at any moment leaves a key on the disk that opens the store.
-    async with store.rotating:
+    async with lock_of(hass, _KEK):
         try:
             await store.async_reseal(await hass.async_add_executor_job(replace_generated, folder))
             await hass.async_add_executor_job(forget_previous, folder)

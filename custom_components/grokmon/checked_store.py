@@ -88,7 +88,7 @@ async def async_remove_stores(hass: HomeAssistant) -> None:
 
 
 def lock_of(hass: HomeAssistant, name: str) -> asyncio.Lock:
-    """Return the lock of a store: one for all runs, since a thread of the one before may still write."""
+    """Return the lock of a store, or of its key: one for all runs, as a thread of the one before may still write."""
     return hass.data.setdefault(_LOCKS, defaultdict(asyncio.Lock))[name]
 
 

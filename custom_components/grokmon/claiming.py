@@ -1,6 +1,7 @@
 """Claiming: new devices fetch their credentials with a claim code, or ask for them with a key of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from time import time
 from typing import Any
@@ -14,7 +15,7 @@ from .audit_log import AuditLog
 from .choices import METHODS, Choices
 from .const import CONF_DEVICE_ID, CONF_FINGERPRINT, DOMAIN
 from .enrolment import Enrolment
-from .gateway.claim_codes import ClaimCodes, EnrolmentRequest, EnrolmentRequests, check_possession
+from .gateway.claim_codes import VALID_S, ClaimCodes, EnrolmentRequest, EnrolmentRequests, check_possession
 from .gateway.credentials import fingerprint as fingerprint_of
 from .gateway.errors import Code, GatewayError, PeerError, RegistryError, TransportError
 from .gateway.lifecycle import current
@@ -116,7 +117,8 @@ class Claiming:
         device = await self._enrolment.async_enrol(choices, method, request.public_key, actor)
         # Not before: where the disk fails, the administrator tries again.
         self._requests.withdraw(choices.device_id, fingerprint)
-        self._approved[choices.device_id] = request
+        # From now on: who was approved in the last second asks again in five.
+        self._approved[choices.device_id] = replace(request, ends=time() + VALID_S)
         return device
 
     @callback

@@ -118,7 +118,7 @@ class DeviceCoordinator(Coordinator):
         self.stale_after = stale_after
         self.online = False
         self.values.update({CONNECTIVITY: False, REJECTED: 0})
-        self._last_heard = 0.0
+        self.last_heard = 0.0
         self._heard_at = 0.0
         self._deadline = 0.0
 
@@ -183,8 +183,8 @@ class DeviceCoordinator(Coordinator):
         oldest = min((each.created for each in current), default=now)
         self.async_set(KEY_AGE, int(max(0.0, now - oldest) // _DAY) if current else None)
         self.async_set(EXPIRES, min((each.not_after for each in current), default=None))
-        if not 0.0 <= self._last_heard - self.values.get(LAST_SEEN, self._last_heard) < _LAST_SEEN_STEP:
-            self.async_set(LAST_SEEN, self._last_heard)
+        if not 0.0 <= self.last_heard - self.values.get(LAST_SEEN, self.last_heard) < _LAST_SEEN_STEP:
+            self.async_set(LAST_SEEN, self.last_heard)
         if not self.online or monotonic() < self._deadline:
             return False
         self.async_set_offline()
@@ -207,7 +207,7 @@ class DeviceCoordinator(Coordinator):
 
     @callback
     def _hear(self, now: float) -> None:
-        self._last_heard = now
+        self.last_heard = now
         self._heard_at = monotonic()
         self._deadline = self._heard_at + self.stale_after
 

@@ -22,21 +22,29 @@ _LOGGER = logging.getLogger(__name__)
 ISSUE_EXPIRES: Final = "credential_expires"
 ISSUE_SILENT: Final = "silent_after_rotation"
 _EVERY_S: Final = 3600.0
+# For so long a broker may go on letting somebody in whose password has ended: until the next look, and what it takes.
+_SHUT_WITHIN_S: Final = 120.0
 
 
 class CredentialKeeper:
     """Keep the credentials of all devices fit for use.
 
-    `has_accounts` tells whether devices get accounts at the broker.
+    `has_accounts` tells whether devices get accounts at the broker, `ends_on_time` whether it is known to go by them.
     """
 
     def __init__(
-        self, hass: HomeAssistant, registry: DeviceRegistry, enrolment: Enrolment, has_accounts: Callable[[], bool]
+        self,
+        hass: HomeAssistant,
+        registry: DeviceRegistry,
+        enrolment: Enrolment,
+        has_accounts: Callable[[], bool],
+        ends_on_time: Callable[[], bool],
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
         self._has_accounts = has_accounts
+        self._ends_on_time = ends_on_time
         self._looked_at = 0.0
 
     async def async_rotate(
@@ -61,9 +69,10 @@ class CredentialKeeper:
             wanted = has if kinds is None else has.intersection(kinds)
             if not wanted:
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
-            changed = device.credentials
+            # One time for all: what is issued together is restored together.
+            now, changed = time(), device.credentials
             for kind in sorted(wanted):
-                changed = lifecycle.rotate(changed, self._fresh(device, kind, public_key), time(), overlap)
+                changed = lifecycle.rotate(changed, self._fresh(device, kind, now, public_key), now, overlap)
             return changed
 
         return await self._async_change(device_id, rotated, "rotated", actor, overlap_s=round(overlap))
@@ -81,14 +90,16 @@ class CredentialKeeper:
             overlap_s=round(overlap),
         )
 
-    async def async_restore(self, device_id: str, actor: str) -> Device:
-        """Put in use again what was replaced last. Raises RegistryError when there is nothing of that kind left."""
+    async def async_restore(self, device_id: str, actor: str, *, offered: bool = False) -> Device:
+        """Put in use again what was replaced last. Raises RegistryError when there is nothing of that kind left.
+
+        What was `offered` is done only while it still is: the device may have taken up the new ones since, or somebody
+        else restored the old ones, and what was replaced before those is nothing that the device has.
+        """
 
         def restored(device: Device) -> tuple[Credential, ...]:
-            changed = device.credentials
-            for kind in CredentialKind:
-                changed = lifecycle.restore(changed, kind, time())
-            if changed == device.credentials:
+            changed = lifecycle.restore(device.credentials, time())
+            if changed == device.credentials or (offered and not self._offers(device_id)):
                 raise RegistryError(Code.CREDENTIAL_UNKNOWN, device_id)
             return changed
 
@@ -98,7 +109,7 @@ class CredentialKeeper:
 
     def can_restore(self, device: Device) -> bool:
         """Tell whether there is something to restore."""
-        return any(lifecycle.restorable(device.credentials, kind, time()) is not None for kind in CredentialKind)
+        return bool(lifecycle.replaced_last(device.credentials, time()))
 
     def due(self, now: float) -> list[Device]:
         """Return the devices that have something to replace soon."""
@@ -115,7 +126,9 @@ class CredentialKeeper:
     def async_silent(self, device_id: str) -> None:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
-        if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, time()):
+        # Unless the broker ends passwords on time, who was heard may have been so with any.
+        heard_at = self._enrolment.coordinators[device_id].last_heard if self._ends_on_time() else 0.0
+        if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, heard_at, time()):
             self.async_heard(device_id)
             return
         ir.async_create_issue(
@@ -177,6 +190,9 @@ class CredentialKeeper:
         self._tell(device, time())
         return device
 
+    def _offers(self, device_id: str) -> bool:
+        return ir.async_get(self._hass).async_get_issue(DOMAIN, f"{ISSUE_SILENT}_{device_id}") is not None
+
     @callback
     def _tell(self, device: Device, now: float) -> None:
         issue_id = f"{ISSUE_EXPIRES}_{device.device_id}"
@@ -198,20 +214,26 @@ class CredentialKeeper:
             },
         )
 
-    def _fresh(self, device: Device, kind: CredentialKind, public_key: str) -> Credential:
+    def _fresh(self, device: Device, kind: CredentialKind, now: float, public_key: str) -> Credential:
         match kind:
             case CredentialKind.PASSWORD:
-                return credentials.issue_password(time())
+                return credentials.issue_password(now)
             case CredentialKind.TOKEN:
-                return credentials.issue_token(time())
+                return credentials.issue_token(now)
             case _:
-                key = device.key
-                return self._enrolment.async_issue_key(Algorithm.HS256 if key is None else key.algorithm, public_key)
+                algorithm = Algorithm.HS256 if device.key is None else device.key.algorithm
+                return self._enrolment.async_issue_key(algorithm, now, public_key)
 
 
-def _may_miss_new_credentials(device: Device, now: float) -> bool:
-    """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again."""
+def _may_miss_new_credentials(device: Device, heard_at: float, now: float) -> bool:
+    """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again.
+
+    Who was heard when an old password opened nothing any more has the new one. A certificate may open the broker until
+    that has read the list.
+    """
     newest = {each.kind: each for each in lifecycle.current(device.credentials)}
-    replaced = [kind for kind in CredentialKind if lifecycle.restorable(device.credentials, kind, now) is not None]
-    telling = [newest[kind] for kind in replaced if kind.tells]
-    return bool(replaced) and (not telling or any(each.state is CredentialState.PENDING for each in telling))
+    replaced = lifecycle.replaced_last(device.credentials, now)
+    telling = [newest[each.kind] for each in replaced if each.kind.tells]
+    if telling:
+        return any(each.state is CredentialState.PENDING for each in telling)
+    return any(each.kind is not CredentialKind.PASSWORD or heard_at < each.ends + _SHUT_WITHIN_S for each in replaced)

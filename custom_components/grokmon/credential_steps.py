@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from homeassistant.config_entries import SubentryFlowResult
 from homeassistant.const import CONF_NAME, UnitOfTime
+from homeassistant.data_entry_flow import UnknownFlow
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.selector import (
     SelectSelector,
@@ -141,13 +142,22 @@ class CredentialSteps(OutputSteps):
         choices = self._enrolled_choices()
         try:
             await hub.enrolment.async_admit({choices.device_id: record}, actor())
-        except RegistryError:
-            self._forget()
-            return self.async_abort(reason="already_configured")
+        except RegistryError as error:
+            if error.code is Code.DEVICE_EXISTS:
+                self._forget()
+                return self.async_abort(reason="already_configured")
+            self._record = record
+            return self._shown(step_id, {"base": error.code.value})
         except HomeAssistantError:
             self._record = record
             return self._shown(step_id, {"base": "store_not_written"})
         self._forget()
+        try:
+            self.hass.config_entries.subentries.async_get(self.flow_id)
+        except UnknownFlow:
+            # Closed while the disk was waited for: Home Assistant takes no subentry of it any more.
+            await hub.enrolment.async_forget([choices.device_id], actor())
+            raise
         return self.async_create_entry(title=choices.name, data=choices.as_data(), unique_id=choices.device_id)
 
     async def async_step_rotate(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:

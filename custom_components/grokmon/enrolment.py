@@ -11,7 +11,7 @@ from typing import Any, Final
 from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
+from homeassistant.helpers import device_registry as dr, issue_registry as ir
 from homeassistant.helpers.typing import UNDEFINED, UndefinedType
 
 from .audit_log import AuditLog
@@ -27,16 +27,17 @@ from .const import (
     SUBENTRY_DEVICE,
     SUBENTRY_ZONE,
 )
-from .coordinator import ENTITY_SUFFIXES, DeviceCoordinator
+from .coordinator import DeviceCoordinator
 from .gateway import credentials, lifecycle
 from .gateway.errors import Code, RegistryError
 from .gateway.models import Algorithm, Auth, Credential, Device, DeviceStatus
 from .gateway.pipeline import Gateway
+from .gateway.principals import Caller
 from .gateway.registry import check
 from .gateway.topics import RESERVED_IDS
 from .store import SecurityRecord, SecurityStore
 from .turns import Changes
-from .unique_ids import unique_id
+from .unique_ids import async_remove_entities
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -115,13 +116,13 @@ class Enrolment:
         self._refuse_known(choices.device_id)
         if self.is_reserved(choices.device_id):
             raise RegistryError(Code.DEVICE_ID_INVALID, choices.device_id)
-        fresh: list[Credential] = []
+        now, fresh = time(), list[Credential]()
         if method.auth is Auth.SIGNED:
-            fresh.append(self.async_issue_key(method.algorithm, public_key))
+            fresh.append(self.async_issue_key(method.algorithm, now, public_key))
         if method.auth is Auth.TOKEN:
-            fresh.append(credentials.issue_token(time()))
+            fresh.append(credentials.issue_token(now))
         elif self._has_accounts():
-            fresh.append(credentials.issue_password(time()))
+            fresh.append(credentials.issue_password(now))
         record = SecurityRecord(tuple(fresh), method.auth)
         check(choices.device(record))
         return record
@@ -134,12 +135,12 @@ class Enrolment:
         async with self._changing:
             for device_id in fresh:
                 self._refuse_known(device_id)
-            await self._async_keep(fresh)
-            for device_id, record in fresh.items():
-                key_ids = [each.key_id for each in record.credentials]
-                self._audit.record("enrolled", device=device_id, auth=record.auth.value, key_ids=key_ids, actor=actor)
-            # A credential is on record before it opens anything.
-            await self._audit.async_flush(mark=False)
+            await self._store.async_keep(fresh)
+            facts = {
+                device_id: {"auth": record.auth.value, "key_ids": [each.key_id for each in record.credentials]}
+                for device_id, record in fresh.items()
+            }
+            await self._async_put_on_record("enrolled", actor, facts)
 
     async def async_enrol(self, choices: Choices, method: Method, public_key: str, actor: str) -> Device:
         """Enrol a device, with its subentry."""
@@ -181,10 +182,9 @@ class Enrolment:
                 changed = change(before)
                 if changed == before.credentials:
                     return before
-                await self._async_keep({device_id: replace(SecurityRecord.of(before), credentials=changed)})
+                await self._store.async_keep({device_id: replace(SecurityRecord.of(before), credentials=changed)})
                 key_ids = [each.key_id for each in changed if each not in before.credentials]
-                self._audit.record(action, device=device_id, actor=actor, key_ids=key_ids, **details)
-                await self._audit.async_flush(mark=False)
+                await self._async_put_on_record(action, actor, {device_id: {"key_ids": key_ids, **details}})
                 # First uses do not wait for the disk: after one, and there is one for each credential, what is to be
                 # changed is another.
                 if self._gateway.registry[device_id].credentials == before.credentials:
@@ -199,9 +199,9 @@ class Enrolment:
         self._entry.async_create_task(self._hass, self._async_keep_changed(device_id), "grokmon keep credentials")
 
     @callback
-    def async_issue_key(self, algorithm: Algorithm, public_key: str) -> Credential:
+    def async_issue_key(self, algorithm: Algorithm, now: float, public_key: str) -> Credential:
         """Return a new key, and see that the site has one of its algorithm. Raises RegistryError."""
-        credential = credentials.issue(algorithm, time(), public_key)
+        credential = credentials.issue(algorithm, now, public_key)
         if algorithm is not Algorithm.HS256 and algorithm not in self._store.state.site_keys:
             self._store.state.site_keys[algorithm] = credentials.new_site_key(algorithm)
         return credential
@@ -282,22 +282,27 @@ class Enrolment:
             self._audit.record("removed", device=device_id, actor=actor)
         await self._store.async_save()
 
-    async def _async_keep(self, changed: Mapping[str, SecurityRecord]) -> None:
-        """Keep the security records of devices; the disk has them when this returns."""
-        devices = self._store.state.devices
-        before = {device_id: devices.get(device_id) for device_id in changed}
-        devices.update(changed)
-        try:
-            await self._store.async_save()
-        except BaseException:
-            for device_id, record in before.items():
-                # Unless the device was removed meanwhile.
-                if devices.get(device_id) is changed[device_id]:
-                    if record is None:
-                        del devices[device_id]
-                    else:
-                        devices[device_id] = record
-            raise
+    async def _async_put_on_record(self, action: str, actor: str, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Have the trail hold what was kept of devices, before it takes effect.
+
+        Raises RegistryError where it cannot: nothing comes of it then, which is on record, too. What time does only
+        takes away, and does not wait.
+        """
+        for device_id, facts in kept.items():
+            self._audit.record(action, device=device_id, actor=actor, **facts)
+        await self._audit.async_flush(mark=False)
+        if self._audit.healthy or actor == Caller.SYSTEM:
+            return
+        code, devices = Code.AUDIT_UNAVAILABLE, self._store.state.devices
+        for device_id, facts in kept.items():
+            self._audit.record(action, outcome="failed", reason=code.value, device=device_id, actor=actor, **facts)
+            # As it is now: a first use did not wait for the disk.
+            if (device := self._gateway.registry.get(device_id)) is not None:
+                devices[device_id] = SecurityRecord.of(device)
+            else:
+                devices.pop(device_id, None)
+        await self._store.async_save()
+        raise RegistryError(code)
 
     def _sync_device(self, subentry: ConfigSubentry) -> None:
         choices = Choices.from_subentry(subentry)
@@ -347,7 +352,7 @@ class Enrolment:
         )
         self._audit.record("changed", actor="user", device=device.device_id)
         self._changed(was, device)
-        self._remove_entities(device.device_id, before - coordinator.keys)
+        async_remove_entities(self._hass, self._entry.entry_id, device.device_id, before - coordinator.keys)
         if fresh := coordinator.keys - before:
             for add in self._adders:
                 add(coordinator, fresh)
@@ -365,13 +370,6 @@ class Enrolment:
             suggested_area=self.zone_name(device.zone),
             via_device_id=self._hub_device_id,
         )
-
-    def _remove_entities(self, device_id: str, keys: frozenset[str]) -> None:
-        entities = er.async_get(self._hass)
-        unique_ids = {unique_id(device_id, key + suffix) for key in keys for suffix in ENTITY_SUFFIXES}
-        for entity in er.async_entries_for_config_entry(entities, self._entry.entry_id):
-            if entity.unique_id in unique_ids:
-                entities.async_remove(entity.entity_id)
 
     def _apply(self, device: Device) -> Device:
         self._gateway.admit(device)

@@ -145,7 +145,7 @@ class GrokmonHub:
                 # Before the trail is closed: what becomes of the last checkpoint is on record, too.
                 await self.keeper.async_finish()
                 await self.audit.async_close()
-                self.store.async_close()
+                await self.store.async_close()
 
     async def _async_put_away(self) -> None:
         # First: a message from here on must not use up a counter that the sessions on the disk do not know of.

@@ -45,6 +45,10 @@ class KekAwayError(KekError):
     """The source that was named cannot be reached, and perhaps will be."""
 
 
+class KekRefusedError(KekAwayError):
+    """The source that was named is there and gives nothing: somebody has to see to it there, and it is tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kek:
     """The key-encryption key, and the one before it while what it sealed is not sealed anew yet."""
@@ -116,6 +120,8 @@ def _from_vault(environ: Mapping[str, str]) -> str:
         return str(answer["data"]["data"][_FIELD])
     except (KeyError, TypeError) as error:
         raise KekError(f"Vault: the secret has no field {_FIELD}") from error
+    except (hvac.exceptions.Unauthorized, hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath) as error:
+        raise KekRefusedError(f"Vault: {type(error).__name__}") from error
     except (hvac.exceptions.VaultError, OSError) as error:
         raise KekAwayError(f"Vault: {type(error).__name__}") from error
 

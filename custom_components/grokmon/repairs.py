@@ -168,7 +168,7 @@ class SilentFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        await hub.trust.credentials.async_restore(self._fact("device_id"), actor())
+        await hub.trust.credentials.async_restore(self._fact("device_id"), actor(), offered=True)
         return None
 
 
@@ -177,7 +177,8 @@ class FilesFlow(_ConfirmFlow):
 
     @override
     async def _async_fix(self, hub: GrokmonHub) -> str | None:
-        await hub.trust.accounts.files.async_read()
+        if not await hub.trust.accounts.files.async_read(self._fact("version")):
+            return "files_changed"
         hub.trust.posture.async_request()
         return None
 

@@ -6,12 +6,15 @@ is read back before it counts.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+import logging
 from math import inf
 from secrets import token_bytes, token_urlsafe
 from typing import Any, Final
 
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 
 from .checked_store import SECURITY, CheckedStore
 from .gateway import credentials
@@ -29,6 +32,8 @@ from .gateway.models import (
 )
 from .gateway.vault import KEK_BYTES, Vault, VaultError
 from .kek import Kek
+
+_LOGGER = logging.getLogger(__name__)
 
 _AUDIT: Final = "audit"
 _JOURNAL: Final = "journal"
@@ -123,8 +128,10 @@ class SecurityStore:
         self._previous = Vault(kek.previous) if kek.previous is not None else None
         self._known: dict[str, tuple[SecurityRecord, dict[str, Any]]] = {}
         self._store = CheckedStore(hass, SECURITY)
-        self.rotating = asyncio.Lock()
+        self._catching_up = asyncio.Lock()
         self.state = SecurityState()
+        # Whether the disk refused what may hold here all the same, as that a device is revoked.
+        self.behind = False
 
     @property
     def path(self) -> str:
@@ -183,11 +190,45 @@ class SecurityStore:
 
     async def async_save(self) -> None:
         """Write the store, and read it back. Raises HomeAssistantError when the disk does not hold what was written."""
-        await self._store.async_save(self._sealed)
+        try:
+            await self._store.async_save(self._sealed)
+        except HomeAssistantError as error:
+            if not self.behind:
+                _LOGGER.warning("What was decided about devices is not on the disk, and will be tried again: %s", error)
+            self.behind = True
+            raise
+        if self.behind:
+            _LOGGER.info("What was decided about devices is on the disk")
+        self.behind = False
 
-    @callback
-    def async_close(self) -> None:
-        """Save nothing more."""
+    async def async_keep(self, changed: Mapping[str, SecurityRecord]) -> None:
+        """Keep the records of devices; the disk has them when this returns. Raises HomeAssistantError."""
+        devices = self.state.devices
+        before = {device_id: devices.get(device_id) for device_id in changed}
+        devices.update(changed)
+        try:
+            await self.async_save()
+        except BaseException:
+            for device_id, record in before.items():
+                # Unless the device was removed meanwhile.
+                if devices.get(device_id) is changed[device_id]:
+                    if record is None:
+                        del devices[device_id]
+                    else:
+                        devices[device_id] = record
+            raise
+
+    async def async_catch_up(self) -> None:
+        """Save what the disk refused before, if it takes it now."""
+        async with self._catching_up:
+            if self.behind:
+                # It was told when that began.
+                with suppress(HomeAssistantError):
+                    await self.async_save()
+
+    async def async_close(self) -> None:
+        """Save what the disk refused before, or who was revoked would be back after the next start; then no more."""
+        await self.async_catch_up()
         self._store.async_close()
 
     async def async_mark_backup(self, at: float | None) -> None:

@@ -19,6 +19,7 @@ from .enrolment import Enrolment
 from .gateway.models import Device, DeviceStatus
 from .gateway.posture import Posture
 from .gateway.registry import DeviceRegistry
+from .gateway.topics import PROBE_IDS
 from .onboarding import Site, settings_of
 from .posture import PostureKeeper
 from .security import SecurityMonitor
@@ -53,7 +54,9 @@ class Trust:
         self._coordinator = coordinator
         self._tasks: set[asyncio.Task[None]] = set()
         self.site = Site(prefix, store.state.site_keys, store.state.token_key)
-        self.credentials = CredentialKeeper(hass, registry, enrolment, lambda: self.has_accounts)
+        self.credentials = CredentialKeeper(
+            hass, registry, enrolment, lambda: self.has_accounts, lambda: self.accounts.ends_on_time
+        )
         self.accounts = BrokerAccounts(
             hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled
         )
@@ -89,7 +92,7 @@ class Trust:
     async def async_keep_passwords(self, passwords: Mapping[str, str]) -> None:
         """Keep passwords of the broker that a person typed in; what is left out stays. Raises HomeAssistantError."""
         broker = self._store.state.broker
-        before = (broker.admin_password, broker.probe_password, dict(broker.revoking))
+        before, waiting = (broker.admin_password, broker.probe_password), set(broker.revoking)
         broker.admin_password = passwords.get(CONF_ADMIN_PASSWORD, before[0])
         broker.probe_password = passwords.get(CONF_PROBE_PASSWORD, before[1])
         if broker.probe_password != before[1]:
@@ -97,7 +100,10 @@ class Trust:
         try:
             await self._store.async_save()
         except BaseException:
-            broker.admin_password, broker.probe_password, broker.revoking = before
+            broker.admin_password, broker.probe_password = before
+            # Of what is to be revoked only this: devices may have been meanwhile.
+            for name in set(PROBE_IDS) - waiting:
+                broker.revoking.pop(name, None)
             raise
         self.accounts.async_request()
 
@@ -122,6 +128,8 @@ class Trust:
     def async_tick(self, now: float) -> None:
         """Do what is due."""
         self.claiming.async_tick(now)
+        if self._store.behind:
+            self._run(self._store.async_catch_up(), "grokmon store")
         if self.credentials.is_due(now):
             self._run(self.credentials.async_look(now), "grokmon credentials")
 

@@ -1,13 +1,14 @@
 """Unique IDs: by what Home Assistant tells entities of devices, zones and the hub apart, and finds them."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from homeassistant.const import Platform
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import entity_registry as er
 
 from .const import DOMAIN
-from .coordinator import output_key
+from .coordinator import ENTITY_SUFFIXES, output_key
 from .gateway.actuators import Key
 
 # Whose the entities of the hub are, where those of a device and a zone belong to their identifiers.
@@ -47,6 +48,16 @@ def full_name(hass: HomeAssistant, entity_id: str | None) -> str | None:
     """Return what a person calls an entity, with its device; None for one that is not shown."""
     state = hass.states.get(entity_id) if entity_id is not None else None
     return None if state is None else state.name
+
+
+@callback
+def async_remove_entities(hass: HomeAssistant, entry_id: str, owner: str, keys: Iterable[str]) -> None:
+    """Remove the entities of a device that have these keys."""
+    entities = er.async_get(hass)
+    unique_ids = {unique_id(owner, key + suffix) for key in keys for suffix in ENTITY_SUFFIXES}
+    for entity in er.async_entries_for_config_entry(entities, entry_id):
+        if entity.unique_id in unique_ids:
+            entities.async_remove(entity.entity_id)
 
 
 def _first(hass: HomeAssistant, platforms: tuple[Platform, ...], owner: str, key: str) -> str | None:

@@ -13,14 +13,23 @@ import threading
 from typing import Any
 from unittest.mock import patch
 
+from homeassistant.components.repairs import DOMAIN as REPAIRS, repairs_flow_manager
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
 import pytest
 
 from custom_components.grokmon import posture
 from custom_components.grokmon.broker import accounts, files_keeper, removal
 from custom_components.grokmon.broker.address import Address
-from custom_components.grokmon.broker.connection import BrokerError, Endpoint, Login, RefusedError, UnreachableError
+from custom_components.grokmon.broker.connection import (
+    BrokerError,
+    ClosedError,
+    Endpoint,
+    Login,
+    RefusedError,
+    UnreachableError,
+)
 from custom_components.grokmon.broker.files import write_files
 from custom_components.grokmon.broker.work import Work
 from custom_components.grokmon.checklist import Checklist
@@ -31,6 +40,7 @@ from custom_components.grokmon.gateway.models import DeviceStatus
 from custom_components.grokmon.gateway.posture import Finding, PostureReport
 from custom_components.grokmon.gateway.topics import PROBE_IDS
 from tests.common import Room, RoomDevice
+from tests.test_credential_keeper import slow_disk
 
 DAY = 86_400.0
 RETRY = 31
@@ -398,6 +408,64 @@ async def test_who_still_gets_in(room: Room, broker: FakeBroker) -> None:
 
 
 @dynamic
+async def test_one_that_cannot_be_looked_at_holds_up_nobody(room: Room, broker: FakeBroker) -> None:
+    """Who cannot be confirmed is last in line the next time."""
+    for name in ("tent-1", "tent-2", "tent-3"):
+        await room.enrol(name)
+    broker.away = AWAY
+    for name in ("tent-1", "tent-2", "tent-3"):
+        await set_status(room, DeviceStatus.REVOKED, name)
+
+    def confirms(device_id: str) -> bool:
+        if device_id == "tent-1":
+            raise ClosedError("the broker closed the connection")
+        return True
+
+    broker.away, broker.confirms = None, confirms
+    await room.let_pass(RETRY)
+    assert room.hub.trust.accounts.revoking == ["tent-1", "tent-2", "tent-3"]
+    await room.let_pass(RETRY)
+    assert room.hub.trust.accounts.revoking == ["tent-1"]
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-1"}
+    assert room.hub.trust.accounts.problem == "the broker closed the connection"
+
+
+@dynamic
+async def test_disk_fails_while_revocations_are_confirmed(room: Room, broker: FakeBroker) -> None:
+    """What the disk refuses is told, holds up nothing for good, and is on the disk when that takes it again."""
+    for name in ("tent-1", "tent-2"):
+        await room.enrol(name)
+    broker.away = AWAY
+    for name in ("tent-1", "tent-2"):
+        await set_status(room, DeviceStatus.REVOKED, name)
+    broker.away = None
+    room.break_store()
+    await room.let_pass(RETRY)
+    assert issues(room) == {"broker_accounts_pending", "revocation_pending_tent-2"}
+    room.repair_store()
+    await room.let_pass(RETRY)
+    assert issues(room) == set()
+    assert room.stored()["broker"]["revoking"] == {}
+    assert [entry["device"] for entry in await room.audit("revocation_confirmed")] == ["tent-1", "tent-2"]
+
+
+@dynamic
+async def test_revoked_for_good_though_the_disk_failed(tent: RoomDevice, broker: FakeBroker) -> None:
+    """A device whose revocation the disk refused gets no account again after a restart."""
+    room = tent.room
+    room.break_store()
+    with pytest.raises(HomeAssistantError):
+        await room.call("revoke_device", {"device_id": "tent-1"})
+    await room.settle()
+    assert broker.of("tent-1") == []
+    room.repair_store()
+    await room.reload()
+    assert room.hub.gateway.registry["tent-1"].status is DeviceStatus.REVOKED
+    assert broker.of("tent-1") == []
+    assert issues(room) == set()
+
+
+@dynamic
 async def test_enrolled_again_while_the_broker_is_away(tent: RoomDevice, broker: FakeBroker) -> None:
     """A device that is removed and enrolled again has its new account, and not the old one."""
     room = tent.room
@@ -510,6 +578,28 @@ async def test_password_of_the_probe(room: Room, broker: FakeBroker) -> None:
     room.repair_store()
     state = room.hub.store.state.broker
     assert (state.probe_password, state.admin_password, state.revoking) == ("another", "", {})
+
+
+@dynamic
+@pytest.mark.parametrize("earlier", [set(), set(PROBE_IDS)], ids=["nothing before", "renewed before"])
+async def test_revoked_while_passwords_are_not_saved(tent: RoomDevice, broker: FakeBroker, earlier: set[str]) -> None:
+    """Passwords that the disk refuses take back what is theirs, and nobody's revocation."""
+    room = tent.room
+    broker.away = AWAY
+    state = room.hub.store.state.broker
+    state.revoking |= {name: [name] for name in earlier}
+    with slow_disk(fails=True) as (waits, go_on):
+        keeping = asyncio.ensure_future(room.hub.trust.async_keep_passwords({"probe_password": "another"}))
+        await waits.wait()
+        revoking = asyncio.ensure_future(room.hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "x"))
+        await room.until(lambda: "tent-1" in state.revoking)
+        go_on.set()
+        with pytest.raises(HomeAssistantError):
+            await keeping
+        await revoking
+    await room.settle()
+    assert state.revoking.keys() == room.stored()["broker"]["revoking"].keys() == {"tent-1"} | earlier
+    assert state.probe_password != "another"
 
 
 @dynamic
@@ -683,7 +773,8 @@ def folder(room: Room) -> Path:
 
 async def read_files(room: Room) -> None:
     """Tell that the broker has read its files, as the repair does, which ends the issue then."""
-    await room.hub.trust.accounts.files.async_read()
+    files = room.hub.trust.accounts.files
+    assert await files.async_read(files.version)
     ir.async_delete_issue(room.hass, "grokmon", "broker_files_changed")
 
 
@@ -809,18 +900,56 @@ async def test_strangers(room: Room, broker: FakeBroker) -> None:
     assert room.hub.trust.posture.as_shown()["stranger_accounts"] == []
 
 
+async def begin_repair(room: Room) -> tuple[Any, Any]:
+    """Open the repair that confirms that the broker has read its files; return the manager of such, and the form."""
+    assert await async_setup_component(room.hass, REPAIRS, {})
+    manager: Any = repairs_flow_manager(room.hass)
+    form = await manager.async_init("grokmon", data={"issue_id": "broker_files_changed"})
+    assert (form["type"], form["step_id"]) == ("form", "confirm")
+    return manager, form
+
+
+@files
+async def test_files_are_confirmed(tent: RoomDevice) -> None:
+    """Who confirms that the broker has read the files has said so of these."""
+    room = tent.room
+    manager, form = await begin_repair(room)
+    assert (await manager.async_configure(form["flow_id"], {}))["type"] == "create_entry"
+    assert issues(room) == set()
+    await room.reload()
+    assert issues(room) == set()
+
+
+@files
+async def test_files_changed_while_somebody_is_about_to_confirm(tent: RoomDevice) -> None:
+    """Who confirms what the broker read a while ago has not confirmed that somebody is revoked since."""
+    room = tent.room
+    manager, form = await begin_repair(room)
+    await set_status(room, DeviceStatus.REVOKED)
+    done = await manager.async_configure(form["flow_id"], {})
+    assert (done["type"], done["reason"]) == ("abort", "files_changed")
+    assert issues(room) == {"broker_files_changed"}
+    await room.reload()
+    assert issues(room) == {"broker_files_changed"}
+    manager, form = await begin_repair(room)
+    assert (await manager.async_configure(form["flow_id"], {}))["type"] == "create_entry"
+
+
 @files
 async def test_files_confirmed_while_they_are_written(tent: RoomDevice) -> None:
     """Who confirms what was written before has not confirmed what is being written."""
-    room = tent.room
+    room, loop = tent.room, asyncio.get_running_loop()
+    keeper = room.hub.trust.accounts.files
+    shown, confirmed = keeper.version, list[bool]()
 
     def write(changed: Mapping[Path, str]) -> None:
-        asyncio.run_coroutine_threadsafe(read_files(room), room.hass.loop).result(10)
+        confirmed.append(asyncio.run_coroutine_threadsafe(keeper.async_read(shown), loop).result(10))
         write_files(changed)
+        confirmed.append(asyncio.run_coroutine_threadsafe(keeper.async_read(shown), loop).result(10))
 
     with patch.object(files_keeper, "write_files", write):
         await room.call("rotate_credentials", {"device_id": "tent-1"})
-    assert issues(room) == {"broker_files_changed"}
+    assert (confirmed, keeper.unread) == ([False, False], True)
     await room.reload()
     assert issues(room) == {"broker_files_changed"}
 
@@ -832,24 +961,80 @@ async def test_confirmation_that_the_disk_does_not_take(tent: RoomDevice) -> Non
     assert keeper.unread
     tent.room.break_store()
     with pytest.raises(HomeAssistantError):
-        await keeper.async_read()
+        await keeper.async_read(keeper.version)
     assert keeper.unread
     tent.room.repair_store()
 
 
 @files
-async def test_confirmed_while_they_are_written_and_the_disk_fails(tent: RoomDevice) -> None:
-    """What is unread is so, whether the disk takes that a second time or not."""
-    room, loop = tent.room, asyncio.get_running_loop()
+async def test_files_are_written_while_a_confirmation_is_saved(tent: RoomDevice) -> None:
+    """What is written after somebody confirmed is unread, whatever the disk takes first."""
+    room = tent.room
     keeper = room.hub.trust.accounts.files
-
-    def write(changed: Mapping[Path, str]) -> None:
-        write_files(changed)
-        asyncio.run_coroutine_threadsafe(keeper.async_read(), loop).result(10)
-        loop.call_soon_threadsafe(room.break_store)
-
-    with patch.object(files_keeper, "write_files", write):
-        room.hass.async_create_task(room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "somebody"))
-        await room.settle()
-    room.repair_store()
+    shown = keeper.version
+    with slow_disk() as (waits, go_on):
+        reading = asyncio.ensure_future(keeper.async_read(shown))
+        await waits.wait()
+        disabling = asyncio.ensure_future(room.hub.enrolment.async_set_status("tent-1", DeviceStatus.DISABLED, "x"))
+        await room.until(lambda: keeper.version != shown)
+        go_on.set()
+        await asyncio.gather(reading, disabling)
+    await room.settle()
     assert keeper.unread
+    assert room.stored()["broker"]["files_unread"]
+
+
+# Silence after a rotation
+
+
+async def hear_plain(room: Room) -> None:
+    """Let a device that the broker vouches for report."""
+    room.hub.gateway.broker_enforced = True
+    await room.receive("grokmon/v1/tent-1/up/telemetry", json.dumps({"metrics": {"temp_c": 21.0}}).encode())
+
+
+async def is_offered(room: Room) -> bool:
+    """Let the device fall silent; tell whether its old credentials are offered."""
+    await room.let_pass(1000)
+    assert room.state("tent-1/temp_c").state == "unavailable"
+    return ("grokmon", "silent_after_rotation_tent-1") in ir.async_get(room.hass).issues
+
+
+@dynamic
+async def test_silent_long_after_the_old_password_ended(room: Room, broker: FakeBroker) -> None:
+    """Who was heard when the broker let nobody in any more with the old password would be cut off by it."""
+    data = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"], "auth": "broker"}
+    await room.call("enroll_device", data)
+    await hear_plain(room)
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    await room.let_pass(DAY - 700)
+    await hear_plain(room)
+    # It was heard under the old one, for all that anybody knows.
+    assert await is_offered(room)
+    await hear_plain(room)
+    assert not await is_offered(room)
+    await room.let_pass(3700)
+    assert not await is_offered(room)
+    # Where the broker may not have been told, nobody knows.
+    broker.away = AWAY
+    await room.let_pass(DAY)
+    await hear_plain(room)
+    assert await is_offered(room)
+    # Nor after a restart, before it was heard.
+    broker.away = None
+    await room.reload()
+    await room.let_pass(3700)
+    assert ("grokmon", "silent_after_rotation_tent-1") in ir.async_get(room.hass).issues
+
+
+@dynamic
+async def test_silent_long_after_the_old_certificate_ended(room: Room) -> None:
+    """Who has the old certificate may be heard until the broker has read the list, and is offered it when it is not."""
+    data = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"], "auth": "broker"}
+    await room.call("enroll_device", data)
+    for _ in range(2):
+        await room.let_pass(60)
+        await room.call("sign_certificate", {"device_id": "tent-1", "overlap_hours": 1})
+    await room.let_pass(DAY)
+    await hear_plain(room)
+    assert await is_offered(room)

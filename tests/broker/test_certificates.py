@@ -416,6 +416,8 @@ async def test_rotation_of_the_authority(tent: RoomDevice) -> None:
     issuers = [each.issuer for each in lists(room)]
     assert issuers == [x509.load_pem_x509_certificate(each.encode()).subject for each in (new, old)]
     verify(room.hub.store.state.authority.authorities[0], await sign(room))
+    # Of the first one until the overlap is over.
+    assert (await room.refusal("rotate_authority", {})).translation_key == "authority_in_use"
     await room.hub.enrolment.async_set_status("tent-1", DeviceStatus.REVOKED, "administrator")
     await room.settle()
     assert serial(signed) in revoked(room)
@@ -423,6 +425,30 @@ async def test_rotation_of_the_authority(tent: RoomDevice) -> None:
     await room.call("rotate_authority")
     assert old not in (folder(room) / "ca.crt").read_text()
     assert len(lists(room)) == 2
+
+
+async def test_authority_whose_certificates_hold(room: Room) -> None:
+    """An authority stays while one of its certificates holds: the broker would shut that device out."""
+    for device_id in ("signed-anew", "expired", "revoked", "has-none", "in-its-overlap", "disabled"):
+        await room.enrol(device_id)
+    for device_id, days in (("signed-anew", 365), ("expired", 1), ("revoked", 365), ("in-its-overlap", 365)):
+        await sign(room, device_id, days=days)
+    await sign(room, "disabled")
+    await room.call("rotate_authority")
+    before = room.hub.trust.certificates.bundle()
+    await room.let_pass(DAY)
+    await room.hub.enrolment.async_set_status("revoked", DeviceStatus.REVOKED, "administrator")
+    await room.hub.enrolment.async_set_status("disabled", DeviceStatus.DISABLED, "administrator")
+    await sign(room, "signed-anew", overlap_hours=0)
+    await sign(room, "in-its-overlap", overlap_hours=1)
+    refused = await room.refusal("rotate_authority", {})
+    assert refused.translation_key == "authority_in_use"
+    assert refused.translation_placeholders == {"detail": "disabled, in-its-overlap"}
+    assert room.hub.trust.certificates.bundle() == before
+    await sign(room, "disabled", overlap_hours=0)
+    await room.let_pass(3600)
+    await room.call("rotate_authority")
+    assert room.hub.trust.certificates.bundle() != before
 
 
 async def test_rotation_that_the_disk_refuses(tent: RoomDevice) -> None:

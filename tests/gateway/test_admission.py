@@ -367,7 +367,7 @@ def test_replay_across_a_rotation(room: Room) -> None:
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["accepted"] * 2
     room.use(room.new.credential.key_id)
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["credential_expired", "duplicate"]
-    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, LATER))
     assert [outcome(room.gateway, each, LATER) for each in (first, second)] == ["session_unknown", "signature_invalid"]
     sid = greeted(room.gateway, room.old.hello(boot_of(4)), LATER)
     assert outcome(room.gateway, room.old.telemetry(sid, 1), LATER) == "accepted"
@@ -381,7 +381,7 @@ def test_clocked_replay_across_a_rotation(room: Room) -> None:
     fresh = Sender.new(state=PENDING, now=LATER)
     room.rotate(fresh, LATER)
     room.use(fresh.credential.key_id)
-    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, LATER))
     assert outcome(room.gateway, message, LATER) == "replayed"
     assert outcome(room.gateway, room.old.clocked(LATER + 1), LATER) == "accepted"
 
@@ -437,7 +437,7 @@ def test_rotated_twice_with_an_overlap(room: Room) -> None:
 
 def test_restored_before_the_new_key_was_used(room: Room) -> None:
     """Go on in the session as if nothing had been."""
-    room.change(lifecycle.restore(room.device.credentials, CredentialKind.KEY, LATER))
+    room.change(lifecycle.restore(room.device.credentials, LATER))
     assert outcome(room.gateway, room.old.telemetry(room.sid, 2), LATER + 2 * OVERLAP) == "accepted"
     assert outcome(room.gateway, room.new.telemetry(room.sid, 3), LATER) == "signature_invalid"
 

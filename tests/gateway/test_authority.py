@@ -148,6 +148,16 @@ def test_authorities_differ() -> None:
     assert len({certificate.public_key().public_numbers() for certificate in made}) == 20  # type: ignore[union-attr] # P-256
 
 
+def test_whose_certificate_it_is() -> None:
+    """Tell an authority by what it signed, after it was stored, too."""
+    issued, _ = authority.issue_for(SITE, DEVICE, NOW)
+    assert authority.is_issued_by(issued.certificate, SITE)
+    assert authority.is_issued_by(
+        issued.certificate, authority.load_authority(SITE.certificate, authority.key_pem(SITE))
+    )
+    assert not authority.is_issued_by(issued.certificate, authority.new_authority(NOW))
+
+
 def test_authority_is_stored_and_loaded() -> None:
     """Load what was written, unencrypted, in PKCS #8."""
     pem = authority.key_pem(SITE)

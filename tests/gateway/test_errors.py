@@ -59,6 +59,7 @@ OTHER_CODES = [
     "device_exists",
     "public_key_invalid",
     "credential_unknown",
+    "authority_in_use",
     "request_invalid",
     "range_invalid",
     "rate_limit_invalid",

@@ -150,7 +150,7 @@ def test_restored_before_the_new_one_was_used() -> None:
     old = one("a", ACTIVE)
     known = lifecycle.rotate((BYSTANDER, old), one("b"), NOW)
     assert lifecycle.restorable(known, CredentialKind.KEY, NOW) == known[1]
-    assert lifecycle.restore(known, CredentialKind.KEY, NOW) == (BYSTANDER, old, lifecycle.revoked(one("b")))
+    assert lifecycle.restore(known, NOW) == (BYSTANDER, old, lifecycle.revoked(one("b")))
 
 
 def test_restored_after_the_new_one_was_used() -> None:
@@ -158,19 +158,19 @@ def test_restored_after_the_new_one_was_used() -> None:
     known: tuple[Credential, ...] = (one("a", ACTIVE),)
     for at, key_id in enumerate("bc"):
         known = lifecycle.first_used(lifecycle.rotate(known, one(key_id), NOW + at), key_id, NOW + at)
-    known = lifecycle.restore(known, CredentialKind.KEY, NOW + 60)
+    known = lifecycle.restore(known, NOW + 60)
     assert states(known) == {"a": "retiring", "b": "active", "c": "revoked"}
-    known = lifecycle.restore(known, CredentialKind.KEY, NOW + 60)
+    known = lifecycle.restore(known, NOW + 60)
     assert states(known) == {"a": "active", "b": "revoked", "c": "revoked"}
     assert lifecycle.restorable(known, CredentialKind.KEY, NOW + 60) is None
-    assert lifecycle.restore(known, CredentialKind.KEY, NOW + 60) == known
+    assert lifecycle.restore(known, NOW + 60) == known
 
 
 def test_restored_after_the_clock_was_set_back() -> None:
     """Go by the order of issue, and never have two in use."""
     known = lifecycle.rotate((one("a", ACTIVE),), one("b", created=NOW - 9 * DAY, not_before=NOW - 9 * DAY), NOW)
     used = lifecycle.first_used(known, "b", NOW)
-    assert states(lifecycle.restore(used, CredentialKind.KEY, NOW)) == {"a": "active", "b": "revoked"}
+    assert states(lifecycle.restore(used, NOW)) == {"a": "active", "b": "revoked"}
 
 
 @pytest.mark.parametrize(
@@ -180,16 +180,108 @@ def test_restored_after_the_clock_was_set_back() -> None:
         (one("a", RETIRING, ends=NOW), NOW + RESTORABLE, False),
         (one("a", RETIRING, ends=NOW, not_after=NOW + 60), NOW + 59, True),
         (one("a", RETIRING, ends=NOW, not_after=NOW + 60), NOW + 60, False),
-        (one("a", RETIRING, CredentialKind.PASSWORD, ends=NOW), NOW, False),
         (one("a", ACTIVE), NOW, False),
         (one("a", PENDING), NOW, False),
         (one("a", REVOKED), NOW, False),
     ],
 )
 def test_what_can_be_restored(old: Credential, now: float, possible: bool) -> None:
-    """Restore what was replaced a week ago at most, has not expired, and is of that kind."""
+    """Restore what was replaced a week ago at most, and has not expired."""
     assert (lifecycle.restorable((old,), CredentialKind.KEY, now) is old) == possible
-    assert (lifecycle.restore((old,), CredentialKind.KEY, now) != (old,)) == possible
+    assert (lifecycle.restore((old,), now) != (old,)) == possible
+
+
+def test_kinds_are_told_apart() -> None:
+    """Take nothing of another kind for what was replaced."""
+    old = one("a", RETIRING, CredentialKind.PASSWORD, ends=NOW)
+    assert lifecycle.restorable((old,), CredentialKind.KEY, NOW) is None
+    assert lifecycle.restorable((old,), CredentialKind.PASSWORD, NOW) is old
+
+
+# --- Restore what was issued together
+
+ALL: Final = [CredentialKind.KEY, CredentialKind.PASSWORD, CredentialKind.TOKEN]
+
+
+def together(known: tuple[Credential, ...], at: float, *kinds: CredentialKind) -> tuple[Credential, ...]:
+    """Return the credentials after a rotation of some kinds; each is named by its kind and when it was issued."""
+    for kind in kinds:
+        known = lifecycle.rotate(known, one(f"{kind.value} {at:g}", kind=kind, created=NOW + at), NOW + at)
+    return known
+
+
+def enrolled(*kinds: CredentialKind) -> tuple[Credential, ...]:
+    """Return the credentials of a device that was enrolled at NOW, and is heard."""
+    return tuple(replace(each, state=ACTIVE) for each in together((), 0, *kinds))
+
+
+def taken_up(known: tuple[Credential, ...], *key_ids: str) -> tuple[Credential, ...]:
+    """Return the credentials after the first use of some."""
+    for key_id in key_ids:
+        known = lifecycle.first_used(known, key_id, NOW + 300)
+    return known
+
+
+def in_use(known: tuple[Credential, ...]) -> set[str]:
+    """Return the names of the credentials that are in use and not replaced."""
+    return {each.key_id for each in known if each.state is ACTIVE}
+
+
+def test_restored_together() -> None:
+    """Undo a rotation of all kinds as a whole."""
+    known = together(enrolled(*ALL), 100, *ALL)
+    assert in_use(lifecycle.restore(known, NOW + 200)) == {"key 0", "password 0", "token 0"}
+
+
+def test_other_kinds_stay_as_they_were_taken_up() -> None:
+    """Undo the last rotation only: the key that the device took up days ago is the one that it has."""
+    known = taken_up(together(enrolled(*ALL), 100, *ALL), "key 100", "token 100")
+    known = together(known, 2 * DAY, CredentialKind.PASSWORD)
+    assert {each.key_id for each in lifecycle.replaced_last(known, NOW + 2 * DAY)} == {"password 100"}
+    assert in_use(lifecycle.restore(known, NOW + 2 * DAY)) == {"key 100", "password 100", "token 100"}
+
+
+def test_restored_after_two_that_were_not_taken_up() -> None:
+    """Give back, of what the broker checks, what the device was handed with the key that it has."""
+    known = together(together(enrolled(*ALL), 100, *ALL), 200, *ALL)
+    known = lifecycle.restore(known, NOW + 300)
+    assert in_use(known) == {"key 0", "password 0", "token 0"}
+    assert {each.state for each in known if each.created > NOW} == {REVOKED}
+
+
+def test_restored_after_the_second_was_not_taken_up() -> None:
+    """Go back no further than to what the device has shown to have."""
+    known = together(taken_up(together(enrolled(*ALL), 100, *ALL), "key 100"), 200, *ALL)
+    assert in_use(lifecycle.restore(known, NOW + 400)) == {"key 100", "password 100", "token 0"}
+
+
+def test_restored_step_by_step_where_nobody_tells() -> None:
+    """Go back by one, and by one more, where no use of anything is told of."""
+    kind = CredentialKind.PASSWORD
+    known = together(together(enrolled(kind), 100, kind), 200, kind)
+    known = lifecycle.restore(known, NOW + 300)
+    assert states(known) == {"password 0": "retiring", "password 100": "active", "password 200": "revoked"}
+    known = lifecycle.restore(known, NOW + 300)
+    assert states(known) == {"password 0": "active", "password 100": "revoked", "password 200": "revoked"}
+    assert lifecycle.replaced_last(known, NOW + 300) == ()
+
+
+def test_first_password_of_a_device() -> None:
+    """Give back the newest where none was handed out with the key: the first one came later than that."""
+    known = together(enrolled(CredentialKind.KEY), 50, CredentialKind.PASSWORD)
+    known = together(known, 100, CredentialKind.KEY)
+    known = together(known, 200, CredentialKind.KEY, CredentialKind.PASSWORD)
+    assert in_use(lifecycle.restore(known, NOW + 300)) == {"key 0", "password 50"}
+    known = together(enrolled(CredentialKind.KEY), 100, CredentialKind.KEY, CredentialKind.PASSWORD)
+    known = together(known, 200, CredentialKind.KEY, CredentialKind.PASSWORD)
+    assert in_use(lifecycle.restore(known, NOW + 300)) == {"key 0", "password 100"}
+
+
+def test_restored_together_after_the_clock_was_set_back() -> None:
+    """Go by the order of issue: what was issued last may bear an earlier date."""
+    known = taken_up(together(enrolled(*ALL), 100, *ALL), "key 100", "token 100")
+    known = together(known, -9 * DAY, *ALL)
+    assert in_use(lifecycle.restore(known, NOW - 9 * DAY)) == {"key 100", "password 100", "token 100"}
 
 
 # --- Time
@@ -373,7 +465,7 @@ class Life(RuleBasedStateMachine):
         found = lifecycle.restorable(self.known, CredentialKind.KEY, self.now)
         assert (found.key_id if found else "") == expected
         before = self.known
-        self.known = lifecycle.restore(self.known, CredentialKind.KEY, self.now)
+        self.known = lifecycle.restore(self.known, self.now)
         if not expected:
             assert self.known == before
             return

@@ -125,6 +125,11 @@ class BrokerAccounts:
         return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
 
     @property
+    def ends_on_time(self) -> bool:
+        """Tell whether the broker, as far as is known, lets nobody in whose password has ended."""
+        return self.mode is AccountMode.DYNAMIC_SECURITY and self.problem is None
+
+    @property
     def probe_logins(self) -> tuple[Login, Login]:
         """Return the two accounts of the probe."""
         first, second = (Login(name, self._store.state.broker.probe_password) for name in PROBE_IDS)
@@ -231,14 +236,8 @@ class BrokerAccounts:
             return
         # What was removed to be made anew is missing, too.
         self._record(work, expected | revoking.keys())
-        problem, done = work.problem, []
-        try:
-            for device_id in work.revoked:
-                if await self._async_confirm(address, device_id):
-                    done.append(device_id)  # noqa: PERF401 - what was confirmed before an error counts
-        except BrokerError as error:
-            problem = problem or str(error)
-        await self._async_revoked(done)
+        unconfirmed = await self._async_confirm(address, work.revoked)
+        problem = work.problem or unconfirmed
         self._tell_problem(problem)
         if problem is not None:
             self._expected |= expected
@@ -247,19 +246,27 @@ class BrokerAccounts:
         self._made = made
         self._settled()
 
-    async def _async_confirm(self, address: Address, device_id: str) -> bool:
-        """See that nobody gets in any more, and that nothing of the device is retained. Raises BrokerError."""
-        return await self._hass.async_add_executor_job(
-            confirm_revoked, address, self._prefix, device_id, self._old_logins.get(device_id, ())
-        )
-
-    async def _async_revoked(self, device_ids: Iterable[str]) -> None:
+    async def _async_confirm(self, address: Address, device_ids: Iterable[str]) -> str | None:
+        """See that nobody gets in any more, and that nothing of the devices is retained; return what came between."""
+        waiting = self._store.state.broker.revoking
         for device_id in device_ids:
-            self._store.state.broker.revoking.pop(device_id, None)
-            self._old_logins.pop(device_id, None)
-            self._audit.record("revocation_confirmed", device=device_id)
-            ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_REVOKING}_{device_id}")
-            await self._store.async_save()
+            logins = self._old_logins.get(device_id, ())
+            try:
+                if await self._hass.async_add_executor_job(confirm_revoked, address, self._prefix, device_id, logins):
+                    await self._async_revoked(device_id)
+            except (BrokerError, HomeAssistantError) as error:
+                if device_id in waiting:
+                    # Last in line from now on: it may be this one alone, and must not hold up those behind it.
+                    waiting[device_id] = waiting.pop(device_id)
+                return str(error)
+        return None
+
+    async def _async_revoked(self, device_id: str) -> None:
+        self._store.state.broker.revoking.pop(device_id, None)
+        self._old_logins.pop(device_id, None)
+        self._audit.record("revocation_confirmed", device=device_id)
+        ir.async_delete_issue(self._hass, DOMAIN, f"{ISSUE_REVOKING}_{device_id}")
+        await self._store.async_save()
 
     async def _async_write_files(self) -> None:
         (accounts, roles), made = self._wanted(), self._names()
@@ -282,7 +289,7 @@ class BrokerAccounts:
     @callback
     def _tell_files(self) -> None:
         if self.mode is AccountMode.FILES and self.files.unread:
-            self._raise(ISSUE_FILES, ISSUE_FILES, fixable=True)
+            self._raise(ISSUE_FILES, ISSUE_FILES, facts={"issue": ISSUE_FILES, "version": self.files.version})
         else:
             async_delete_issues(self._hass, ISSUE_FILES)
 
@@ -344,13 +351,15 @@ class BrokerAccounts:
             name = device_id if device is None else device.name
             self._raise(f"{ISSUE_REVOKING}_{device_id}", ISSUE_REVOKING, name=name)
 
-    def _raise(self, issue_id: str, key: str, *, fixable: bool = False, **placeholders: str) -> None:
+    def _raise(
+        self, issue_id: str, key: str, *, facts: dict[str, str | int | float | None] | None = None, **placeholders: str
+    ) -> None:
         ir.async_create_issue(
             self._hass,
             DOMAIN,
             issue_id,
-            data={"issue": key} if fixable else None,
-            is_fixable=fixable,
+            data=facts,
+            is_fixable=facts is not None,
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,

@@ -1,7 +1,7 @@
 """Certificates of devices: the authority, the list of those that are revoked, and the files that the broker reads."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 import logging
 from pathlib import Path
@@ -19,6 +19,7 @@ from custom_components.grokmon.credential_keeper import CredentialKeeper
 from custom_components.grokmon.disk import replace_file
 from custom_components.grokmon.gateway import authority
 from custom_components.grokmon.gateway.credentials import record_certificate
+from custom_components.grokmon.gateway.errors import Code, RegistryError
 from custom_components.grokmon.gateway.models import CredentialKind, CredentialState, Device, DeviceStatus
 from custom_components.grokmon.store import SecurityStore
 from custom_components.grokmon.turns import Turns
@@ -90,8 +91,13 @@ class Certificates:
         return signed | ({"private_key": key} if key else {})
 
     async def async_rotate(self, actor: str) -> None:
-        """Begin with a new authority; the certificates of the one before it hold until they expire."""
+        """Begin with a new authority; the certificates of the one before it hold until they expire.
+
+        Raises RegistryError while one of the authority before that holds: the broker would shut its device out.
+        """
         async with self._making:
+            if holders := self._holders(self._store.state.authority.authorities[1:]):
+                raise RegistryError(Code.AUTHORITY_IN_USE, ", ".join(holders))
             await self._async_rotate(actor)
 
     async def async_stop(self) -> None:
@@ -175,6 +181,22 @@ class Certificates:
         else:
             self._audit.record("revocation_list", number=number, revoked=len(ended))
         self._tell(time())
+
+    def _holders(self, issuers: Sequence[authority.Authority]) -> list[str]:
+        """Return the devices that have a certificate of one of these authorities which holds."""
+        now = time()
+        return sorted(
+            device_id
+            for device_id, record in self._store.state.devices.items()
+            if any(
+                authority.is_issued_by(each.public_key, issuer)
+                for each in record.credentials
+                for issuer in issuers
+                if each.kind is CredentialKind.CERTIFICATE
+                and each.state is not CredentialState.REVOKED
+                and now < each.until
+            )
+        )
 
     def _ended(self, now: float) -> dict[str, float]:
         """Return since when certificates no longer hold: those that are revoked, and those whose overlap is over.

@@ -1,6 +1,7 @@
 """The broker's files on the disk, and whether the broker has read them as far as anybody knows."""
 
 from collections.abc import Sequence
+from secrets import token_hex
 
 from homeassistant.core import HomeAssistant
 
@@ -18,6 +19,8 @@ class FilesKeeper:
     def __init__(self, hass: HomeAssistant, store: SecurityStore) -> None:
         self._hass = hass
         self._store = store
+        # What the files are known by: another one each time that they are written.
+        self.version = token_hex(8)
 
     @property
     def unread(self) -> bool:
@@ -32,17 +35,19 @@ class FilesKeeper:
         changed = await self._hass.async_add_executor_job(changed_files, folder, accounts, roles, prefix, hub)
         if not changed:
             return False
-        # Before: whoever is killed in between tells it at the next start.
+        # Before: what is confirmed meanwhile is what was written before.
+        self.version = token_hex(8)
+        # And whoever is killed in between tells it at the next start.
         await self._async_note(unread=True)
         await self._hass.async_add_executor_job(write_files, changed)
-        # Again: what was confirmed meanwhile is what was written before.
-        self._store.state.broker.files_unread = True
-        await self._store.async_save()
         return True
 
-    async def async_read(self) -> None:
-        """Take note that the broker has read them. Raises HomeAssistantError."""
+    async def async_read(self, version: str) -> bool:
+        """Take note that the broker has read them, unless others were written since. Raises HomeAssistantError."""
+        if version != self.version:
+            return False
         await self._async_note(unread=False)
+        return True
 
     async def _async_note(self, *, unread: bool) -> None:
         broker = self._store.state.broker

@@ -72,6 +72,11 @@ def load_authority(certificate_pem: str, key_pem: str) -> Authority:
     return Authority(certificate=_pem(certificate), key=key)
 
 
+def is_issued_by(certificate_pem: str, authority: Authority) -> bool:
+    """Tell whether an authority signed a certificate of a device."""
+    return x509.load_pem_x509_certificate(certificate_pem.encode()).issuer == _certificate(authority).subject
+
+
 def key_pem(authority: Authority) -> str:
     """Return the authority's private key in PEM, not encrypted."""
     return private_pem(authority.key)

@@ -64,6 +64,7 @@ class Code(StrEnum):
     DEVICE_EXISTS = "device_exists"
     PUBLIC_KEY_INVALID = "public_key_invalid"
     CREDENTIAL_UNKNOWN = "credential_unknown"
+    AUTHORITY_IN_USE = "authority_in_use"
     REQUEST_INVALID = "request_invalid"
     RANGE_INVALID = "range_invalid"
     RATE_LIMIT_INVALID = "rate_limit_invalid"

@@ -2,7 +2,7 @@
 
 A device may have several of a kind. A new one is pending until it is first used; from then on it is active, and what it
 replaced is no longer accepted. What was replaced is kept for some days, so that it can be restored. The credentials of
-a device stand in the order of their issue: a clock may be set back.
+a device stand in the order of their issue: a clock may be set back. What is issued together has one time of issue.
 """
 
 from dataclasses import replace
@@ -59,17 +59,29 @@ def restorable(credentials: Credentials, kind: CredentialKind, now: float) -> Cr
     return found[-1] if found else None
 
 
-def restore(credentials: Credentials, kind: CredentialKind, now: float) -> Credentials:
-    """Return the credentials with the one that was replaced last in use again; those after it are revoked."""
-    old = restorable(credentials, kind, now)
-    if old is None:
-        return credentials
-    place = credentials.index(old)
+def replaced_last(credentials: Credentials, now: float) -> Credentials:
+    """Return what comes back when the last rotation is undone: one of each kind that it replaced.
+
+    What the device took up of another kind stays. Nobody tells of a use of what the broker checks: of that, it has what
+    it was handed with the key, or the token, that comes back.
+    """
+    found = {each: old for each in current(credentials) if (old := restorable(credentials, each.kind, now)) is not None}
+    if not found:
+        return ()
+    last = max(found, key=credentials.index)
+    back = [old for each, old in found.items() if each.created == last.created]
+    handed = max((_handed_before(credentials, each) for each in back if each.kind.tells), key=len, default=credentials)
+    return tuple(each if each.kind.tells else restorable(handed, each.kind, now) or each for each in back)
+
+
+def restore(credentials: Credentials, now: float) -> Credentials:
+    """Return the credentials with what was replaced last in use again; those after it, of its kind, are revoked."""
+    back = {each.kind: credentials.index(each) for each in replaced_last(credentials, now)}
     return tuple(
         replace(each, state=CredentialState.ACTIVE, ends=inf)
-        if each is old
+        if index == back.get(each.kind)
         else revoked(each)
-        if each.kind is kind and index > place
+        if index > back.get(each.kind, index)
         else each
         for index, each in enumerate(credentials)
     )
@@ -112,6 +124,15 @@ def due(credentials: Credentials, now: float) -> Credentials:
 
 def _named(credentials: Credentials, key_id: str) -> Credential | None:
     return next((each for each in credentials if each.key_id == key_id and each.state is CredentialState.PENDING), None)
+
+
+def _handed_before(credentials: Credentials, old: Credential) -> Credentials:
+    """Return what a device had been given when it was given what replaced one of its credentials."""
+    later = credentials[credentials.index(old) + 1 :]
+    fresh = next((each for each in later if each.kind is old.kind), None)
+    if fresh is None:
+        return credentials
+    return tuple(each for each in credentials[: credentials.index(fresh)] if each.created != fresh.created)
 
 
 def _replaced(credential: Credential, ends: float | None) -> Credential:

@@ -95,7 +95,8 @@ async def test_ai_with_a_login_does_not_approve_itself(node: RoomDevice, as_admi
     """Whose dialog it is stands in the trail; a user of an AI may decline what the AI asks, and not approve it."""
     room = node.room
     room.hass.config_entries.async_update_entry(room.entry, options={CONF_AI_USERS: [as_admin]})
-    await room.settle()
+    await room.let_pass(30)
+    await node.answer()
     await node.report({"smoke": False})
     question = await asked(node)
     flow: Any = await fix(room, f"approval_{question}")
@@ -146,7 +147,7 @@ async def test_question_without_a_reason(
     sent: list[ServiceCall] = []
     room.hass.services.async_register("notify", "phone", sent.append)
     room.hass.config_entries.async_update_entry(room.entry, options={"notify": "phone"})
-    await room.settle()
+    await room.let_pass(30)
     await node.act()
     await node.report({"smoke": False})
     with pytest.raises(PolicyError, match="approval_required"):
@@ -191,6 +192,7 @@ async def test_expires(node: RoomDevice) -> None:
     assert ir.async_get(node.room.hass).async_get_issue(DOMAIN, f"approval_{question}") is None
     with pytest.raises(ServiceValidationError):
         await node.room.hub.approvals.async_decide(question, approved=True, administrator="x")
+    await node.answer()
     await node.report({"smoke": False})
     await asked(node)
     await node.room.reload()

@@ -154,6 +154,39 @@ async def test_absent_device_gets_nothing(room: Room) -> None:
     assert not [each for each in room.published if each.topic.endswith("/down/command")]
 
 
+@pytest.mark.parametrize("gone", ["silent", "restarted"])
+async def test_device_that_is_not_heard_any_more_gets_nothing(node: RoomDevice, gone: str) -> None:
+    """It costs no water until it says again what its outputs do: a reading is not enough, *off* is always tried."""
+    room = node.room
+    if gone == "silent":
+        await room.let_pass(310)
+    else:
+        await room.reload()
+    before = len(node.protocol.commands)
+    for _ in range(3):
+        assert await refused(room.call("irrigate", {"device_id": "node", "amount_ml": 1000})) == "device_offline"
+    await node.report({})
+    await refused_offline(room)
+    assert len(node.protocol.commands) == before
+    zone = next(iter(room.hub.zones.coordinators))
+    assert room.state(f"{zone}/water_left").state == "3000"
+    # Its answer says what they do.
+    await room.call("stop", {"device_id": "node"})
+    await turn_on(room, "node/output_outlet")
+    assert outputs(node)["outlet"]
+
+
+async def test_interlock_tries_a_fan_that_is_not_heard(room: Room) -> None:
+    """It may still hear, and air costs nothing."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", actuators=[FAN], zone="Tent")
+    await node.act()
+    sensors = await room.enrol("sensors", "temp_c", zone="Tent")
+    await room.let_pass(310)
+    await sensors.report({"temp_c": 40.0})
+    assert outputs(node)["exhaust"]
+
+
 async def refused_offline(room: Room) -> None:
     """Have a command refused since the device is not there."""
     command = Command(key=Key("node", "outlet"), on=True)
@@ -190,6 +223,43 @@ async def test_newer_command_takes_the_place_of_the_older(node: RoomDevice) -> N
         await first
     assert error.value.translation_key == "command_superseded"
     assert node.protocol.outputs.outputs["exhaust"].percent == 60
+
+
+@pytest.mark.parametrize("became", ["done", "timeout", "not sent", "offline", "stopped"])
+@pytest.mark.parametrize("gone", [None, 0, 1])
+async def test_two_who_switch_off_at_once(node: RoomDevice, became: str, gone: int | None) -> None:
+    """Both want the same and learn the same, what becomes of the second *off*, also where the other one has gone."""
+    room, dispatcher, off = node.room, node.room.hub.dispatcher, Command(key=Key("node", "outlet"), on=False)
+    await turn_on(room, "node/output_outlet")
+    who = await room.hub.callers.async_identify(room.admin)
+    node.protocol.lose_acks = True
+    calls = [asyncio.ensure_future(dispatcher.async_send(off, who))]
+    await room.until(lambda: not outputs(node)["outlet"])
+    errors = {"not sent": CommandError(Code.COMMAND_NOT_SENT, "away"), "offline": PolicyError(Code.DEVICE_OFFLINE, "x")}
+    node.protocol.lose_acks = became != "done"
+    with (
+        patch.object(dispatcher, "_publish", side_effect=errors["not sent"])
+        if became == "not sent"
+        else patch.object(room.hub.gateway, "command", side_effect=errors["offline"])
+        if became == "offline"
+        else contextlib.nullcontext()
+    ):
+        calls.append(asyncio.ensure_future(dispatcher.async_send(off, who)))
+        await asyncio.sleep(0)
+        if gone is not None:
+            calls[gone].cancel()
+        if became == "timeout":
+            room.tick(6)
+        elif became == "stopped":
+            await room.hass.config_entries.async_unload(room.entry.entry_id)
+        told = await asyncio.gather(*calls, return_exceptions=True)
+    code = {"timeout": "command_timeout", "offline": "device_offline", "done": None}.get(became, "command_not_sent")
+    for each, error in enumerate(told):
+        if each == gone and isinstance(error, asyncio.CancelledError):
+            continue
+        assert getattr(error, "code", None) == code
+    assert dispatcher._waiting == {}
+    node.protocol.lose_acks = False
 
 
 async def test_device_that_refuses(node: RoomDevice) -> None:
@@ -458,6 +528,57 @@ async def test_exhaust_is_driven_once_the_broker_is_back(room: Room) -> None:
     for _ in range(10):
         await room.let_pass(1)
     assert outputs(node)["exhaust"]
+
+
+async def test_heat_does_not_wait_for_a_disk_that_is_full(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fan is driven and given back though nothing can be recorded; the trail has it once it can, in order."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", "temp_c", actuators=[FAN], zone="Tent")
+    await node.act()
+    await node.report({"temp_c": 22.0})
+    await room.act("fan", "set_percentage", "node/output_exhaust", percentage=30)
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(room.hub.audit._file, "append", fail)
+    fan = node.protocol.outputs.outputs["exhaust"]
+    await node.report({"temp_c": 36.0})
+    assert (fan.on, fan.percent) == (True, 100)
+    await room.let_pass(2)
+    await node.report({"temp_c": 22.0})
+    assert (fan.on, fan.percent) == (True, 30)
+    assert not room.hub.audit.healthy
+    monkeypatch.undo()
+    # A sensor whose values are not plausible is a fault besides.
+    lines = [line for line in await room.audit("command", "interlock") if line.get("reason") != "sensor_fault"]
+    told = [line["params"]["percent"] if "params" in line else line["state"] for line in lines]
+    assert told == [30, "tripped", 100, "ended", 30]
+
+
+async def test_lost_answers_do_not_stop_a_driven_fan(room: Room) -> None:
+    """What was not answered is told to stop, but for what an interlock wants."""
+    await room.add_zone("Tent")
+    node = await room.enrol("node", "temp_c", actuators=[FAN], zone="Tent")
+    await node.act()
+    node.protocol.lose_acks = True
+    hot = node.sign_reading({"temp_c": 40.0})
+    async_fire_mqtt_message(room.hass, node.identity.up("telemetry"), hot, 1, False)
+
+    async def sent(count: int) -> None:
+        await room.until(lambda: len(node.protocol.commands) == count)
+
+    for times in range(1, 4):
+        await sent(times)
+        node.protocol.lose_acks = times < 3
+        # Given up after five seconds, and asked for again after ten.
+        for _ in range(11):
+            room.tick(1)
+            await asyncio.sleep(0)
+    await room.settle()
+    assert [each["params"] for each in node.protocol.commands] == [{"speed_percent": 100.0}] * 4
+    await node.report({"temp_c": 22.0})
+    assert not outputs(node)["exhaust"]
 
 
 async def test_exhaust_that_runs_is_driven_once_the_broker_is_back(room: Room) -> None:

@@ -24,6 +24,7 @@ from .gateway.control import Controller
 from .gateway.errors import Code, CommandError, GatewayError, PolicyError
 from .gateway.models import Ack, Outbound, Reading, Report
 from .gateway.orders import Order
+from .gateway.outputs import Output, is_driving
 from .gateway.pipeline import Gateway
 from .gateway.principals import Caller, Principal, system
 from .gateway.zones import Zone
@@ -68,7 +69,7 @@ class Dispatcher:
         self._alarms = alarms
         self._publish = publish
         self._changed = changed
-        self._waiting: dict[str, asyncio.Future[Settled]] = {}
+        self._waiting: dict[str, list[asyncio.Future[GatewayError | None]]] = {}
         self._queue = LoadQueue(hass)
         self._cancel: CALLBACK_TYPE | None = None
         self._stopped = False
@@ -96,9 +97,8 @@ class Dispatcher:
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_stopping())
+        for cid in list(self._waiting):
+            self._tell(cid, _stopping())
         self.log.summarise(self.clock.now(), closing=True)
         self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
         await self._books.async_save_quietly()
@@ -107,13 +107,13 @@ class Dispatcher:
     async def async_send(self, command: Command, who: Principal) -> None:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.
 
-        Whatever energises is durable in the books and in the audit trail before it is published. Turning off waits for
-        nothing, and what still waits for its turn is not carried out after it.
+        Whatever energises is durable in books and trail before it is published, but for fans that the hub itself sets:
+        heat waits for no disk. Nor does turning off, and what still waits for its turn is not carried out after it.
         """
         if command.energises:
             await self._async_turn(command, who)
         order = self._accept(command, who)
-        if order.command.energises:
+        if order.command.energises and who.caller is not Caller.SYSTEM:
             await self._async_book(order)
         await self._async_carry_out(order)
 
@@ -200,8 +200,8 @@ class Dispatcher:
         if not command.energises and who.caller is not Caller.SYSTEM:
             self._queue.async_turned_off(command.key)
         try:
-            self._present(command)
             output = self.controller.output(command.key)
+            self._present(output, command, who)
             repeated = output.is_repeated(command, who)
             before = output.kept_off, output.forced, output.let_be
             order, replaced = self.controller.accept(command, who, ulid_now(), self.clock.now())
@@ -211,6 +211,9 @@ class Dispatcher:
             self.log.refused(command, who, error, self.clock.now())
             raise
         if replaced is not None:
+            if not (order.command.energises or replaced.command.energises):
+                # Both want the same: whoever waits for the first learns what becomes of the second.
+                self._waiting[order.cid] = self._waiting.pop(replaced.cid, [])
             self._settle(Settled(Fate.SUPERSEDED, replaced))
         self.log.accepted(order, self.clock.now(), repeated=repeated)
         return order
@@ -220,15 +223,14 @@ class Dispatcher:
         if self._stopped:
             raise _stopping()
 
-    def _present(self, command: Command) -> None:
-        """Refuse to energise a device that is not there: nothing is kept for it."""
-        device_id = command.key.device_id
-        if command.energises and self._gateway.sessions.active_sid(device_id) is None:
-            device = self._gateway.registry.get(device_id)
+    def _present(self, output: Output, command: Command, who: Principal) -> None:
+        """Refuse to energise what is not heard, since nothing is kept for it; the hub itself may try."""
+        if command.energises and output.observed is None and who.caller is not Caller.SYSTEM:
+            device = self._gateway.registry.get(output.key.device_id)
             raise PolicyError(
                 Code.DEVICE_OFFLINE,
-                f"{device_id} has not been heard since the start",
-                values={"device": device_id if device is None else device.name},
+                f"{output.key.device_id} is not heard",
+                values={"device": output.key.device_id if device is None else device.name},
             )
 
     async def _async_book(self, order: Order) -> None:
@@ -250,9 +252,8 @@ class Dispatcher:
 
     def _counts(self, order: Order) -> bool:
         """Tell whether a budget is to be on the disk before anything moves."""
-        command = order.command
-        counts = command.amount_ml is not None or command.seconds is not None
-        return counts or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT
+        doses = order.command.amount_ml is not None or order.command.seconds is not None
+        return doses or self.controller.outputs[order.key].actuator.kind is Kind.LIGHT
 
     async def _async_carry_out(self, order: Order) -> None:
         self._refuse_when_stopped()
@@ -266,17 +267,14 @@ class Dispatcher:
             message = self._gateway.command(order.key.device_id, body, now)
         except PolicyError as error:
             self._take_back(order, error.code)
+            self._tell(order.cid, error)
             raise
-        future: asyncio.Future[Settled] = self._hass.loop.create_future()
-        self._waiting[order.cid] = future
+        future: asyncio.Future[GatewayError | None] = self._hass.loop.create_future()
+        self._waiting.setdefault(order.cid, []).append(future)
         self.controller.published(order, self.clock.now())
-        try:
-            self._spawn(self._async_publish(message, order))
-            settled = await future
-        finally:
-            self._waiting.pop(order.cid, None)
-        if (code := _ERRORS.get(settled.fate)) is not None:
-            raise CommandError(code, f"{order.key}{f': {settled.reason}' if settled.reason else ''}")
+        self._spawn(self._async_publish(message, order))
+        if (failure := await future) is not None:
+            raise failure
 
     async def _async_publish(self, message: Outbound, order: Order) -> None:
         try:
@@ -292,9 +290,7 @@ class Dispatcher:
                 self.log.lost(order, Code.COMMAND_NOT_SENT.value, self.clock.now())
                 self._note_change(order)
                 error = CommandError(Code.COMMAND_NOT_SENT, str(error))
-            # Whoever asked may be gone.
-            if (future := self._waiting.get(order.cid)) is not None and not future.done():
-                future.set_exception(error)
+            self._tell(order.cid, error)
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:
@@ -313,9 +309,15 @@ class Dispatcher:
             return
         self.log.settled(order, settled, self.clock.now())
         self._note_change(order)
-        future = self._waiting.get(order.cid)
-        if future is not None and not future.done():
-            future.set_result(settled)
+        code, reason = _ERRORS.get(settled.fate), f": {settled.reason}" if settled.reason else ""
+        self._tell(order.cid, None if code is None else CommandError(code, f"{order.key}{reason}"))
+
+    @callback
+    def _tell(self, cid: str, error: GatewayError | None) -> None:
+        """Tell whoever waits for an order, and is not gone, why it came to nothing, or that it did not."""
+        for future in self._waiting.pop(cid, ()):
+            if not future.done():
+                future.set_result(error)
 
     @callback
     def _note_change(self, order: Order) -> None:
@@ -334,9 +336,9 @@ class Dispatcher:
         now = self.clock.now()
         for settled in self.controller.expire(now):
             self._settle(settled)
-            if settled.order is not None and settled.order.command.energises:
-                # It may be on, and whoever asked is told that it is not, or has gone.
-                self._spawn(self._async_switch_off(Stop(settled.order.key, Code.COMMAND_TIMEOUT.value)))
+            if (order := settled.order) is not None and order.command.energises and not is_driving(order.principal):
+                # It may be on, and whoever asked is told that it is not, or has gone; an interlock asks again.
+                self._spawn(self._async_switch_off(Stop(order.key, Code.COMMAND_TIMEOUT.value)))
         self._act(self.controller.tick(now))
         self.log.summarise(now, closing=False)
         self._alarms.async_summarise(self.controller, now, closing=False)

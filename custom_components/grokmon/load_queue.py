@@ -1,7 +1,7 @@
 """The queue of loads: big ones start one after the other."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import datetime
 
 from homeassistant.core import HomeAssistant, callback
@@ -17,6 +17,7 @@ class LoadQueue:
     def __init__(self, hass: HomeAssistant) -> None:
         self._hass = hass
         self._offs: Counter[Key] = Counter()
+        self._order: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @callback
     def async_turned_off(self, key: Key) -> None:
@@ -38,7 +39,9 @@ class LoadQueue:
 
         cancel = async_call_later(self._hass, delay, begin)
         try:
-            await turn
+            # Timers of the same moment go off in any order: of one output, who came first goes first.
+            async with self._order[key]:
+                await turn
         finally:
             cancel()
         if self._offs[key] != offs:

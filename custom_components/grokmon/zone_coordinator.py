@@ -1,12 +1,13 @@
 """The coordinator of a zone: what it shows of itself."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import fmean
 from typing import Final
 
 from homeassistant.core import callback
 from homeassistant.helpers.device_registry import DeviceEntry
+from homeassistant.util import dt as dt_util
 
 from .coordinator import Coordinator, DeviceCoordinator
 from .gateway.actuators import Moment, Role
@@ -66,7 +67,7 @@ class ZoneCoordinator(Coordinator):
         self.async_set(WATER_LEFT, round(controller.policy.water_left(zone, pumps, now.steady)) if pumps else None)
         self.async_set(LIGHT_PERIOD, not zone.is_dark(now.day_s))
         change = zone.until_light_change(now.day_s)
-        self.async_set(NEXT_LIGHT_CHANGE, None if change is None else _minute(now.wall + change))
+        self.async_set(NEXT_LIGHT_CHANGE, None if change is None else _minute(_later(now.wall, change)))
         climate = readings_in(zone.zone_id, devices)
         vpd = climate.get("vpd_kpa")
         self.async_set(VPD, None if vpd is None else round(vpd, 2))
@@ -83,6 +84,11 @@ def _in_target(climate: Mapping[str, float], zone: Zone) -> bool | None:
 
 def _within(value: float, wanted: Range) -> bool:
     return wanted.low <= value <= wanted.high
+
+
+def _later(wall: float, seconds: float) -> float:
+    """Return the time at which clocks show so much more: a night has an hour more or less when they are changed."""
+    return (dt_util.as_local(dt_util.utc_from_timestamp(wall)) + timedelta(seconds=seconds)).timestamp()
 
 
 def _minute(wall: float) -> float:

@@ -53,6 +53,7 @@ ALSO_KNOWS: dict[str, set[str]] = {
     "commands": {"orders"},
     "exhaust": {"actions", "outputs"},
     "interlocks": {"climate"},
+    "leases": {"actions", "outputs"},
     "outputs": {"orders", "ratelimit"},
     "credentials": {"public_keys"},
     "policy": {"interlocks", "ledger", "outputs", "ratelimit"},

@@ -168,6 +168,20 @@ def test_old_answers_are_forgotten(room: ControlRoom) -> None:
     assert room.answer(second)[0] is Fate.LATE
 
 
+def test_answers_of_very_many_outputs_are_expected() -> None:
+    """However many leases are renewed in the same second, no honest answer is taken for a forged one."""
+    room = ControlRoom(node=node_of(*(Actuator(name=f"fan-{each}", role=Role.CIRCULATION) for each in range(300))))
+    for key in room.controller.outputs:
+        room.set(key, percent=50)
+    renewals = only(room.pass_time(100), Renew)
+    assert len(renewals) == 300
+    for each, renewal in enumerate(renewals):
+        room.controller.renewing(renewal.key, f"R{each}", room.moment)
+    for each in range(300):
+        ack = Ack(device_id="node", cid=f"R{each}", result=Result.DONE, reason="", states={}, hello=None)
+        assert room.controller.acknowledge(ack, room.moment)[0].fate is Fate.RENEWED
+
+
 # Leases
 
 
@@ -817,7 +831,8 @@ def test_removed_outputs_and_zones(room: ControlRoom) -> None:
     assert list(room.controller.outputs) == [EXHAUST]
     room.controller.configure([], [room.node], room.moment)
     assert room.controller.outputs[EXHAUST].zone_id is None
-    assert room.controller.outputs_in("zone-1") == []
+    assert list(room.controller.outputs_of("node")) == [room.controller.outputs[EXHAUST]]
+    assert room.controller.outputs_in("zone-1") == room.controller.outputs_of("sensors") == []
     assert room.controller.interlocks.zone_ids == frozenset()
     room.set(EXHAUST, percent=50)
 

@@ -2,14 +2,27 @@
 
 import pytest
 
-from custom_components.grokmon.gateway.actions import Drive, Ended, Stop
+from custom_components.grokmon.gateway.actions import Action, Drive, Ended, Faulted, Stop
 from custom_components.grokmon.gateway.actuators import Actuator, Command, Observed, Role
 from custom_components.grokmon.gateway.errors import Code
 from custom_components.grokmon.gateway.models import Result
 from custom_components.grokmon.gateway.outputs import Output
 from custom_components.grokmon.gateway.principals import Principal, system
+from custom_components.grokmon.gateway.zones import InterlockSettings
 
-from .control_room import AI, AUTOMATION, EXHAUST, GUEST, LAMP, PERSON, ControlRoom, node_of, only
+from .control_room import (
+    AI,
+    AUTOMATION,
+    EXHAUST,
+    GUEST,
+    LAMP,
+    NO_SENSORS,
+    PERSON,
+    ControlRoom,
+    node_of,
+    only,
+    zone_of,
+)
 
 
 @pytest.fixture
@@ -435,3 +448,110 @@ def test_fan_whose_device_started_anew_is_not_kept_off() -> None:
     room.set(EXHAUST, drive.principal, percent=100)
     (back,) = only(room.measure(temp_c=22.0), Drive)
     assert back.command.percent == 30
+
+
+def carried(room: ControlRoom, actions: list[Action], on: list[bool]) -> None:
+    """Let the device do what is wanted, and its answers be lost; note whether the fan is on."""
+    for action in actions:
+        match action:
+            case Drive(command, who):
+                room.accept(EXHAUST, who, percent=command.percent)
+            case Stop(key, code):
+                room.accept(key, system(code), on=False)
+            case _:
+                continue
+        on.append(isinstance(action, Drive))
+
+
+def test_lost_answers_do_not_stop_a_driven_fan(room: ControlRoom) -> None:
+    """What an interlock wants is asked for again, and never told to stop; what nobody wants any more is."""
+    on: list[bool] = []
+    carried(room, room.measure(temp_c=36.0), on)
+    for second in range(60):
+        room.now += 1
+        room.controller.expire(room.moment)
+        if second % 10 == 7:
+            carried(room, room.report(exhaust=Observed(on=True, percent=100, reason="command")), on)
+        carried(room, room.controller.tick(room.moment), on)
+    assert on == [True] * 7
+    room.now += 6
+    room.controller.expire(room.moment)
+    carried(room, room.measure(temp_c=22.0), on)
+    assert on == [True] * 7 + [False]
+    room.now += 6
+    room.controller.expire(room.moment)
+    assert only(room.report(exhaust=Observed(on=True, percent=100)), Stop) == [Stop(EXHAUST, "unasked")]
+
+
+def test_driven_fan_that_stays_on_in_smoke_is_a_fault(room: ControlRoom) -> None:
+    """What no interlock may drive any more is judged like everything that is on unasked, and is not given back."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (stop,) = only(room.measure(smoke=True), Stop)
+    room.set(EXHAUST, system(stop.code), on=False)
+    assert only(room.report(exhaust=Observed(on=True, percent=100)), Faulted) == []
+    room.now += 5
+    assert only(room.report(exhaust=Observed(on=True, percent=100)), Faulted) == [Faulted(EXHAUST, "mismatch")]
+
+
+def test_fan_that_smoke_stopped_is_not_given_back(room: ControlRoom) -> None:
+    """Neither while there is smoke nor when it was reset: what had stood before the heat is over."""
+    room.set(EXHAUST, percent=30)
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    (stop,) = only(room.measure(smoke=True), Stop)
+    room.set(EXHAUST, system(stop.code), on=False)
+    room.report(exhaust=Observed(on=False, reason="command"))
+    assert [action for _ in range(9) for action in room.pass_time(10)] == []
+    room.measure(smoke=False)
+    room.controller.interlocks.reset("zone-1")
+    assert only(room.pass_time(1), Drive) == [drive]
+    room.set(EXHAUST, drive.principal, percent=100)
+    assert only(room.measure(temp_c=22.0), Stop) == [Stop(EXHAUST, "interlock_ended")]
+
+
+@pytest.mark.parametrize("heat_first", [True, False])
+def test_fan_that_may_run_in_smoke_is_driven_by_heat(heat_first: bool) -> None:
+    """Smoke by itself drives nothing; heat drives the fan before, in and after it."""
+    settings = InterlockSettings(enabled=NO_SENSORS, exhaust_on_smoke=True)
+    room = ControlRoom(zone=zone_of(interlocks=settings))
+    room.set(EXHAUST, percent=30)
+    if heat_first:
+        actions = room.measure(temp_c=36.0)
+    else:
+        assert only(room.measure(smoke=True), Drive) == []
+        actions = room.measure(temp_c=36.0)
+    (drive,) = only(actions, Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    for actions in (room.measure(smoke=True), room.pass_time(1), room.measure(smoke=False), room.pass_time(60)):
+        assert (only(actions, Stop), only(actions, Drive)) == ([], [])
+    room.measure(smoke=True)
+    assert [each.command.percent for each in only(room.measure(temp_c=22.0), Drive)] == [30]
+
+
+def test_smoke_that_ends_is_no_reason_to_wait(room: ControlRoom) -> None:
+    """Where fans stop in smoke, heat drives them as soon as it is reset."""
+    room.measure(smoke=True)
+    assert only(room.measure(temp_c=36.0), Drive) == []
+    room.measure(smoke=False)
+    room.controller.interlocks.reset("zone-1")
+    assert len(only(room.pass_time(1), Drive)) == 1
+
+
+def test_heat_does_not_wait_for_what_waits_for_a_disk(room: ControlRoom) -> None:
+    """What was not published yet, perhaps never, makes room; what was is answered first."""
+    waits = room.book(EXHAUST, AI, percent=30).order
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    assert room.accept(EXHAUST, drive.principal, percent=100).replaced is waits
+    assert only(room.pass_time(1), Drive) == []
+    room = ControlRoom()
+    room.accept(EXHAUST, AI, percent=30)
+    assert only(room.measure(temp_c=36.0), Drive) == []
+    room = ControlRoom()
+    (drive,) = only(room.measure(temp_c=36.0), Drive)
+    room.set(EXHAUST, drive.principal, percent=100)
+    room.report(exhaust=Observed(on=True, percent=100))
+    room.book(EXHAUST, PERSON, on=False)
+    # Who cools down is in no hurry.
+    assert only(room.measure(temp_c=22.0), Stop) == []

@@ -156,6 +156,21 @@ def test_exhaust_may_run_in_smoke_where_it_is_set_so() -> None:
     assert interlocks.blocking(actuator(Role.CIRCULATION), "z") is Interlock.SMOKE
 
 
+@pytest.mark.parametrize("may", [True, False])
+@pytest.mark.parametrize("smokes", ["z", "y"])
+def test_heat_wants_the_exhaust_in_smoke_where_it_is_set_so(may: bool, smokes: str) -> None:
+    """Smoke wants no fan itself; wherever it is, each zone says whether its own fans may run."""
+    settings = InterlockSettings(enabled=ALL.interlocks.enabled, exhaust_on_smoke=may)
+    interlocks = guarded(replace(ALL, interlocks=settings), "smoke", "temp_c")
+    interlocks.set_zone(replace(ALL, zone_id="y"), {"sensors": ["smoke"]}, 0)
+    interlocks.observe("sensors", smokes, {"smoke": True}, (), 1)
+    interlocks.judge(1)
+    assert interlocks.exhausting("z") is None
+    see(interlocks, temp_c=36.0)
+    assert interlocks.exhausting("z") is (Interlock.OVER_TEMPERATURE if may else None)
+    assert interlocks.exhausting("y") is interlocks.exhausting(None) is None
+
+
 def test_heat_and_co2_want_the_exhaust() -> None:
     """Exhaust fans are wanted while it is too hot or there is too much CO2."""
     interlocks = guarded(ALL, "temp_c", "leak")

@@ -1,6 +1,6 @@
 """Tests of the ledger: what was given, and for how long something was on."""
 
-from hypothesis import given, strategies as st
+from hypothesis import assume, given, strategies as st
 import pytest
 
 from custom_components.grokmon.gateway.actuators import Key
@@ -183,3 +183,34 @@ def test_flutter_at_the_beginning(ledger: Ledger) -> None:
     ledger.begin(PUMP, 5000)
     ((_, _, burns),) = ledger.snapshot()["burns"]
     assert (burns[0], len(burns)) == ([0, 3], 100)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 9000)), max_size=12), st.integers(0, 20_000), st.booleans()
+)
+def test_ledger_knows_when_a_lamp_has_burned_for_less(times: list[tuple[int, int]], limit: int, burning: bool) -> None:
+    """What is off from now on was on for no more than the limit then, and for less right after, not before."""
+    ledger, now = Ledger(), 0
+    for off, on in times:
+        ledger.begin(PUMP, now + off)
+        now += off + on
+        if not burning:
+            ledger.end(PUMP, now)
+    assume(ledger.burned(PUMP, now, 20_000) >= limit)
+    left = ledger.burns_less_in(PUMP, now, 20_000, limit)
+    ledger.end(PUMP, now)
+    assert (left is None) is (limit == 0)
+    if left is not None:
+        assert left >= 0
+        assert ledger.burned(PUMP, now + left, 20_000) == limit
+        assert ledger.burned(PUMP, now + left + 1, 20_000) < limit
+
+
+def test_lamp_that_may_not_burn_at_all_never_may(ledger: Ledger) -> None:
+    """Nothing frees hours that there are none of."""
+    assert ledger.burns_less_in(PUMP, 0, DAY_S, 0) is None
+    ledger.begin(PUMP, 0)
+    ledger.end(PUMP, 10)
+    assert ledger.burns_less_in(PUMP, 20, DAY_S, 0) is None
+    assert ledger.burns_less_in(PUMP, 20, DAY_S, 10) == DAY_S - 20
+    assert ledger.burns_less_in(PUMP, 20, DAY_S, 4) == DAY_S - 14

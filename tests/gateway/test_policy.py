@@ -216,7 +216,7 @@ def burn(room: ControlRoom, seconds: float) -> None:
     room.now += DAY_S
 
 
-@pytest.mark.parametrize("late", [1.0, 400.0])
+@pytest.mark.parametrize("late", [1.0, 400.0, 4400.0])
 def test_lamp_is_not_refused_for_having_gone_off_late(room: ControlRoom, late: float) -> None:
     """What the end of the last light day took, or a crash added, does not cost the next one."""
     burn(room, 18 * 3600 + late)
@@ -225,9 +225,30 @@ def test_lamp_is_not_refused_for_having_gone_off_late(room: ControlRoom, late: f
 
 
 def test_lamp_that_burned_far_too_long_is_refused(room: ControlRoom) -> None:
-    """A day of a lamp is a quarter of an hour short, and no more."""
-    burn(room, 18 * 3600 + 901)
-    assert room.refused(LAMP, percent=50).code is Code.BUDGET_EXCEEDED
+    """A day of a lamp is an hour and a quarter short, and no more; who is refused is told when it may burn."""
+    burn(room, 18 * 3600 + 4600)
+    refused = room.refused(LAMP, percent=50)
+    assert (refused.code, refused.frees_in_s) == (Code.BUDGET_EXCEEDED, 100)
+    room.now += 101
+    room.set(LAMP, percent=50)
+
+
+def test_lamp_burns_on_the_day_on_which_the_clocks_go_forward(room: ControlRoom) -> None:
+    """The light day begins 23 hours after the last one: it is neither refused nor ended."""
+    burn(room, 18 * 3600 + 1)
+    room.now -= 3600
+    room.set(LAMP, percent=50)
+    room.keep_on(LAMP, 4 * 3600, every=60)
+
+
+def test_lamp_of_which_nearly_all_day_is_asked_has_no_hours(room: ControlRoom) -> None:
+    """Hours beyond the day of a lamp bind nothing."""
+    room.configure(
+        node=node_of(Actuator(name="grow_light", role=Role.GROW_LIGHT, hours_day=23)), zone=zone_of(lamp_hours=24)
+    )
+    room.controller.ledger.begin(LAMP, room.now)
+    room.now += DAY_S
+    room.set(LAMP, percent=50)
 
 
 def test_lamp_hours_and_an_override() -> None:

@@ -5,19 +5,19 @@ tells it what came back, and carries out the actions that it returns.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any, Final
 
-from . import exhaust
-from .actions import Action, Ended, Fate, Faulted, Renew, Settled, Stop, Tripped
+from . import exhaust, leases
+from .actions import Action, Ended, Fate, Faulted, Settled, Stop, Tripped
 from .actuators import Command, Key, Kind, Moment, Observed
 from .commands import ACK_TIMEOUT_S
 from .errors import Code, CommandError, GatewayError, PolicyError
 from .interlocks import Interlocks
 from .ledger import Dose, Ledger
 from .models import Ack, Device, Reading, Result
-from .orders import Order, Wish
+from .orders import Order
 from .outputs import Output, Step
 from .policy import Policy, Site
 from .principals import Principal
@@ -36,6 +36,8 @@ class Controller:
         self.policy = Policy(self.ledger, self.interlocks)
         self.zones: dict[str, Zone] = {}
         self.outputs: dict[Key, Output] = {}
+        self._of_device: dict[str, list[Output]] = {}
+        self._in_zone: dict[str | None, list[Output]] = {}
         self._devices: dict[str, Device] = {}
         self._orders: dict[str, Order] = {}
         self._sent: dict[str, float] = {}
@@ -67,15 +69,19 @@ class Controller:
         gone = [self.outputs.pop(key) for key in self.outputs.keys() - wanted.keys()]
         for output in gone:
             self.ledger.end(output.key, now.steady + output.actuator.lease_s)
+        self._of_device, self._in_zone = {}, {}
+        for key, output in self.outputs.items():
+            self._of_device.setdefault(key.device_id, []).append(output)
+            self._in_zone.setdefault(output.zone_id, []).append(output)
         return [order for output in gone if (order := self._abandon(output)) is not None]
 
-    def outputs_of(self, device_id: str) -> list[Output]:
+    def outputs_of(self, device_id: str) -> Sequence[Output]:
         """Return the outputs of a device."""
-        return [output for key, output in self.outputs.items() if key.device_id == device_id]
+        return self._of_device.get(device_id, [])
 
-    def outputs_in(self, zone_id: str) -> list[Output]:
+    def outputs_in(self, zone_id: str) -> Sequence[Output]:
         """Return the outputs of a zone."""
-        return [output for output in self.outputs.values() if output.zone_id == zone_id]
+        return self._in_zone.get(zone_id, [])
 
     def output(self, key: Key) -> Output:
         """Return an output. Raises PolicyError (`actuator_unknown`)."""
@@ -86,7 +92,7 @@ class Controller:
     def site(self, output: Output) -> Site:
         """Return an output in its place."""
         zone = self.zones.get(output.zone_id) if output.zone_id is not None else None
-        return Site(output, zone, (output,) if zone is None else tuple(self.outputs_in(zone.zone_id)))
+        return Site(output, zone, [output] if zone is None else self.outputs_in(zone.zone_id))
 
     # A command, from the wish to the answer
 
@@ -320,17 +326,23 @@ class Controller:
     def _sustain(self, now: Moment) -> list[Action]:
         actions: list[Action] = []
         for output in self.outputs.values():
+            interlock = self.interlocks.exhausting(output.zone_id)
             if output.is_on and (refusal := self._may_not_go_on(output, now)) is not None:
+                # What none may drive has to stop like everything else, and is not given back.
+                output.forced &= interlock is not None
                 if output.needs_a_stop(now.steady):
                     output.told_at = now.steady
                     actions.append(Stop(output.key, refusal.code.value, refusal.detail))
                 continue
             output.told_at = None
-            interlock = self.interlocks.exhausting(output.zone_id)
-            actions += exhaust.drive(output, interlock, now.steady, ai_allowed=self.policy.ai_allowed)
-            if output.wish is not None and output.pending is None:
-                actions += self._keep(output, output.wish, now)
+            if self._is_free(output, urgent=interlock is not None):
+                actions += exhaust.drive(output, interlock, now.steady, ai_allowed=self.policy.ai_allowed)
+            actions += leases.keep(output, now.steady)
         return actions
+
+    def _is_free(self, output: Output, *, urgent: bool) -> bool:
+        """Tell whether nothing is on its way; what is urgent does not wait for what has yet to be on the disk."""
+        return output.pending is None or (urgent and output.pending.cid not in self._sent)
 
     def _may_not_go_on(self, output: Output, now: Moment) -> GatewayError | None:
         if output.fault is not None:
@@ -341,16 +353,6 @@ class Controller:
         except PolicyError as error:
             return error
         return None
-
-    def _keep(self, output: Output, wish: Wish, now: Moment) -> list[Action]:
-        """Return what a standing wish needs: nothing, a renewal, or its end."""
-        if wish.until is not None and now.steady >= wish.until:
-            return [Stop(output.key, "done")]
-        if now.steady >= wish.lease_until or now.steady - wish.confirmed_at >= 2 * wish.order.lease_s:
-            output.drop()
-            output.turned(now.steady, on=False)
-            return [Ended(output.key, "lost")]
-        return [Renew(output.key)] if now.steady - wish.renewed_at >= output.longest(wish) / 3 else []
 
     def _fault(self, output: Output, fault: str) -> list[Action]:
         if output.fault is not None:
@@ -387,8 +389,8 @@ class Controller:
             output.turned(sent_at, on=order.command.energises)
         self._remember(self._late, order.cid, order)
 
-    @staticmethod
-    def _remember[T](memory: OrderedDict[str, T], cid: str, what: T) -> None:
+    def _remember[T](self, memory: OrderedDict[str, T], cid: str, what: T) -> None:
         memory[cid] = what
-        if len(memory) > _REMEMBERED:
+        # Very many leases may be renewed in the same second.
+        if len(memory) > max(_REMEMBERED, 2 * len(self.outputs)):
             memory.popitem(last=False)

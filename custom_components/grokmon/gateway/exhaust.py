@@ -17,7 +17,7 @@ def drive(output: Output, interlock: Interlock | None, now: float, *, ai_allowed
 
     Whatever does not come about is asked for again after a while.
     """
-    if output.actuator.role is not Role.EXHAUST or output.pending is not None or output.fault is not None:
+    if output.actuator.role is not Role.EXHAUST or output.fault is not None:
         return []
     # Whatever became of the books, what an interlock asked for is given back.
     output.forced |= output.is_driven

@@ -218,7 +218,7 @@ class Interlocks:
     def exhausting(self, zone_id: str | None) -> Interlock | None:
         """Return the interlock that wants the exhaust fans of a zone at full speed, or None."""
         active = self.active(zone_id)
-        if Interlock.SMOKE in active:
+        if Interlock.SMOKE in active and not self._may_exhaust(zone_id):
             return None
         return next((each for each in active if RULES[each].exhausts), None)
 

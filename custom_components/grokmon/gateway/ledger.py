@@ -111,6 +111,16 @@ class Ledger:
             for burn in self._burns.get(key, ())
         )
 
+    def burns_less_in(self, key: Key, now: float, window: float, limit: float) -> float | None:
+        """Return in how many seconds an output that is off until then was on for less than it may be, or None."""
+        excess = self.burned(key, now, window) - limit
+        for burn in self._burns.get(key, ()):
+            start, end = max(now - window, burn.start), now if burn.end is None else min(now, burn.end)
+            if excess < end - start:
+                return start + excess + window - now
+            excess -= max(0.0, end - start)
+        return None
+
     def snapshot(self) -> dict[str, Any]:
         """Return the ledger as plain data."""
         return {

@@ -38,6 +38,11 @@ NOT_RUNNING: Final = "not_running"
 _ENDED: Final = frozenset({"boot", "lease", "done", "stopped", "safe", "local"})
 
 
+def is_driving(who: Principal) -> bool:
+    """Tell whether it is an interlock that wants something on."""
+    return who.caller is Caller.SYSTEM and who.identity != GIVEN_BACK
+
+
 class Step(StrEnum):
     """What a report of a device means for an output."""
 
@@ -124,10 +129,7 @@ class Output:
     @property
     def is_driven(self) -> bool:
         """Tell whether what an interlock asked for stands."""
-        if self.wish is None:
-            return False
-        principal = self.wish.order.principal
-        return principal.caller is Caller.SYSTEM and principal.identity != GIVEN_BACK
+        return self.wish is not None and is_driving(self.wish.order.principal)
 
     @property
     def rest(self) -> Command:
@@ -337,8 +339,9 @@ class Output:
         return self.observed is not None and now - self.driven_at >= _AGAIN_S
 
     def _judge_idle(self, observed: Observed, now: float) -> Step:
-        if self._is_at_rest(observed):
-            self.mismatch_since = None
+        if self._is_at_rest(observed) or (self.forced and not self.returns):
+            # What an interlock wants on is asked for again, not stopped.
+            self.mismatch_since = self.unasked_since = None
             return Step.SAME
         if self.unasked_since is None:
             self.unasked_since = now

@@ -5,7 +5,7 @@ and interlocks, the dark period, budgets, then the limits of the caller's class,
 any other rule costs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Any, Final
@@ -21,9 +21,10 @@ from .zones import DAY_S, HOUR_S, Stage, Zone
 
 _MINUTE_S: Final = 60.0
 _MOST: Final = 1e6
-# A lamp ends a second late, and after a crash minutes count in which it may not have burned. Judged by 24 hours it
-# would be refused on the next morning, and whoever switches it on once a day would leave it off until the one after.
-LAMP_DAY_S: Final = DAY_S - 900.0
+# In spring a day begins 23 hours after the last one; a lamp ends a second late; and after a crash minutes count in
+# which it may not have burned. Judged by 24 hours it would be refused on the next morning, and whoever switches it on
+# once a day would leave it off until the one after.
+LAMP_DAY_S: Final = DAY_S - HOUR_S - 900.0
 # Between the starts of two loads.
 STAGGER_S: Final = 2.0
 
@@ -60,7 +61,7 @@ class Site:
 
     output: Output
     zone: Zone | None
-    siblings: tuple[Output, ...]
+    siblings: Sequence[Output]
 
     @property
     def zone_id(self) -> str | None:
@@ -283,12 +284,14 @@ class Policy:
         if not limits or self.ledger.burned(site.output.key, now.steady, LAMP_DAY_S) < min(limits):
             return
         hours = min(limits) / HOUR_S
+        frees = self.ledger.burns_less_in(site.output.key, now.steady, LAMP_DAY_S, min(limits))
         raise PolicyError(
             Code.BUDGET_EXCEEDED,
-            f"the light of {site.output.key}: at most {hours:g} h in 24 hours, 0 h left",
+            f"the light of {site.output.key}: at most {hours:g} h in 24 hours, 0 h left{_when(frees)}",
             variant="light",
             limit=hours,
             left=0.0,
+            frees_in_s=frees,
         )
 
     def _class(self, wanted: Command, site: Site, who: Principal, now: Moment) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import stat
 import threading
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
@@ -17,6 +18,8 @@ from custom_components.grokmon.at_rest import async_rotate_kek
 from custom_components.grokmon.const import DOMAIN
 from custom_components.grokmon.kek import (
     Kek,
+    KekAwayError,
+    KekError,
     KekRefusedError,
     KekSource,
     forget_previous,
@@ -128,8 +131,8 @@ async def test_without_the_right_key(
     room = tent.room
     await _unload(room)
     before = room.stored()
-    with monkeypatch.context() as patch:
-        patch.setenv(variable, value)
+    with monkeypatch.context() as context:
+        context.setenv(variable, value)
         assert not await room.set_up()
         assert room.entry_is(state)
         assert room.entry.error_reason_translation_key == SAYS[state]
@@ -171,8 +174,8 @@ async def test_vault_gives_nothing(tent: RoomDevice, monkeypatch: pytest.MonkeyP
     def refuse(*_arguments: object) -> Kek:
         raise KekRefusedError("Vault: Forbidden")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(at_rest, "load_kek", refuse)
+    with monkeypatch.context() as context:
+        context.setattr(at_rest, "load_kek", refuse)
         assert not await room.set_up()
         assert room.entry_is(ConfigEntryState.SETUP_RETRY)
         assert room.entry.error_reason_translation_key == "kek_away"
@@ -183,6 +186,18 @@ async def test_vault_gives_nothing(tent: RoomDevice, monkeypatch: pytest.MonkeyP
     await room.let_pass(100)
     assert room.entry_is(ConfigEntryState.LOADED)
     assert "kek_refused" not in _issues(room)
+
+
+@pytest.mark.parametrize("then", [KekAwayError("Vault: VaultDown"), KekError("Vault: the secret has no field kek")])
+async def test_vault_gives_nothing_for_another_reason(tent: RoomDevice, then: KekError) -> None:
+    """The issue tells of what holds now, and of nothing that is over."""
+    room = tent.room
+    await _unload(room)
+    for error, told in ((KekRefusedError("Vault: Forbidden"), True), (then, False)):
+        with patch.object(at_rest, "load_kek", side_effect=error):
+            assert not await room.set_up()
+        assert ("kek_refused" in _issues(room)) is told
+        await _unload(room)
 
 
 # Rotation

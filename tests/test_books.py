@@ -260,3 +260,43 @@ async def test_start_saves_nothing(node: RoomDevice) -> None:
     with patch.object(Books, "async_save_quietly") as save:
         await room.let_pass(1)
     assert save.mock_calls == []
+
+
+async def test_clock_that_starts_in_the_past(node: RoomDevice) -> None:
+    """What it is put right by later is no time that budgets go by, whatever was saved meanwhile."""
+    room = node.room
+    before = room.steady
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    with patch("custom_components.grokmon.clock.time", lambda: room.now - 50 * 365 * 86_400):
+        assert await room.set_up()
+        room.hub.dispatcher._books.async_changed()
+        await room.let_pass(1)
+        with patch.object(Books, "async_save_quietly"):
+            await room.hass.config_entries.async_unload(room.entry.entry_id)
+    assert await room.set_up()
+    await room.let_pass(1)
+    assert room.steady - before == pytest.approx(2)
+
+
+async def test_clock_that_starts_in_the_past_is_no_reason_to_save(node: RoomDevice) -> None:
+    """What the disk has is right."""
+    room = node.room
+    assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+    with patch("custom_components.grokmon.clock.time", lambda: room.now - 50 * 365 * 86_400):
+        assert await room.set_up()
+        with patch.object(Books, "async_save_quietly") as save:
+            await room.let_pass(1)
+    assert save.mock_calls == []
+
+
+async def test_stop_saves_whatever_cannot_be_told(node: RoomDevice) -> None:
+    """A summary that fails keeps nothing from the disk."""
+    room = node.room
+    dispatcher = room.hub.dispatcher
+    with (
+        patch.object(dispatcher.log, "summarise", side_effect=ValueError("no line")),
+        patch.object(dispatcher._books, "async_save_quietly", wraps=dispatcher._books.async_save_quietly) as save,
+        pytest.raises(ValueError, match="no line"),
+    ):
+        await dispatcher.async_stop()
+    assert save.await_count == 1

@@ -348,6 +348,24 @@ async def test_model_is_not_forgotten_while_an_automation_asks_it(node: RoomDevi
     assert await last(room) == {"caller": "ai", "identity": "model", "via": "automation.dry"}
 
 
+async def test_model_that_a_model_asks(node: RoomDevice) -> None:
+    """A model stays one whatever else is asked in its task, and the automation that asked it is itself elsewhere."""
+    room = node.room
+    context = Context()
+    room.hass.bus.async_fire(EVENT_AUTOMATION_TRIGGERED, {"entity_id": "automation.dry"}, context=context)
+    identify = room.hub.callers.async_identify
+
+    async def ask() -> list[str]:
+        async_note_model(room.hass, context, "model")
+        async_note_model(room.hass, Context(), "another")
+        between = await identify(context)
+        async_note_model(room.hass, None, "third")
+        return [between.caller.value, (await identify(context)).caller.value]
+
+    assert await room.hass.async_create_task(ask()) == ["ai", "ai"]
+    assert (await identify(context)).caller.value == "automation"
+
+
 async def _note(hass: HomeAssistant) -> None:
     async_note_model(hass, Context(), "mcp_server")
 

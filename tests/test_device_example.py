@@ -57,13 +57,27 @@ grokmon_device.main()
 """
 
 
-def _ended_by(
-    name: str, folder: Path, moment: str = "running", hangup: str = "SIG_DFL"
-) -> subprocess.CompletedProcess[str]:
+# The certificate goes away, as when a disk is taken out, and comes back.
+RECONNECTS = """
+import json, os, sys
+import grokmon_device
+
+settings = json.loads(open(sys.argv[1]).read())
+device = grokmon_device.GrokmonDevice(settings)
+os.rename(settings["ca_file"], settings["ca_file"] + ".away")
+device.run(0.1)
+os.rename(settings["ca_file"] + ".away", settings["ca_file"])
+device.run(1.5)
+"""
+
+
+def _run(program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     settings = folder / "settings.json"
     settings.write_text(
         json.dumps(
             {
+                "host": "127.0.0.1",
+                "port": 1,
                 "device_id": "tent-1",
                 "key": generate_root_key(),
                 "username": "tent-1",
@@ -75,7 +89,7 @@ def _ended_by(
         encoding="utf-8",
     )
     return subprocess.run(  # noqa: S603 - our own example
-        [sys.executable, "-c", PROGRAM, settings, moment, hangup, name],
+        [sys.executable, "-c", program, settings, *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(DEVICES), str(DEVICES / "python")])},
         capture_output=True,
         text=True,
@@ -88,13 +102,20 @@ def _ended_by(
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP"])
 def test_signals_leave_nothing_on(name: str, moment: str, tmp_path: Path) -> None:
     """Keys, systemd and a closed terminal end it, also when it just ends; what else they send changes nothing."""
-    ended = _ended_by(name, tmp_path, moment)
+    ended = _run(PROGRAM, tmp_path, moment, "SIG_DFL", name)
     assert ended.stdout == "at rest\n", ended.stderr
     assert ended.returncode == (-signal.SIGINT if name == "SIGINT" else 0), ended.stderr
 
 
 def test_nohup_outlives_the_terminal(tmp_path: Path) -> None:
     """A signal that whoever started it wants to be ignored is ignored."""
-    ended = _ended_by("SIGHUP", tmp_path, hangup="SIG_IGN")
+    ended = _run(PROGRAM, tmp_path, "running", "SIG_IGN", "SIGHUP")
     assert ended.stdout == "at rest\n", ended.stderr
     assert "it goes on" in ended.stderr
+
+
+def test_goes_on_while_the_certificate_cannot_be_read(tmp_path: Path) -> None:
+    """What is not there when it connects anew may be there the next time."""
+    ended = _run(RECONNECTS, tmp_path)
+    first, second = [line for line in ended.stdout.splitlines() if line.startswith("no connection")]
+    assert ("No such file" in first, "refused" in second) == (True, True), ended.stderr

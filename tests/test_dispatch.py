@@ -258,7 +258,7 @@ async def test_two_who_switch_off_at_once(node: RoomDevice, became: str, gone: i
         if each == gone and isinstance(error, asyncio.CancelledError):
             continue
         assert getattr(error, "code", None) == code
-    assert dispatcher._waiting == {}
+    assert dispatcher._waiters._waiting == {}
     node.protocol.lose_acks = False
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context
 from homeassistant.exceptions import ServiceValidationError
 import pytest
@@ -39,6 +40,22 @@ async def test_what_is_set_is_on_record(node: RoomDevice) -> None:
     assert await told(room, "dose_set") == [("person", {"amount_ml": 100.0})]
     await room.let_pass(61)
     assert await told(room, "dose_set_again") == [("person", {"amount_ml": 300.0})]
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf"])
+async def test_what_is_no_number_is_refused(node: RoomDevice, amount: str) -> None:
+    """Home Assistant compares NaN with the bounds of the entity, and finds it within."""
+    room = node.room
+    for _ in range(3):
+        with pytest.raises(ServiceValidationError):
+            await set_dose(room, float(amount))
+    before = room.state(DOSE).state
+    await room.let_pass(61)
+    refused = [] if amount == "inf" else [("person", {"amount_ml": "nan"})]
+    assert await told(room, "dose_refused") == refused
+    assert room.state(DOSE).state == before
+    await room.reload()
+    assert room.entry.state is ConfigEntryState.LOADED
 
 
 async def test_ai_sets_no_amount_for_others_that_it_may_not_give(node: RoomDevice) -> None:

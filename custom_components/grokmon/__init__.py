@@ -116,7 +116,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: GrokmonConfigEntry) -> 
 
     The audit trail stays.
     """
-    async_delete_issues(hass, "")
     await async_remove_accounts(hass, entry)
+    async_delete_issues(hass, "")
     await async_remove_stores(hass)
     await async_forget(hass)

@@ -54,10 +54,13 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
                 translation_key=ISSUE_REFUSED,
                 translation_placeholders={"error": str(error)},
             )
+        else:
+            ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
         raise ConfigEntryNotReady(
             translation_domain=DOMAIN, translation_key="kek_away", translation_placeholders={"error": str(error)}
         ) from error
     except (KekError, VaultError) as error:
+        ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
         raise ConfigEntryError(
             translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
         ) from error

@@ -74,7 +74,7 @@ class Books:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether something changed since they were saved last, leases were renewed for a while, or the clock set.
+        """Tell whether something changed since, leases were renewed for a while, or the clock was set forward.
 
         By what the disk has, the next run would take the time by which it was set for time that has passed.
         """
@@ -82,7 +82,7 @@ class Books:
         if self._saving or now.steady < self._not_before:
             return False
         goes_on = any(output.wish for output in self._controller.outputs.values())
-        is_set = abs(now.wall - now.steady - self._ahead) > _SET_S
+        is_set = now.wall - now.steady - self._ahead > _SET_S
         return self._changed or is_set or (goes_on and now.steady - self._saved_at >= _SAVE_EVERY)
 
     async def async_save(self) -> None:
@@ -91,7 +91,7 @@ class Books:
             # A start that failed, or was ended: what an earlier run left is not in here yet.
             return
         now = self._clock.now()
-        self._saved_at, self._ahead, self._changed = now.steady, now.wall - now.steady, False
+        self._saved_at, self._ahead, self._changed = now.steady, max(self._ahead, now.wall - now.steady), False
         self._saving += 1
         try:
             await self._store.async_save(self._snapshot)
@@ -115,4 +115,6 @@ class Books:
 
     def _snapshot(self) -> dict[str, Any]:
         now = self._clock.now()
-        return {"steady": now.steady, "wall": now.wall, "control": self._controller.snapshot()}
+        # Where the clock was set back, or started in the past, being put right is no time that passes, either.
+        wall = max(now.wall, now.steady + self._ahead)
+        return {"steady": now.steady, "wall": wall, "control": self._controller.snapshot()}

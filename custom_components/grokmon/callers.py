@@ -32,15 +32,16 @@ from .gateway.principals import Caller, Principal
 
 
 class _Model(NamedTuple):
-    """Who acts for an AI in a task, and in which context it was asked."""
+    """Who acts for an AI in a task, and in which contexts it, and whoever asked it, was asked."""
 
     identity: str
-    context_id: str | None
+    contexts: tuple[str, ...]
 
 
 DATA_AI_CONTEXTS: Final[HassKey[OrderedDict[str, str]]] = HassKey("grokmon_ai_contexts")
 _MODEL: Final[ContextVar[_Model | None]] = ContextVar("grokmon_model", default=None)
 _REMEMBERED: Final = 1024
+_NESTED: Final = 16
 _NOBODY: Final = "unknown"
 
 
@@ -117,7 +118,7 @@ class Callers:
         What an automation calls runs in a task of its own: the next step is the automation's again.
         """
         here = _MODEL.get()
-        return context_id in self._automations and (here is None or here.context_id != context_id)
+        return context_id in self._automations and (here is None or context_id not in here.contexts)
 
     async def _is_administrator(self, user_id: str | None) -> bool:
         user = await self._hass.auth.async_get_user(user_id) if user_id is not None else None
@@ -152,7 +153,12 @@ class Callers:
 @callback
 def async_note_model(hass: HomeAssistant, context: Context | None, platform: str) -> None:
     """Take note that a language model acts in a context: whatever it calls, tools of ours or others, is the AI's."""
-    _MODEL.set(_Model(platform, context.id if context is not None else None))
+    here = _MODEL.get()
+    # A model that asks another one in its task is still one.
+    contexts = here.contexts if here is not None else ()
+    if context is not None and context.id not in contexts:
+        contexts = (*contexts, context.id)[-_NESTED:]
+    _MODEL.set(_Model(platform, contexts))
     if context is not None:
         _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)
 

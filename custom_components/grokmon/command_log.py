@@ -76,7 +76,7 @@ class CommandLog:
         """Record a command that was refused."""
         self._decide(command, who, error.code.value, now)
         target = {"device": command.key.device_id, "actuator": command.key.actuator}
-        facts = {"params": _bounded(command.params()), "detail": error.detail, **error.facts()}
+        facts = {"params": bounded(command.params()), "detail": error.detail, **error.facts()}
         self.denied("command_refused", who, error.code.value, now, target, **facts)
 
     @callback
@@ -144,7 +144,7 @@ class CommandLog:
 
     def _decide(self, command: Command, who: Principal, outcome: str, now: Moment) -> None:
         facts = {"output": str(command.key), "caller": who.caller.value, "outcome": outcome}
-        self.decisions.append({"at": int(now.wall), **facts, **_bounded(command.params())})
+        self.decisions.append({"at": int(now.wall), **facts, **bounded(command.params())})
 
 
 def _same(who: Principal) -> Principal:
@@ -157,7 +157,7 @@ def _merged(decision: _Decision) -> _Decision:
     return _Decision(decision.event, decision.outcome, decision.reason, several)
 
 
-def _bounded(params: dict[str, Any]) -> dict[str, Any]:
+def bounded(params: dict[str, Any]) -> dict[str, Any]:
     """Return what was asked for as JSON can hold it, whoever made it up."""
     return {name: value if _is_plain(value) else repr(value)[:_SHOWN] for name, value in params.items()}
 

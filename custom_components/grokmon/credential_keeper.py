@@ -29,7 +29,8 @@ _SHUT_WITHIN_S: Final = 120.0
 class CredentialKeeper:
     """Keep the credentials of all devices fit for use.
 
-    `has_accounts` tells whether devices get accounts at the broker, `ends_on_time` whether it is known to go by them.
+    `has_accounts` tells whether devices get accounts at the broker, `in_step_since` since when the broker is
+    known to let nobody in whose password has ended, in seconds since the epoch.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class CredentialKeeper:
         registry: DeviceRegistry,
         enrolment: Enrolment,
         has_accounts: Callable[[], bool],
-        ends_on_time: Callable[[], bool],
+        in_step_since: Callable[[], float],
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
         self._has_accounts = has_accounts
-        self._ends_on_time = ends_on_time
+        self._in_step_since = in_step_since
         self._looked_at = 0.0
 
     async def async_rotate(
@@ -126,8 +127,10 @@ class CredentialKeeper:
     def async_silent(self, device_id: str) -> None:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
-        # Unless the broker ends passwords on time, who was heard may have been so with any.
-        heard_at = self._enrolment.coordinators[device_id].last_heard if self._ends_on_time() else 0.0
+        heard_at = self._enrolment.coordinators[device_id].last_heard
+        if heard_at < self._in_step_since() + _SHUT_WITHIN_S:
+            # With whatever password.
+            heard_at = 0.0
         if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, heard_at, time()):
             self.async_heard(device_id)
             return

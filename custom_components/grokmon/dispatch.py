@@ -29,6 +29,7 @@ from .gateway.pipeline import Gateway
 from .gateway.principals import Caller, Principal, system
 from .gateway.zones import Zone
 from .load_queue import LoadQueue
+from .waiters import Waiters
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Dispatcher:
         self._alarms = alarms
         self._publish = publish
         self._changed = changed
-        self._waiting: dict[str, list[asyncio.Future[GatewayError | None]]] = {}
+        self._waiters = Waiters()
         self._queue = LoadQueue(hass)
         self._cancel: CALLBACK_TYPE | None = None
         self._stopped = False
@@ -97,12 +98,13 @@ class Dispatcher:
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
-        for cid in list(self._waiting):
-            self._tell(cid, _stopping())
-        self.log.summarise(self.clock.now(), closing=True)
-        self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
-        await self._books.async_save_quietly()
-        self._books.async_close()
+        self._waiters.async_tell_all(_stopping())
+        try:
+            self.log.summarise(self.clock.now(), closing=True)
+            self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
+        finally:
+            await self._books.async_save_quietly()
+            self._books.async_close()
 
     async def async_send(self, command: Command, who: Principal) -> None:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.
@@ -213,7 +215,7 @@ class Dispatcher:
         if replaced is not None:
             if not (order.command.energises or replaced.command.energises):
                 # Both want the same: whoever waits for the first learns what becomes of the second.
-                self._waiting[order.cid] = self._waiting.pop(replaced.cid, [])
+                self._waiters.async_hand_over(replaced.cid, to=order.cid)
             self._settle(Settled(Fate.SUPERSEDED, replaced))
         self.log.accepted(order, self.clock.now(), repeated=repeated)
         return order
@@ -267,14 +269,12 @@ class Dispatcher:
             message = self._gateway.command(order.key.device_id, body, now)
         except PolicyError as error:
             self._take_back(order, error.code)
-            self._tell(order.cid, error)
+            self._waiters.async_tell(order.cid, error)
             raise
-        future: asyncio.Future[GatewayError | None] = self._hass.loop.create_future()
-        self._waiting.setdefault(order.cid, []).append(future)
+        waiter = self._waiters.async_add(order.cid)
         self.controller.published(order, self.clock.now())
         self._spawn(self._async_publish(message, order))
-        if (failure := await future) is not None:
-            raise failure
+        await self._waiters.async_wait(waiter, order)
 
     async def _async_publish(self, message: Outbound, order: Order) -> None:
         try:
@@ -290,7 +290,7 @@ class Dispatcher:
                 self.log.lost(order, Code.COMMAND_NOT_SENT.value, self.clock.now())
                 self._note_change(order)
                 error = CommandError(Code.COMMAND_NOT_SENT, str(error))
-            self._tell(order.cid, error)
+            self._waiters.async_tell(order.cid, error)
 
     @callback
     def _take_back(self, order: Order, code: Code) -> None:
@@ -310,14 +310,7 @@ class Dispatcher:
         self.log.settled(order, settled, self.clock.now())
         self._note_change(order)
         code, reason = _ERRORS.get(settled.fate), f": {settled.reason}" if settled.reason else ""
-        self._tell(order.cid, None if code is None else CommandError(code, f"{order.key}{reason}"))
-
-    @callback
-    def _tell(self, cid: str, error: GatewayError | None) -> None:
-        """Tell whoever waits for an order, and is not gone, why it came to nothing, or that it did not."""
-        for future in self._waiting.pop(cid, ()):
-            if not future.done():
-                future.set_result(error)
+        self._waiters.async_tell(order.cid, None if code is None else CommandError(code, f"{order.key}{reason}"))
 
     @callback
     def _note_change(self, order: Order) -> None:

@@ -8,10 +8,11 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .access import async_admit
+from .command_log import bounded
 from .coordinator import DOSE_SUFFIX, DeviceCoordinator
 from .entity import OutputEntity, follow_outputs
 from .errors import translate_errors
-from .gateway.actuators import Actuator, Command, Kind
+from .gateway.actuators import Actuator, Command, Kind, normalise
 from .gateway.errors import PolicyError
 from .hub import GrokmonConfigEntry, GrokmonHub
 
@@ -72,8 +73,10 @@ class DoseNumber(OutputEntity, RestoreNumber):
         dispatcher = self._hub.dispatcher
         dose, now = Command(key=self.output, amount_ml=value), dispatcher.clock.now()
         target = {"device": dose.key.device_id, "actuator": dose.key.actuator}
-        facts = {"params": {"amount_ml": value}}
+        facts = {"params": bounded({"amount_ml": value})}
         try:
+            # Home Assistant lets NaN through, which is neither below nor above anything.
+            normalise(dose, self.actuator)
             dispatcher.controller.policy.judge_dose(dose, who)
         except PolicyError as error:
             dispatcher.log.denied("dose_refused", who, error.code.value, now, target, detail=error.detail, **facts)

@@ -55,7 +55,7 @@ class Trust:
         self._tasks: set[asyncio.Task[None]] = set()
         self.site = Site(prefix, store.state.site_keys, store.state.token_key)
         self.credentials = CredentialKeeper(
-            hass, registry, enrolment, lambda: self.has_accounts, lambda: self.accounts.ends_on_time
+            hass, registry, enrolment, lambda: self.has_accounts, lambda: self.accounts.in_step_since
         )
         self.accounts = BrokerAccounts(
             hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled

@@ -39,6 +39,7 @@ from custom_components.grokmon.gateway.checklist import Item
 from custom_components.grokmon.gateway.models import DeviceStatus
 from custom_components.grokmon.gateway.posture import Finding, PostureReport
 from custom_components.grokmon.gateway.topics import PROBE_IDS
+from custom_components.grokmon.kek import KekRefusedError
 from tests.common import Room, RoomDevice
 from tests.test_credential_keeper import slow_disk
 
@@ -729,6 +730,16 @@ async def test_removal_waits_no_longer_than_it_may(
     assert "Accounts of devices stay at the broker: no answer in time" in caplog.text
 
 
+@dynamic
+async def test_removal_while_vault_refuses(tent: RoomDevice) -> None:
+    """What cannot be done for want of the key leaves no issue of an integration that is gone."""
+    room = tent.room
+    with patch("custom_components.grokmon.at_rest.load_kek", side_effect=KekRefusedError("Vault: Forbidden")):
+        await room.hass.config_entries.async_remove(room.entry.entry_id)
+    await room.settle()
+    assert not [key for domain, key in ir.async_get(room.hass).issues if domain == "grokmon"]
+
+
 @files
 async def test_removal_leaves_files(tent: RoomDevice, broker: FakeBroker) -> None:
     """A broker that goes by files is not talked to."""
@@ -1025,6 +1036,20 @@ async def test_silent_long_after_the_old_password_ended(room: Room, broker: Fake
     await room.reload()
     await room.let_pass(3700)
     assert ("grokmon", "silent_after_rotation_tent-1") in ir.async_get(room.hass).issues
+
+
+@dynamic
+async def test_silent_after_the_broker_was_brought_in_step_late(room: Room, broker: FakeBroker) -> None:
+    """Who was heard before the broker was told that the old password is over may have come in with it."""
+    data = {"device_id": "tent-1", "name": "Tent 1", "metrics": ["temp_c"], "auth": "broker"}
+    await room.call("enroll_device", data)
+    await room.call("rotate_credentials", {"device_id": "tent-1"})
+    broker.away = AWAY
+    await room.let_pass(DAY + 3600)
+    await hear_plain(room)
+    broker.away = None
+    await room.let_pass(61)
+    assert await is_offered(room)
 
 
 @dynamic

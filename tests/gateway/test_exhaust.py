@@ -555,3 +555,13 @@ def test_heat_does_not_wait_for_what_waits_for_a_disk(room: ControlRoom) -> None
     room.book(EXHAUST, PERSON, on=False)
     # Who cools down is in no hurry.
     assert only(room.measure(temp_c=22.0), Stop) == []
+
+
+def test_output_that_is_no_exhaust_any_more_is_not_driven(room: ControlRoom) -> None:
+    """What an interlock wanted ends with the role: on without a command, it is stopped like anything else."""
+    only(room.measure(temp_c=36.0), Drive)
+    assert room.controller.output(EXHAUST).forced
+    room.configure(node=node_of(Actuator(name="exhaust", role=Role.CIRCULATION)))
+    assert not room.controller.output(EXHAUST).forced
+    room.report(exhaust=Observed(on=True, percent=100.0))
+    assert {stop.key for _ in range(30) for stop in only(room.pass_time(1), Stop)} == {EXHAUST}

@@ -277,6 +277,14 @@ def test_first_password_of_a_device() -> None:
     assert in_use(lifecycle.restore(known, NOW + 300)) == {"key 0", "password 100"}
 
 
+@pytest.mark.parametrize(("at", "back"), [(6 * DAY, {"key 0", "password 0", "token 0"}), (7 * DAY + 3600, set())])
+def test_restored_together_or_not_at_all(at: float, back: set[str]) -> None:
+    """Give back no password alone: with the key that it took up the device was handed the new one."""
+    known = taken_up(together(enrolled(*ALL), 100, *ALL), "key 100", "token 100")
+    assert {each.key_id for each in lifecycle.replaced_last(known, NOW + at)} == back
+    assert (lifecycle.restore(known, NOW + at) == known) is (not back)
+
+
 def test_restored_together_after_the_clock_was_set_back() -> None:
     """Go by the order of issue: what was issued last may bear an earlier date."""
     known = taken_up(together(enrolled(*ALL), 100, *ALL), "key 100", "token 100")

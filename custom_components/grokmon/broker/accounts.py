@@ -7,6 +7,7 @@ all do the same, so that a lost answer or a restart at any moment leaves nothing
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import inf
 from time import time
 from typing import Any, Final
 
@@ -110,6 +111,8 @@ class BrokerAccounts:
         self.files = FilesKeeper(hass, store)
         self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
         self.problem: str | None = None
+        # Since when the broker lets nobody in whose password has ended, as far as is known.
+        self.in_step_since = inf
         self.strangers: tuple[str, ...] = ()
 
     @callback
@@ -123,11 +126,6 @@ class BrokerAccounts:
             return []
         self.async_request()
         return [async_track_time_interval(self._hass, self._again, _RETRY, cancel_on_shutdown=True)]
-
-    @property
-    def ends_on_time(self) -> bool:
-        """Tell whether the broker, as far as is known, lets nobody in whose password has ended."""
-        return self.mode is AccountMode.DYNAMIC_SECURITY and self.problem is None
 
     @property
     def probe_logins(self) -> tuple[Login, Login]:
@@ -243,6 +241,7 @@ class BrokerAccounts:
             self._expected |= expected
             return
         self._looked_at = time()
+        self.in_step_since = min(self.in_step_since, self._looked_at)
         self._made = made
         self._settled()
 
@@ -277,6 +276,7 @@ class BrokerAccounts:
             self._tell_problem(str(error))
             return
         self._looked_at = time()
+        self.in_step_since = min(self.in_step_since, self._looked_at)
         self._made = made
         self._store.state.broker.revoking.clear()
         async_delete_issues(self._hass, ISSUE_REVOKING)
@@ -345,6 +345,7 @@ class BrokerAccounts:
         if problem is None:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREACHABLE)
         else:
+            self.in_step_since = inf
             self._raise(ISSUE_UNREACHABLE, ISSUE_UNREACHABLE, problem=problem)
         for device_id in self.revoking:
             device = self._registry.get(device_id)

@@ -64,6 +64,8 @@ class Controller:
         }
         for key, (actuator, zone_id) in wanted.items():
             output = self.outputs.setdefault(key, Output(key, actuator))
+            if output.actuator.role is not actuator.role:
+                output.forced, output.resume = False, None
             output.actuator = actuator
             output.zone_id = zone_id if zone_id in self.zones else None
         gone = [self.outputs.pop(key) for key in self.outputs.keys() - wanted.keys()]

@@ -69,6 +69,10 @@ def replaced_last(credentials: Credentials, now: float) -> Credentials:
     if not found:
         return ()
     last = max(found, key=credentials.index)
+    beside = [each for each in current(credentials) if each.kind.tells and each.created == last.created]
+    if any(each.state is CredentialState.ACTIVE and each not in found for each in beside):
+        # It was used, so the device has what it was handed with it; and what was before that is gone.
+        return ()
     back = [old for each, old in found.items() if each.created == last.created]
     handed = max((_handed_before(credentials, each) for each in back if each.kind.tells), key=len, default=credentials)
     return tuple(each if each.kind.tells else restorable(handed, each.kind, now) or each for each in back)

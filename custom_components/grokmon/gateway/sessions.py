@@ -7,6 +7,7 @@ message under it has verified, so that a replayed hello changes nothing.
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ class Session:
     """A run of a device: its boot value and the last counter accepted on each channel.
 
     `hello` is what the device said at its start, until somebody has taken note of it; `commands` is the last counter
-    used on the way to the device.
+    used on the way to the device. `last` is the last message of each channel, `digests` that of an earlier run of ours.
     """
 
     sid: str
@@ -37,6 +38,7 @@ class Session:
     commands: int = 0
     counters: dict[Channel, int] = field(default_factory=dict)
     last: dict[Channel, bytes] = field(default_factory=dict)
+    digests: dict[Channel, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -158,8 +160,13 @@ class Sessions:
                 continue
             active = None
             if "sid" in data:
-                counters = {Channel(channel): seq for channel, seq in data["counters"].items()}
-                active = Session(data["sid"], data["boot"], commands=data["commands"], counters=counters)
+                active = Session(
+                    data["sid"],
+                    data["boot"],
+                    commands=data["commands"],
+                    counters={Channel(channel): seq for channel, seq in data["counters"].items()},
+                    digests={Channel(channel): digest for channel, digest in data.get("digests", {}).items()},
+                )
             self._devices[device_id] = _DeviceSessions(
                 active,
                 retired=deque(((boot, sid) for boot, sid in data["retired"]), _MAX_RETIRED),
@@ -184,8 +191,25 @@ class Sessions:
 def _session_data(session: Session | None) -> dict[str, Any]:
     if session is None:
         return {}
-    counters = {channel.value: seq for channel, seq in session.counters.items()}
-    return {"sid": session.sid, "boot": session.boot, "commands": session.commands, "counters": counters}
+    digests = session.digests | {channel: _digest(raw) for channel, raw in session.last.items()}
+    return {
+        "sid": session.sid,
+        "boot": session.boot,
+        "commands": session.commands,
+        "counters": {channel.value: seq for channel, seq in session.counters.items()},
+        "digests": {channel.value: digest for channel, digest in digests.items()},
+    }
+
+
+def _digest(raw: bytes) -> str:
+    return sha256(raw).hexdigest()
+
+
+def _is_last(session: Session, channel: Channel, raw: bytes) -> bool:
+    """Tell whether a message is the last one of its channel, byte for byte."""
+    if (last := session.last.get(channel)) is not None:
+        return last == raw
+    return session.digests.get(channel) == _digest(raw)
 
 
 def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw: bytes) -> None:
@@ -197,7 +221,7 @@ def _check_counter(state: _DeviceSessions, channel: Channel, claims: Claims, raw
     if session is None or session.sid != sid:
         session = _activate(state, sid)
     elif seq <= session.counters.get(channel, 0):
-        raise FreshnessError(Code.DUPLICATE if session.last.get(channel) == raw else Code.REPLAYED)
+        raise FreshnessError(Code.DUPLICATE if _is_last(session, channel, raw) else Code.REPLAYED)
     session.counters[channel] = seq
     session.last[channel] = raw
 

@@ -131,9 +131,9 @@ class GrokmonDevice:
             time.sleep(min(patience, self._connect_at - now))
             return
         self._connect_at, self._delay = now + self._delay, min(self._delay * 2, 60)
-        # A client that was connected before repeats by itself what was not confirmed, old hellos and all.
-        self._client = self._new_client()
         try:
+            # A client that was connected before repeats by itself what was not confirmed, old hellos and all.
+            self._client = self._new_client()
             self._client.connect(self._settings["host"], self._settings.get("port", 8883))
         except OSError as error:
             print("no connection:", error)

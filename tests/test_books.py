@@ -289,14 +289,30 @@ async def test_clock_that_starts_in_the_past_is_no_reason_to_save(node: RoomDevi
     assert save.mock_calls == []
 
 
-async def test_stop_saves_whatever_cannot_be_told(node: RoomDevice) -> None:
-    """A summary that fails keeps nothing from the disk."""
+async def test_stop_goes_on_whatever_cannot_be_told(node: RoomDevice, caplog: pytest.LogCaptureFixture) -> None:
+    """A summary that fails keeps neither the books nor the sessions from the disk."""
     room = node.room
-    dispatcher = room.hub.dispatcher
+    sid, books = node.protocol.sid, room.hub.dispatcher._books
     with (
-        patch.object(dispatcher.log, "summarise", side_effect=ValueError("no line")),
-        patch.object(dispatcher._books, "async_save_quietly", wraps=dispatcher._books.async_save_quietly) as save,
-        pytest.raises(ValueError, match="no line"),
+        patch.object(room.hub.dispatcher.log, "summarise", side_effect=ValueError("no line")),
+        patch.object(books, "async_save_quietly", wraps=books.async_save_quietly) as save,
     ):
-        await dispatcher.async_stop()
+        assert await room.hass.config_entries.async_unload(room.entry.entry_id)
     assert save.await_count == 1
+    assert room.stored("sessions")["sessions"]["node"]["sid"] == sid
+    assert "no line" in caplog.text
+
+
+async def test_clock_that_was_far_ahead_once(node: RoomDevice) -> None:
+    """Time passes over restarts again, a day after it at the latest."""
+    room = node.room
+    with patch("custom_components.grokmon.clock.time", lambda: room.now + 3650 * 86_400):
+        await room.let_pass(1)
+    room.hub.dispatcher._books.async_changed()
+    await room.let_pass(1)
+    before = room.steady
+    for _ in range(2):
+        assert await room.hass.config_entries.async_unload(room.entry.entry_id)
+        await room.let_pass(2 * 86_400)
+        assert await room.set_up()
+    assert room.steady - before >= 3 * 86_400 - 10

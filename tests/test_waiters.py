@@ -1,6 +1,8 @@
 """Tests of those who wait for orders: each is told once, and nobody waits for ever."""
 
 import asyncio
+import socket
+import time
 from unittest.mock import patch
 
 import pytest
@@ -54,6 +56,20 @@ async def test_nobody_waits_for_ever() -> None:
             await call
     assert error.value.code is Code.COMMAND_TIMEOUT
     waiters.async_tell("two", None)
+
+
+async def test_answer_of_the_last_moment_counts() -> None:
+    """The loop was held up, and finds the answer and the end of patience in one look."""
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    ears, mouth = socket.socketpair()
+    loop.add_reader(ears, waiters.async_tell, "one", None)
+    with patch("custom_components.grokmon.waiters.ACK_TIMEOUT_S", 0.01), ears, mouth:
+        call = wait(waiters, "one")
+        await asyncio.sleep(0)
+        mouth.send(b"!")
+        time.sleep(0.05)  # noqa: ASYNC251 - this is what holds the loop up
+        await call
+        loop.remove_reader(ears)
 
 
 async def test_nothing_goes_on() -> None:

@@ -1,6 +1,7 @@
 """The books of the way out: budgets, latches and what is to be on, as the disk has them for the next run."""
 
 import logging
+from math import inf
 from typing import Any, Final
 
 from homeassistant.core import HomeAssistant, callback
@@ -8,8 +9,9 @@ from homeassistant.exceptions import HomeAssistantError
 
 from .checked_store import CONTROL, CheckedStore
 from .clock import RoomClock
-from .gateway.actuators import Kind
+from .gateway.actuators import Kind, Moment
 from .gateway.control import Controller
+from .gateway.zones import DAY_S
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -19,6 +21,8 @@ _SAVE_EVERY: Final = 60.0
 _AGAIN_S: Final = 60.0
 # By how much the wall clock has to be set for that to be saved.
 _SET_S: Final = 60.0
+# When this was written: no clock that is right tells an earlier time.
+_WRITTEN: Final = 1_767_225_600.0
 
 
 class Books:
@@ -91,7 +95,7 @@ class Books:
             # A start that failed, or was ended: what an earlier run left is not in here yet.
             return
         now = self._clock.now()
-        self._saved_at, self._ahead, self._changed = now.steady, max(self._ahead, now.wall - now.steady), False
+        self._saved_at, self._ahead, self._changed = now.steady, self._wall(now) - now.steady, False
         self._saving += 1
         try:
             await self._store.async_save(self._snapshot)
@@ -115,6 +119,13 @@ class Books:
 
     def _snapshot(self) -> dict[str, Any]:
         now = self._clock.now()
-        # Where the clock was set back, or started in the past, being put right is no time that passes, either.
-        wall = max(now.wall, now.steady + self._ahead)
-        return {"steady": now.steady, "wall": wall, "control": self._controller.snapshot()}
+        return {"steady": now.steady, "wall": self._wall(now), "control": self._controller.snapshot()}
+
+    def _wall(self, now: Moment) -> float:
+        """Return the wall time by which the next run reckons what has passed.
+
+        A clock that was set back, or starts in the past, is put right one day, and that is no time that passes, either.
+        One that was far ahead once keeps time from passing only for a day.
+        """
+        most = inf if now.wall < _WRITTEN else now.wall + DAY_S
+        return max(now.wall, min(now.steady + self._ahead, most))

@@ -156,8 +156,8 @@ def async_note_model(hass: HomeAssistant, context: Context | None, platform: str
     here = _MODEL.get()
     # A model that asks another one in its task is still one.
     contexts = here.contexts if here is not None else ()
-    if context is not None and context.id not in contexts:
-        contexts = (*contexts, context.id)[-_NESTED:]
+    if context is not None and context.id not in contexts and len(contexts) < _NESTED:
+        contexts = (*contexts, context.id)
     _MODEL.set(_Model(platform, contexts))
     if context is not None:
         _remember(hass.data.setdefault(DATA_AI_CONTEXTS, OrderedDict()), context.id, platform)

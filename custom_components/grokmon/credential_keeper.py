@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 import logging
+from math import inf
 from time import time
 from typing import Any, Final
 
@@ -22,30 +23,25 @@ _LOGGER = logging.getLogger(__name__)
 ISSUE_EXPIRES: Final = "credential_expires"
 ISSUE_SILENT: Final = "silent_after_rotation"
 _EVERY_S: Final = 3600.0
-# For so long a broker may go on letting somebody in whose password has ended: until the next look, and what it takes.
-_SHUT_WITHIN_S: Final = 120.0
+# For so long a message may be on its way that was sent before its sender was shut out.
+_ON_ITS_WAY_S: Final = 30.0
 
 
 class CredentialKeeper:
     """Keep the credentials of all devices fit for use.
 
-    `has_accounts` tells whether devices get accounts at the broker, `in_step_since` since when the broker is
-    known to let nobody in whose password has ended, in seconds since the epoch.
+    `has_accounts` tells whether devices get accounts at the broker.
     """
 
     def __init__(
-        self,
-        hass: HomeAssistant,
-        registry: DeviceRegistry,
-        enrolment: Enrolment,
-        has_accounts: Callable[[], bool],
-        in_step_since: Callable[[], float],
+        self, hass: HomeAssistant, registry: DeviceRegistry, enrolment: Enrolment, has_accounts: Callable[[], bool]
     ) -> None:
         self._hass = hass
         self._registry = registry
         self._enrolment = enrolment
         self._has_accounts = has_accounts
-        self._in_step_since = in_step_since
+        # Since when the broker lets nobody in with a password that has ended, by its key ID.
+        self._shut_at: dict[str, float] = {}
         self._looked_at = 0.0
 
     async def async_rotate(
@@ -127,11 +123,7 @@ class CredentialKeeper:
     def async_silent(self, device_id: str) -> None:
         """Offer to restore the old credentials of a device that has fallen silent after a rotation."""
         device = self._registry[device_id]
-        heard_at = self._enrolment.coordinators[device_id].last_heard
-        if heard_at < self._in_step_since() + _SHUT_WITHIN_S:
-            # With whatever password.
-            heard_at = 0.0
-        if device.status is not DeviceStatus.ACTIVE or not _may_miss_new_credentials(device, heard_at, time()):
+        if device.status is not DeviceStatus.ACTIVE or not self._may_miss_new_credentials(device, time()):
             self.async_heard(device_id)
             return
         ir.async_create_issue(
@@ -144,6 +136,13 @@ class CredentialKeeper:
             translation_key=ISSUE_SILENT,
             translation_placeholders={"name": device.name},
         )
+
+    @callback
+    def async_shut(self) -> None:
+        """Note that the broker was brought in step: what has ended opens nothing there any more."""
+        now = time()
+        ended = [each.key_id for device in self._registry for each in device.credentials if each.ends <= now]
+        self._shut_at = {key_id: self._shut_at.get(key_id, now) for key_id in ended}
 
     @callback
     def async_heard(self, device_id: str) -> None:
@@ -227,16 +226,19 @@ class CredentialKeeper:
                 algorithm = Algorithm.HS256 if device.key is None else device.key.algorithm
                 return self._enrolment.async_issue_key(algorithm, now, public_key)
 
+    def _may_miss_new_credentials(self, device: Device, now: float) -> bool:
+        """Tell whether a rotation may be why a device is silent: what it took up is not to be taken away again.
 
-def _may_miss_new_credentials(device: Device, heard_at: float, now: float) -> bool:
-    """Tell whether a rotation may be why a device is silent: what it took up already is not to be taken away again.
-
-    Who was heard when an old password opened nothing any more has the new one. A certificate may open the broker until
-    that has read the list.
-    """
-    newest = {each.kind: each for each in lifecycle.current(device.credentials)}
-    replaced = lifecycle.replaced_last(device.credentials, now)
-    telling = [newest[each.kind] for each in replaced if each.kind.tells]
-    if telling:
-        return any(each.state is CredentialState.PENDING for each in telling)
-    return any(each.kind is not CredentialKind.PASSWORD or heard_at < each.ends + _SHUT_WITHIN_S for each in replaced)
+        Who was heard when an old password opened nothing any more has the new one. A certificate may open the broker
+        until that has read the list.
+        """
+        newest = {each.kind: each for each in lifecycle.current(device.credentials)}
+        replaced = lifecycle.replaced_last(device.credentials, now)
+        telling = [newest[each.kind] for each in replaced if each.kind.tells]
+        if telling:
+            return any(each.state is CredentialState.PENDING for each in telling)
+        heard_at = self._enrolment.coordinators[device.device_id].last_heard
+        return any(
+            each.kind is not CredentialKind.PASSWORD or heard_at < self._shut_at.get(each.key_id, inf) + _ON_ITS_WAY_S
+            for each in replaced
+        )

@@ -102,9 +102,11 @@ class Dispatcher:
         try:
             self.log.summarise(self.clock.now(), closing=True)
             self._alarms.async_summarise(self.controller, self.clock.now(), closing=True)
-        finally:
-            await self._books.async_save_quietly()
-            self._books.async_close()
+        except ValueError:
+            # No line is worth the books, nor what else has to be put away.
+            _LOGGER.exception("What was decided again could not be recorded")
+        await self._books.async_save_quietly()
+        self._books.async_close()
 
     async def async_send(self, command: Command, who: Principal) -> None:
         """Carry out a command and return when the device has. Raises PolicyError or CommandError.

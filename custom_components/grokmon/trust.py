@@ -54,9 +54,7 @@ class Trust:
         self._coordinator = coordinator
         self._tasks: set[asyncio.Task[None]] = set()
         self.site = Site(prefix, store.state.site_keys, store.state.token_key)
-        self.credentials = CredentialKeeper(
-            hass, registry, enrolment, lambda: self.has_accounts, lambda: self.accounts.in_step_since
-        )
+        self.credentials = CredentialKeeper(hass, registry, enrolment, lambda: self.has_accounts)
         self.accounts = BrokerAccounts(
             hass, entry, prefix, registry, store, audit=audit, settled=self._accounts_settled
         )
@@ -136,6 +134,9 @@ class Trust:
     @callback
     def _accounts_settled(self) -> None:
         """See whether the broker goes by what it was told."""
+        if self.accounts.mode is AccountMode.DYNAMIC_SECURITY:
+            # Files it has yet to read.
+            self.credentials.async_shut()
         self.posture.async_request()
 
     @callback

@@ -32,11 +32,14 @@ class Waiters:
 
     async def async_wait(self, waiter: Waiter, order: Order) -> None:
         """Wait for an order. Raises GatewayError when it came to nothing."""
+        timeout = CommandError(Code.COMMAND_TIMEOUT, str(order.key))
         try:
             # Not for ever: whoever switches off again and again takes over who waited before.
-            failure = await asyncio.wait_for(waiter, 2 * ACK_TIMEOUT_S)
-        except TimeoutError:
-            failure = CommandError(Code.COMMAND_TIMEOUT, str(order.key))
+            await asyncio.wait([waiter], timeout=2 * ACK_TIMEOUT_S)
+            # What came in the last moment counts.
+            failure = waiter.result() if waiter.done() else timeout
+        finally:
+            waiter.cancel()
         if failure is not None:
             raise failure
 

@@ -7,7 +7,6 @@ all do the same, so that a lost answer or a restart at any moment leaves nothing
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from math import inf
 from time import time
 from typing import Any, Final
 
@@ -111,8 +110,6 @@ class BrokerAccounts:
         self.files = FilesKeeper(hass, store)
         self.mode = AccountMode(self._chosen.get(CONF_MODE, AccountMode.NONE))
         self.problem: str | None = None
-        # Since when the broker lets nobody in whose password has ended, as far as is known.
-        self.in_step_since = inf
         self.strangers: tuple[str, ...] = ()
 
     @callback
@@ -241,7 +238,6 @@ class BrokerAccounts:
             self._expected |= expected
             return
         self._looked_at = time()
-        self.in_step_since = min(self.in_step_since, self._looked_at)
         self._made = made
         self._settled()
 
@@ -276,7 +272,6 @@ class BrokerAccounts:
             self._tell_problem(str(error))
             return
         self._looked_at = time()
-        self.in_step_since = min(self.in_step_since, self._looked_at)
         self._made = made
         self._store.state.broker.revoking.clear()
         async_delete_issues(self._hass, ISSUE_REVOKING)
@@ -345,7 +340,6 @@ class BrokerAccounts:
         if problem is None:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_UNREACHABLE)
         else:
-            self.in_step_since = inf
             self._raise(ISSUE_UNREACHABLE, ISSUE_UNREACHABLE, problem=problem)
         for device_id in self.revoking:
             device = self._registry.get(device_id)

@@ -590,11 +590,11 @@ def test_hello_is_strict(gateway: Gateway) -> None:
 
 def test_restart(gateway: Gateway, sid: str) -> None:
     """Accept nothing twice over a graceful restart, and go on in the session."""
-    message = SENDER.telemetry(sid, 1)
-    assert outcome(gateway, message) == "accepted"
+    messages = [SENDER.telemetry(sid, seq) for seq in (1, 2)]
+    assert [outcome(gateway, message) for message in messages] == ["accepted", "accepted"]
     after = restarted(gateway, NOW + 1)
-    assert outcome(after, message, NOW + 2) == "replayed"
-    assert accepted(after, SENDER.telemetry(sid, 2), NOW + 2).hello is None
+    assert [outcome(after, message, NOW + 2) for message in messages] == ["replayed", "duplicate"]
+    assert accepted(after, SENDER.telemetry(sid, 3), NOW + 2).hello is None
 
 
 def test_crash(gateway: Gateway, sid: str) -> None:

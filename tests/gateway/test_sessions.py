@@ -561,7 +561,9 @@ class SessionsMachine(RuleBasedStateMachine):
                 self.sessions = Sessions(self.now)
                 # Where clocks run ahead, or back, what was said by the clock is open again after a crash.
                 self.clocked.clear()
-        self.latest.clear()
+        # The last message of a session is known over a restart, that of a clock is too old by then.
+        kept = self.latest.items() if event == "restart" else ()
+        self.latest = {(channel, by_clock): raw for (channel, by_clock), raw in kept if not by_clock}
 
     def _deliver(self, channel: Channel, claims: Claims) -> str:
         raw = json.dumps([channel, claims]).encode()

@@ -48,7 +48,7 @@ from .device_simulator.credentials import DeviceIdentity, PrivateKey
 from .device_simulator.protocol import DeviceProtocol
 from .trail import flat
 
-_LOOKS: Final = 500
+_LOOKS: Final = 5_000
 _LOOK_EVERY: Final = 0.005
 START: Final = "2026-11-23T12:00:00+00:00"
 """The time at which every test begins."""

@@ -95,16 +95,26 @@ class MutualTlsBroker(MosquittoBroker):
         write_private(new, content)
         new.replace(self.folder / name)
 
+    @override
+    async def start(self) -> None:
+        """Start the broker and return once it runs: it listens before it has read its lists and heeds a signal."""
+        before = self._logged(" running\n")
+
+        async def runs() -> bool:
+            return self._logged(" running\n") > before
+
+        await self.process.start(runs, deadline=2 * WITHIN)
+
     async def reload(self) -> None:
         """Have the broker read its files again and return once it has begun to: it does nothing else meanwhile."""
-        before = self._reloads()
+        before = self._logged("Reloading config.")
         os.kill(self.process.pid, signal.SIGHUP)
         async with asyncio.timeout(WITHIN):
-            while self._reloads() == before:  # noqa: ASYNC110 # a file does not tell that it grew
+            while self._logged("Reloading config.") == before:  # noqa: ASYNC110 # a file does not tell that it grew
                 await asyncio.sleep(0.01)
 
-    def _reloads(self) -> int:
-        return self.process.log.read_text(encoding="utf-8").count("Reloading config.")
+    def _logged(self, text: str) -> int:
+        return self.process.log.read_text(encoding="utf-8").count(text) if self.process.log.exists() else 0
 
 
 @dataclass(frozen=True, slots=True)

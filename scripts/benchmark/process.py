@@ -7,6 +7,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LOOK_SECONDS = 2.0
+_QUIET_WITHIN = 300.0
 _QUIET_SHARE = 0.05
 _IDLE_SECONDS = 5.0
 
@@ -23,14 +24,15 @@ def resident_bytes(pid: int) -> int:
 
 
 async def until_quiet(pid: int) -> None:
-    """Return when a process has nothing left to do."""
+    """Return when a process has nothing left to do. Raises TimeoutError when it goes on and on."""
     before = cpu_seconds(pid)
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        now = cpu_seconds(pid)
-        if now - before < _QUIET_SHARE * _LOOK_SECONDS:
-            return
-        before = now
+    async with asyncio.timeout(_QUIET_WITHIN):
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = cpu_seconds(pid)
+            if now - before < _QUIET_SHARE * _LOOK_SECONDS:
+                return
+            before = now
 
 
 async def idle_share(pid: int) -> float:

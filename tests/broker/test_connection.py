@@ -195,7 +195,7 @@ async def test_refused_and_hung_up() -> None:
     with (
         answering(b"\x20\x03\x00\x87\x00") as port,
         pytest.raises(RefusedError) as refused,
-        Connection(Endpoint(LOOPBACK, port), "x", timeout=SOON),
+        Connection(Endpoint(LOOPBACK, port), "x", timeout=WITHIN),
     ):
         pass
     assert refused.value.code == NOT_AUTHORIZED
@@ -247,7 +247,7 @@ async def test_session_that_is_kept(broker: DynamicMosquittoBroker) -> None:
         with connection(broker) as hub:
             hub.publish(TOPIC, b"queued")
         with connection(broker, "other", Protocol.V311, clean=clean) as device:
-            message = device.receive(SOON)
+            message = device.receive(WITHIN if waiting else SOON)
             assert (message.payload if message else None) == waiting
 
 

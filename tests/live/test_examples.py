@@ -42,7 +42,7 @@ ACTUATORS: dict[str, dict[str, Any]] = {
     "pump": {"kind": "pump", "ml_per_s": 25.0, "max_run_s": 60},
 }
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
 type Command = tuple[list[str | Path], tuple[str, str]]

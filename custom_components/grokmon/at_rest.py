@@ -44,28 +44,33 @@ async def async_open_store(hass: HomeAssistant) -> SecurityStore:
         async with lock_of(hass, _KEK):
             store = await _async_open(hass, folder_of(hass))
     except (KekAwayError, OSError) as error:
-        if isinstance(error, KekRefusedError):
-            ir.async_create_issue(
-                hass,
-                DOMAIN,
-                ISSUE_REFUSED,
-                is_fixable=False,
-                severity=ir.IssueSeverity.ERROR,
-                translation_key=ISSUE_REFUSED,
-                translation_placeholders={"error": str(error)},
-            )
-        else:
-            ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
+        _tell_refused(hass, error)
         raise ConfigEntryNotReady(
             translation_domain=DOMAIN, translation_key="kek_away", translation_placeholders={"error": str(error)}
         ) from error
     except (KekError, VaultError) as error:
-        ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
+        _tell_refused(hass, error)
         raise ConfigEntryError(
             translation_domain=DOMAIN, translation_key="kek_unavailable", translation_placeholders={"error": str(error)}
         ) from error
-    ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
+    _tell_refused(hass, None)
     return store
+
+
+def _tell_refused(hass: HomeAssistant, error: Exception | None) -> None:
+    """Raise the issue that somebody has to see to it where the key comes from, or withdraw it."""
+    if not isinstance(error, KekRefusedError):
+        ir.async_delete_issue(hass, DOMAIN, ISSUE_REFUSED)
+        return
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        ISSUE_REFUSED,
+        is_fixable=False,
+        severity=ir.IssueSeverity.ERROR,
+        translation_key=ISSUE_REFUSED,
+        translation_placeholders={"error": str(error)},
+    )
 
 
 async def _async_open(hass: HomeAssistant, folder: Path) -> SecurityStore:
